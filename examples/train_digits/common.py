@@ -1,0 +1,129 @@
+"""What the three training scripts share: the data, the learning rate, the moving average and the checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ASSETS = Path(__file__).resolve().parents[2] / "q2" / "denoisers" / "assets"
+SIZE = 32
+
+
+def parser(description: str | None, steps: int, batch: int, lr: float) -> argparse.ArgumentParser:
+    """Return an argument parser with the options that all three trainings have."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    result.add_argument("--work", type=Path, default=Path("digits-work"), help="folder for checkpoints and logs")
+    result.add_argument("--assets", type=Path, default=ASSETS, help="folder that receives the finished models")
+    result.add_argument("--seed", type=int, default=0)
+    result.add_argument("--threads", type=int, default=2)
+    result.add_argument("--steps", type=int, default=steps)
+    result.add_argument("--batch", type=int, default=batch)
+    result.add_argument("--lr", type=float, default=lr)
+    return result
+
+
+def digit_images() -> tuple[Tensor, Tensor]:
+    """Return scikit-learn's 1,797 digits as images (N, 1, 32, 32) in [0, 1], and their labels (N,)."""
+    data = load_digits()
+    small = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
+    large = F.interpolate(small, size=(SIZE, SIZE), mode="bicubic", align_corners=False)
+    return large.clamp(0, 1), torch.tensor(data.target, dtype=torch.long)
+
+
+def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of a stratified 80 % for training and of the 20 % held out."""
+    train, test = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=seed)
+    return torch.tensor(train), torch.tensor(test)
+
+
+def warp(images: Tensor, degrees: float, shift: float, zoom: float, generator: torch.Generator) -> Tensor:
+    """Rotate, move (in pixels) and scale every image of (N, 1, H, W) by its own uniform draw."""
+    count, size = len(images), images.shape[-1]
+    angle, scale, x, y = 2 * torch.rand(4, count, generator=generator) - 1
+    angle, scale = angle * math.radians(degrees), 1 + scale * zoom
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    step = 2 * shift / size
+    theta = torch.stack([torch.stack([cos, -sin, x * step], 1), torch.stack([sin, cos, y * step], 1)], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def cosine_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, warmup: int) -> None:
+    """Set the learning rate of a step: linear to `peak`, then a half cosine to zero."""
+    share = max(0.0, (step - warmup) / max(1, steps - warmup))
+    rate = peak * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Average:
+    """An exponential moving average of a model's parameters; the decay is ramped up from 0."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        live = [value.detach() for _, value in model.named_parameters()]
+        torch._foreach_lerp_(list(self.shadow.values()), live, 1 - decay)
+
+
+def save_checkpoint(
+    path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> None:
+    """Write weights, their average and AdamW's state to one safetensors file, replacing it only when complete."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.shadow.items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+    partial = path.with_suffix(".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, {"step": json.dumps(step)})
+    partial.replace(path)
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> int:
+    """Restore what `save_checkpoint` wrote and return the number of steps done; 0 where there is no file."""
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+    if average is not None:
+        average.shadow = {name: tensors[f"average.{name}"] for name in average.shadow}
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        optimizer.state[parameter] = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }
+    with safe_open(path, framework="pt") as file:
+        return int(json.loads(file.metadata()["step"]))
+
+
+class Clock:
+    """Print a line of numbers with the step, the speed and the time left."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start, self.steps, self.began = start, steps, time.monotonic()
+
+    def line(self, step: int, **numbers: float) -> None:
+        elapsed = time.monotonic() - self.began
+        speed = (step - self.start) / max(elapsed, 1e-9)
+        left = (self.steps - step) / max(speed, 1e-9) / 60
+        text = "  ".join(f"{name} {value:.5f}" for name, value in numbers.items())
+        print(f"step {step}/{self.steps}  {text}  {speed:.2f} steps/s  {left:.1f} min left", flush=True)

@@ -1,0 +1,218 @@
+"""A run file: TOML to frozen, typed settings. What is wrong in it becomes one line that names the file and the key."""
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import pydantic
+import toml
+
+from q2.errors import ConfigError, did_you_mean
+
+__all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten", "shipped", "to_toml", "validate"]
+
+DEFAULT = "digits-dit.toml"
+Key = tuple[str, ...]
+Table = dict[str, Any]
+T = TypeVar("T")
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class DenoiserSettings(_Section):
+    """`[denoiser]`: which denoiser, from where, in which precision and on which device."""
+
+    name: str = "digits-dit"
+    checkpoint: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+
+
+class PluginSettings(_Section):
+    """`[plugins]`: local files or modules to load, and installed plugins to leave out."""
+
+    modules: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+
+
+class SampleSettings(_Section):
+    """`[samples]`: how many images to compare with full precision (0: none), and how many to make at a time."""
+
+    images: int = pydantic.Field(default=0, ge=0)
+    batch: int = pydantic.Field(default=100, ge=1)
+
+
+class Settings(_Section):
+    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table."""
+
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    denoiser: DenoiserSettings = DenoiserSettings()
+    plugins: PluginSettings = PluginSettings()
+    passes: dict[str, Table] = {}
+    samples: SampleSettings = SampleSettings()
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file as found, with its overrides. Precedence: default, then file, then override.
+
+    >>> RunFile.load("digits-dit.toml", ["seed=11"]).settings.seed
+    11
+    """
+
+    name: str
+    folder: Path
+    file: Table
+    overrides: Table = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, config: str = DEFAULT, overrides: Sequence[str] = ()) -> "RunFile":
+        """Read `config`, a path or the name of a shipped run file, and ``a.b=c`` overrides. Raises `ConfigError`."""
+        path = _find(config)
+        try:
+            file = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{config}: not valid TOML: {error}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{config}: cannot be read: {error}") from error
+        table: Table = {}
+        for text in overrides:
+            table = _merge(table, _override(text))
+        run = cls(path.name, path.parent.absolute(), file, table)
+        _ = run.settings
+        return run
+
+    @property
+    def settings(self) -> Settings:
+        """The typed settings. Raises `ConfigError` for an unknown key, a wrong type or a bad value."""
+        return validate(Settings, _merge(self.file, self.overrides), self.where)
+
+    def with_recipe(self, recipe: Path) -> "RunFile":
+        """Return the same run with `recipe` in the place of the rules of ``[passes.quantize]``."""
+        passes = {**self.file.get("passes", {}), "quantize": {"by": "recipe", "recipe": str(recipe.absolute())}}
+        return dataclasses.replace(self, file={**self.file, "passes": passes})
+
+    def where(self, key: Key) -> str:
+        """Return how a message names `key`: after the file, and after ``--set`` if an override said it."""
+        overridden = _at(self.overrides, key) is not None
+        return f"{self.name}, --set {dotted(key)}" if overridden else f"{self.name}: {dotted(key)}"
+
+    def rows(self, default: Table, effective: Table) -> list[list[str]]:
+        """Return the five columns name, default, file, override, effective; a row for each setting in effect."""
+        tables = (default, self.file, self.overrides, effective)
+        return [[dotted(key), *(_show(_at(table, key)) for table in tables)] for key in flatten(effective)]
+
+
+def validate(kind: type[T], table: Mapping[str, object], where: Callable[[Key], str]) -> T:
+    """Build `kind` (a pydantic model or a dataclass) from a TOML table, strictly. Raises `ConfigError`, one line."""
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(table, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = tuple(str(part) for part in first["loc"])
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            raise ConfigError(f"{where(key)}: unknown key{did_you_mean(key[-1], _keys(kind, key[:-1]))}") from None
+        found = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"
+        problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("an object", "a table")
+        raise ConfigError(f"{where(key)}: {problem}{found}") from None
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the run files that come with q2."""
+    return tuple(sorted(file.name for file in _configs().iterdir() if file.suffix == ".toml"))
+
+
+def flatten(table: Mapping[str, object], prefix: Key = ()) -> dict[Key, object]:
+    """Return the leaves of nested tables, in order.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {('a', 'b'): 1, ('c',): 2}
+    """
+    leaves: dict[Key, object] = {}
+    for name, value in table.items():
+        inner = flatten(value, (*prefix, name)) if isinstance(value, Mapping) else {}
+        leaves |= inner or {(*prefix, name): value}
+    return leaves
+
+
+def dotted(key: Key) -> str:
+    """Return `key` as TOML writes it, with quotes around the parts that need them.
+
+    >>> dotted(("passes", "quantize", "blocks.0"))
+    'passes.quantize."blocks.0"'
+    """
+    return ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part) for part in key)
+
+
+def to_toml(table: Mapping[str, object]) -> str:
+    """Return `table` as TOML text, without empty values, which TOML does not have."""
+    return toml.dumps({name: value for name, value in table.items() if value is not None})
+
+
+def _configs() -> Path:
+    return Path(str(resources.files("q2") / "configs"))
+
+
+def _find(config: str) -> Path:
+    path = Path(config)
+    if path.is_file():
+        return path
+    packaged = _configs() / (config if config.endswith(".toml") else f"{config}.toml")
+    if path.name == config and packaged.is_file():
+        return packaged
+    if path.is_dir():
+        raise ConfigError(f"{config}: is a folder, expected a TOML file")
+    raise ConfigError(f"{config}: no such run file{did_you_mean(config, shipped())} (shipped: {', '.join(shipped())})")
+
+
+def _override(text: str) -> Table:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {text}: expected key=value")
+    for line in (text, f"{name} = {json.dumps(value)}"):  # a TOML value, else plain text
+        try:
+            table = tomllib.loads(line)
+            if all(isinstance(leaf, str | int | float | list) for leaf in flatten(table).values()):
+                return table
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ConfigError(f"--set {text}: {name!r} is no TOML key")
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _at(table: object, key: Key) -> object:
+    for part in key:
+        table = table.get(part) if isinstance(table, Mapping) else None
+    return table
+
+
+def _keys(kind: object, path: Key) -> Iterable[str]:
+    """Return the keys that `kind` knows at `path`, for the nearest match."""
+    fields: dict[str, object] = {}
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        fields = {name: info.annotation for name, info in kind.model_fields.items()}
+    elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        fields = {entry.name: entry.type for entry in dataclasses.fields(kind)}
+    if not path:
+        return fields
+    inner = fields.get(path[0]) if fields else (get_args(kind) or (None,))[-1]
+    return _keys(inner, path[1:])
+
+
+def _show(value: object) -> str:
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

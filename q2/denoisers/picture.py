@@ -1,0 +1,69 @@
+"""The picture of a comparison: full precision above quantized, same noise, with the judge's accuracy for each."""
+
+from collections.abc import Iterator
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from q2.denoisers.compare import Comparison
+
+__all__ = ["draw"]
+
+CELL, GAP, LEFT, TOP, LABEL = 96, 6, 170, 58, 18
+INK, QUIET, WRONG, PAPER = "#202020", "#707070", "#c62828", "#ffffff"
+
+
+def draw(comparison: Comparison, title: str, rows: int = 3, columns: int = 10) -> Image.Image:
+    """Return a labelled grid of the first images, at most `rows` pairs of rows; misread images have a red frame."""
+    count = min(len(comparison.full.labels), rows * columns)
+    pairs = -(-count // columns)
+    pair_height = LABEL + 2 * CELL + 3 * GAP
+    picture = Image.new("RGB", (LEFT + columns * (CELL + GAP) + GAP, TOP + pairs * pair_height + GAP), PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((GAP * 2, GAP * 2), title, fill=INK, font=_font(20))
+    pen.text((GAP * 2, GAP * 2 + 26), _legend(comparison), fill=QUIET, font=_font(13))
+    for index in range(count):
+        pair, column = divmod(index, columns)
+        x, y = LEFT + column * (CELL + GAP), TOP + pair * pair_height
+        label = int(comparison.full.labels[index])
+        pen.text((x + CELL / 2, y + LABEL / 2), str(label), fill=QUIET, font=_font(14), anchor="mm")
+        for row, (name, image, seen) in enumerate(_both(comparison, index)):
+            corner = (x, y + LABEL + row * (CELL + GAP))
+            picture.paste(_tile(image), corner)
+            if seen is not None and seen != label:
+                box = (corner[0] - 2, corner[1] - 2, corner[0] + CELL + 1, corner[1] + CELL + 1)
+                pen.rectangle(box, outline=WRONG, width=3)
+                pen.text((corner[0] + 4, corner[1] + 2), str(seen), fill=WRONG, font=_font(14))
+            if column == 0:
+                pen.text((GAP * 2, corner[1] + CELL / 2), name, fill=INK, font=_font(15), anchor="lm")
+    return picture
+
+
+def _both(comparison: Comparison, index: int) -> Iterator[tuple[str, Tensor, int | None]]:
+    sets = (
+        ("full precision", comparison.full, comparison.full_read),
+        ("quantized", comparison.quantized, comparison.quantized_read),
+    )
+    for name, samples, seen in sets:
+        yield name, samples.images[index], None if seen is None else int(seen[index])
+
+
+def _tile(image: Tensor) -> Image.Image:
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    grey = pixels.shape[2] == 1
+    tile = Image.fromarray(pixels[:, :, 0] if grey else pixels).convert("RGB")
+    return tile.resize((CELL, CELL), Image.Resampling.BICUBIC)
+
+
+def _legend(comparison: Comparison) -> str:
+    count, accuracy = len(comparison.full.labels), comparison.accuracy
+    if accuracy is None:
+        return f"{count} images each, same noise"
+    return (
+        f"{count} images each, same noise · recognised: full precision {accuracy.full:.1%}, "
+        f"quantized {accuracy.quantized:.1%} · a red frame: read as another digit"
+    )
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,69 @@
+"""The errors q2 raises for its users: one line each, naming the offender and the nearest valid thing."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "GuardError",
+    "OptionError",
+    "PassError",
+    "PluginError",
+    "Q2Error",
+    "RecipeError",
+    "TraceError",
+    "did_you_mean",
+]
+
+
+class Q2Error(Exception):
+    """A mistake the user can mend; the message is one line. The command line exits with 2."""
+
+
+class ConfigError(Q2Error):
+    """A run file, an override or an option that q2 cannot take."""
+
+
+class OptionError(Q2Error):
+    """A quantizer or a width that does not exist."""
+
+
+class RecipeError(Q2Error):
+    """A recipe that is malformed or belongs to another denoiser."""
+
+
+class CheckpointError(Q2Error):
+    """A checkpoint that is missing, incomplete or not a pipeline."""
+
+
+class PluginError(Q2Error):
+    """A plugin that is broken, unknown or clashes with another."""
+
+
+class TraceError(Q2Error):
+    """A model that cannot be traced, or a graph that no longer equals its model."""
+
+
+class GuardError(TraceError):
+    """A call that leaves the path on which the graph was traced."""
+
+
+class PassError(Q2Error):
+    """A pass that failed; says which, where, and what ran before it. `ours` where the cause is no user's mistake."""
+
+    def __init__(self, message: str, *, ours: bool = False) -> None:
+        super().__init__(message)
+        self.ours = ours
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to `name`, or an empty string.
+
+    >>> did_you_mean("quantise", ["stats", "quantize"])
+    "; did you mean 'quantize'?"
+    >>> did_you_mean("zebra", ["stats"])
+    ''
+    """
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

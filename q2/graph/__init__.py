@@ -1,0 +1,8 @@
+"""A denoiser as a graph: trace it, ask it, run it, swap its layers."""
+
+from q2.graph.facts import Fact, Facts
+from q2.graph.graph import Graph
+from q2.graph.layers import WeightLayer
+from q2.graph.trace import trace
+
+__all__ = ["Fact", "Facts", "Graph", "WeightLayer", "trace"]

@@ -1,0 +1,275 @@
+"""The graph: a traced denoiser over the real model, with its facts, its weight layers and its cost."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
+from q2.graph.facts import Facts
+from q2.graph.inputs import Call, forward_signature
+from q2.graph.layers import Geometry, WeightLayer, attention_macs, layer_macs
+from q2.graph.variant import Variant
+
+__all__ = ["Graph"]
+
+_MAX_VARIANTS = 32
+_MAX_REMEMBERED = 256
+_LOCK = threading.RLock()
+
+
+class Graph:
+    """A denoiser as a `torch.fx` graph; the diffusers model stays the root and its modules are the graph's.
+
+    Made by `trace`. Called like the model, it returns what the model returns. A call that takes another path than the
+    traced one (a guard fails, another argument structure) is traced once more, and that variant is kept.
+
+    >>> from q2.graph import trace
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 2))
+    >>> graph = trace(model, {"input": torch.zeros(3, 4)})
+    >>> list(graph.weight_layers), graph.macs, graph.variants
+    (['0', '2'], 144, 1)
+    >>> graph(torch.zeros(5, 4)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self, model: nn.Module, example_inputs: Mapping[str, object], *, leaf_types: tuple[type[nn.Module], ...] = ()
+    ) -> None:
+        self.model = model
+        self.example_inputs: Mapping[str, object] = dict(example_inputs)
+        self.facts = Facts()
+        self._leaf_types = leaf_types
+        self._signature = self.__signature__ = forward_signature(model)
+        self._replaced: dict[str, Geometry] = {}
+        self._layers: dict[str, WeightLayer] | None = None
+        self._served: dict[tuple[object, ...], Variant] = {}
+        self._variants = [Variant(model, self._call((), self.example_inputs), leaf_types=leaf_types)]
+
+    # What the graph knows:
+
+    @property
+    def fx(self) -> fx.Graph:
+        """The graph of the first variant. Nodes carry `meta["val"]` (tensors on meta) and `meta["nn_module_stack"]`.
+
+        After an edit call `recompile`; to drop dead code call `eliminate_dead_code` here, not fx's own.
+        """
+        return self._variants[0].fx
+
+    @property
+    def variants(self) -> int:
+        """How many paths through the model have been traced."""
+        return len(self._variants)
+
+    @property
+    def weight_layers(self) -> Mapping[str, WeightLayer]:
+        """The weight layers by qualified name, in execution order.
+
+        A layer that was replaced by another kind of module stays listed, with the geometry that it had.
+        """
+        if self._layers is None:
+            self._layers = self._find_layers()
+        return MappingProxyType(self._layers)
+
+    def _find_layers(self) -> dict[str, WeightLayer]:
+        layers: dict[str, WeightLayer] = {}
+        for node in self.fx.nodes:
+            geometry = self._geometry(str(node.target)) if node.op == "call_module" else None
+            if geometry is not None:
+                name = str(node.target)
+                macs, calls = layer_macs(node, geometry), 1
+                if name in layers:
+                    macs, calls = macs + layers[name].macs, calls + layers[name].calls
+                layers[name] = WeightLayer(name, geometry, macs, calls, self.model)
+        return layers
+
+    def _geometry(self, name: str) -> Geometry | None:
+        return Geometry.of(self.model.get_submodule(name)) or self._replaced.get(name)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of weight layers and attention for the example inputs."""
+        return sum(layer.macs for layer in self.weight_layers.values()) + self.attention_macs
+
+    @property
+    def attention_macs(self) -> int:
+        """Multiply-accumulates between activations (attention, matrix products) for the example inputs."""
+        return attention_macs(self.fx.nodes)
+
+    # Running:
+
+    def _call(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
+        return Call.bind(self._signature, args, kwargs)
+
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
+        """Run the graph on a call of the model; same arguments, same return types."""
+        call = self._call(args, inputs)
+        for variant in self._candidates(call):
+            try:
+                return self._serve(variant, call)
+            except GuardError:
+                continue
+        return self._serve(self._trace_again(call), call)
+
+    def _candidates(self, call: Call) -> list[Variant]:
+        """Variants that may serve a call; first the one that served such shapes before, since a guard can fail late."""
+        shape, known = call.shape, self._served.get(call.sizes)
+        fitting = [variant for variant in self._variants if variant.accepts(self.model, shape)]
+        return sorted(fitting, key=lambda variant: variant is not known)
+
+    def _serve(self, variant: Variant, call: Call) -> object:
+        output = variant.run(self.model, call)
+        if len(self._served) >= _MAX_REMEMBERED:
+            self._served.clear()
+        self._served[call.sizes] = variant
+        return output
+
+    def _trace_again(self, call: Call) -> Variant:
+        with _LOCK:
+            leaves = set().union(*(variant.leaf_names for variant in self._variants), self._replaced)
+            variant = Variant(self.model, call, leaf_types=self._leaf_types, leaf_names=leaves)
+            if len(self._variants) >= _MAX_VARIANTS:
+                del self._variants[1]
+            self._variants.append(variant)
+            return variant
+
+    def placeholder_values(self, *args: object, **inputs: object) -> tuple[object, ...]:
+        """Return a call's values for the placeholders of `fx`, in their order: what an `fx.Interpreter` is run with.
+
+        Raises TraceError when the call's structure is not the one that was traced.
+        """
+        call = self._call(args, inputs)
+        if not self._variants[0].accepts(self.model, call.shape):
+            raise TraceError(
+                f"graph of {type(self.model).__name__}: the call has another structure than the example inputs"
+            )
+        return self._variants[0].placeholder_values(call)
+
+    @property
+    def is_installed(self) -> bool:
+        """Say whether calls of the model execute this graph."""
+        return self.model.__dict__.get("forward") is self
+
+    def install(self) -> nn.Module:
+        """Make `model(...)` execute the graph, so that a pipeline runs it; returns the model.
+
+        Hooks on the model and on its leaf modules fire as before. Raises Q2Error when something else has replaced the
+        model's forward (an offloading hook, another graph).
+        """
+        current = self.model.__dict__.get("forward")
+        if current is not None and current is not self:
+            found = type(current).__name__
+            raise Q2Error(f"install graph of {type(self.model).__name__}: forward is already replaced by a {found}")
+        self.model.forward = self
+        return self.model
+
+    def uninstall(self) -> None:
+        """Give the model its own forward back; nothing happens where the graph is not installed."""
+        if self.is_installed:
+            del self.model.__dict__["forward"]
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[nn.Module]:
+        """Install the graph for the length of a `with`; yields the model."""
+        before = self.is_installed
+        yield_model = self.install()
+        try:
+            yield yield_model
+        finally:
+            if not before:
+                self.uninstall()
+
+    # Changing:
+
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put a module in the place of another by qualified name; all variants use it from the next call on.
+
+        Raises Q2Error for a name that the model has not.
+        """
+        known = dict(self.model.named_modules())
+        if name not in known or not name:
+            raise Q2Error(f"replace {name!r}: no such module in {type(self.model).__name__}{did_you_mean(name, known)}")
+        geometry = self._geometry(name)
+        if geometry is not None:
+            self._replaced[name] = geometry
+        module.train(known[name].training)
+        parent, _, attribute = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), attribute, module)
+        self._layers = None
+
+    def recompile(self) -> None:
+        """Make the next call see edits of `fx`."""
+        self._layers = None
+        for variant in self._variants:
+            variant.recompile()
+
+    # Checking:
+
+    def lint(self) -> None:
+        """Raise TraceError when a variant is malformed or names a module or tensor that the model has not."""
+        for variant in self._variants:
+            variant.lint(self.model)
+
+    def verify(self, inputs: Mapping[str, object] | None = None, rtol: float = 0) -> None:
+        """Raise TraceError unless the graph is well formed and its outputs are the model's own.
+
+        `inputs` default to the example inputs. `rtol` is relative to the largest output; 0 asks for equality. A model or
+        inputs without data (on meta) are checked for form only.
+        """
+        self.recompile()
+        self.lint()
+        arguments = self.example_inputs if inputs is None else inputs
+        if _without_data(arguments) or any(weight.is_meta for weight in self.model.parameters()):
+            return
+        call = self._call((), arguments)
+        bound = self._signature.bind(**arguments)
+        if "return_dict" in self._signature.parameters:
+            bound.arguments["return_dict"] = call.return_dict
+        with torch.no_grad(), torch.random.fork_rng():
+            state = torch.random.get_rng_state()
+            eager = type(self.model).forward(self.model, *bound.args, **bound.kwargs)
+            torch.random.set_rng_state(state)
+            traced = self(**arguments)
+        _compare(type(self.model).__name__, eager, traced, rtol)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layers": None, "_served": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for variant in self._variants:
+            variant.fx.owning_module = cast("fx.GraphModule", self.model)
+
+    def __repr__(self) -> str:
+        name, nodes = type(self.model).__name__, len(self.fx.nodes)
+        return f"Graph({name}, {nodes} nodes, {len(self.weight_layers)} weight layers, {self.variants} variants)"
+
+
+def _without_data(value: object) -> bool:
+    return any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in pytree.tree_leaves(value))
+
+
+def _compare(name: str, eager: object, traced: object, rtol: float) -> None:
+    expected, structure = pytree.tree_flatten(eager)
+    found, found_structure = pytree.tree_flatten(traced)
+    if structure != found_structure:
+        raise TraceError(f"graph of {name}: traced output has another structure than eager output")
+    for index, (left, right) in enumerate(zip(expected, found, strict=True)):
+        if not isinstance(left, torch.Tensor):
+            if left != right:
+                raise TraceError(f"graph of {name}: output {index} is {right!r}, eager {left!r}")
+        elif left.shape != right.shape or left.dtype != right.dtype:
+            shapes = f"{tuple(right.shape)} {right.dtype}, eager {tuple(left.shape)} {left.dtype}"
+            raise TraceError(f"graph of {name}: output {index} is {shapes}")
+        elif left.numel() and not torch.allclose(
+            right, left, rtol=0, atol=rtol * float(left.abs().max()), equal_nan=True
+        ):
+            worst = float((right - left).abs().max())
+            raise TraceError(f"graph of {name}: output {index} differs from eager by {worst:.3g}")

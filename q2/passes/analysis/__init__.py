@@ -1,0 +1,1 @@
+"""Passes that learn facts and change nothing, one a file."""

@@ -1,0 +1,150 @@
+"""What a pass is: a frozen dataclass whose fields are its options, and the report it hands to people."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from q2.config import Key, Table, validate
+from q2.denoisers import Denoiser
+from q2.errors import ConfigError, Q2Error, did_you_mean
+from q2.graph import Fact, Graph, WeightLayer
+from q2.plugins import Plugins
+from q2.progress import Progress, silent
+
+__all__ = [
+    "AnalysisPass",
+    "Change",
+    "Pass",
+    "PassContext",
+    "Report",
+    "TextTable",
+    "TransformPass",
+    "at_layer",
+    "select",
+    "weight_of",
+]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table for people: column heads and rows; numbers are formatted when it is drawn."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pass hands to people: one line, tables, and the same as plain data for ``report.json``."""
+
+    summary: str
+    tables: tuple[TextTable, ...] = ()
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change(Report):
+    """What a transform pass did: its report, the layers it changed, and the facts that stay true all the same."""
+
+    changed: tuple[str, ...] = ()
+    preserves: frozenset[Fact[Any]] = frozenset()
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may use besides the graph and its own options."""
+
+    plugins: Plugins = field(default_factory=Plugins)
+    denoiser: Denoiser | None = None
+    seed: int = 0
+    folder: Path = Path()
+    progress: Progress = silent
+
+    def need_denoiser(self, why: str) -> Denoiser:
+        """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""
+        if self.denoiser is None:
+            raise Q2Error(f"{why} needs a denoiser; pass one to run_passes(graph, passes, denoiser=...)")
+        return self.denoiser
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A step over the graph. Subclass `AnalysisPass` or `TransformPass`, as a frozen dataclass."""
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @classmethod
+    def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
+        """Build the pass from its TOML table; the fields are the keys. Raises `ConfigError`, naming the key."""
+        return validate(cls, table, where)
+
+    def to_table(self) -> Table:
+        """Return every option with its value, as a TOML table without empty values."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def check(self, graph: Graph, ctx: PassContext) -> None:
+        """Raise `Q2Error` if the options do not fit the graph. Called for every pass before the first one runs."""
+
+
+@dataclass(frozen=True)
+class AnalysisPass(Pass):
+    """Learns facts and reports them; changes nothing. Its report is reused while its facts stay true."""
+
+    provides: ClassVar[tuple[Fact[Any], ...]] = ()
+
+    @abstractmethod
+    def run(self, graph: Graph, ctx: PassContext) -> Report:
+        """Put facts into ``graph.facts`` and return the report."""
+
+
+@dataclass(frozen=True)
+class TransformPass(Pass):
+    """Changes the graph or its model in place and says what it changed."""
+
+    @abstractmethod
+    def run(self, graph: Graph, ctx: PassContext) -> Change:
+        """Change the graph and return which layers changed and which facts still hold."""
+
+
+class LayerError(Exception):
+    """Carries the layer at which a pass failed; the manager turns it into the message."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+
+@contextmanager
+def at_layer(name: str) -> Iterator[None]:
+    """Say which layer is being worked on, so that an error inside names it."""
+    try:
+        yield
+    except LayerError:
+        raise
+    except Exception as error:
+        raise LayerError(name) from error
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """Return a weight layer's weight, without gradient. Raises `Q2Error` if the layer has no values (meta device)."""
+    weight = module.weight
+    if not isinstance(weight, Tensor) or weight.is_meta:
+        raise Q2Error("the layer has no weights (device meta)")
+    return weight.detach()
+
+
+def select(layers: Mapping[str, WeightLayer], pattern: str) -> Sequence[str]:
+    """Return the names that match a shell-style `pattern`. Raises `ConfigError` with the nearest name if none does."""
+    names = [name for name in layers if fnmatchcase(name, pattern)]
+    if not names:
+        raise ConfigError(f"no layer matches {pattern!r}{did_you_mean(pattern, layers)}")
+    return names

@@ -1,0 +1,1 @@
+"""Passes that change the denoiser, one a file."""

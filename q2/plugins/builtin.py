@@ -1,0 +1,41 @@
+"""What q2 ships, handed over through the same hooks as anybody's plugin."""
+
+from collections.abc import Mapping
+
+from q2.plugins.spec import hookimpl
+
+__all__ = ["DENOISERS", "PASSES", "QUANTIZERS"]
+
+PASSES: Mapping[str, str] = {
+    "report": "q2.passes.analysis.report:ReportGraph",
+    "stats": "q2.passes.analysis.stats:Stats",
+    "bops": "q2.passes.analysis.bops:Bops",
+    "size": "q2.passes.analysis.size:Size",
+    "quantize": "q2.passes.transform.quantize:Quantize",
+}
+
+QUANTIZERS: Mapping[str, str] = {
+    "uaq": "q2.quant.uniform:Uaq",
+    "kmeans-c": "q2.quant.kmeans:KMeansC",
+    "kmeans-a": "q2.quant.kmeans:KMeansA",
+    "none": "q2.quant.none:NoQuantizer",
+}
+
+DENOISERS: Mapping[str, str] = {
+    "digits-dit": "q2.denoisers.digits:DigitsDiT",
+}
+
+
+@hookimpl
+def q2_passes() -> Mapping[str, str]:
+    return PASSES
+
+
+@hookimpl
+def q2_quantizers() -> Mapping[str, str]:
+    return QUANTIZERS
+
+
+@hookimpl
+def q2_denoisers() -> Mapping[str, str]:
+    return DENOISERS

@@ -1,0 +1,165 @@
+"""Finds plugins, checks them, and wraps every hook in a typed method."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from q2.errors import PluginError, did_you_mean
+from q2.plugins import builtin, spec
+from q2.plugins.catalogue import Catalogue, Offer, one_line
+
+if TYPE_CHECKING:
+    from q2.denoisers import Denoiser
+    from q2.graph import Graph
+    from q2.passes import Pass, Report
+    from q2.quant import Quantizer
+
+__all__ = ["Catalogue", "PluginInfo", "Plugins"]
+
+_OFFERS = {"pass": "q2_passes", "quantizer": "q2_quantizers", "denoiser": "q2_denoisers"}
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """A plugin as `q2 list plugins` shows it. `error` is None for a working one."""
+
+    name: str
+    version: str
+    origin: str
+    offers: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Plugins:
+    """The plugins of one run.
+
+    A broken plugin that is merely installed is kept in `infos` with its error, and is fatal only to a run that asks for
+    something nobody offers; one that the run names itself (`modules`) is fatal at once.
+
+    >>> "quantize" in Plugins(entry_points=False).passes
+    True
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[str] = (),
+        disable: Sequence[str] = (),
+        *,
+        folder: Path | None = None,
+        entry_points: bool = True,
+    ) -> None:
+        """Register the built-ins, installed plugins and `modules` (files relative to `folder`, or importable names).
+
+        Raises `PluginError` for a module that is missing or broken, and for a disabled plugin that does not exist.
+        """
+        self._manager = pluggy.PluginManager("q2")
+        self._manager.add_hookspecs(spec)
+        self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
+        self._infos: dict[str, PluginInfo] = {}
+        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _OFFERS}
+        self._register("q2", importlib.metadata.version("q2"), "built in", builtin)
+        found = importlib.metadata.entry_points(group="q2") if entry_points else ()
+        for entry in found:
+            if entry.name in disable:
+                continue
+            version = entry.dist.version if entry.dist else "unknown"
+            try:
+                self._register(entry.name, version, entry.value, entry.load())
+            except Exception as error:  # whatever a plugin may raise
+                self._infos[entry.name] = PluginInfo(entry.name, version, entry.value, error=_reason(error))
+        known = {entry.name for entry in found}
+        for name in disable:
+            if name not in known:
+                raise PluginError(f"plugins.disable: no installed plugin {name!r}{did_you_mean(name, known)}")
+        for name in modules:
+            try:
+                self._register(name, "local", name, _import(name, folder or Path()))
+            except Exception as error:  # whatever a plugin may raise
+                raise PluginError(f"plugins.modules: {name!r} is broken: {_reason(error)}") from error
+        self._manager.check_pending()
+
+    @property
+    def infos(self) -> tuple[PluginInfo, ...]:
+        """Every plugin that was found, the broken ones with their error."""
+        return tuple(self._infos.values())
+
+    @property
+    def passes(self) -> "Catalogue[Pass]":
+        """The passes that can be named in a run file."""
+        return self._catalogue("pass")
+
+    @property
+    def quantizers(self) -> "Catalogue[Quantizer]":
+        """The quantizers that can be named in a rule or a recipe."""
+        return self._catalogue("quantizer")
+
+    @property
+    def denoisers(self) -> "Catalogue[Denoiser]":
+        """The denoisers that can be named in a run file."""
+        return self._catalogue("denoiser")
+
+    def before_pass(self, name: str, graph: "Graph") -> None:
+        """Tell every plugin that the pass `name` is about to run."""
+        self._manager.hook.q2_before_pass(name=name, graph=graph)
+
+    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> None:
+        """Tell every plugin that the pass `name` ran."""
+        self._manager.hook.q2_after_pass(name=name, graph=graph, report=report, seconds=seconds)
+
+    def _catalogue(self, kind: str) -> Catalogue[Any]:
+        broken = {info.name: info.error for info in self._infos.values() if info.error}
+        return Catalogue(kind, tuple(self._offers[kind]), broken)
+
+    def _register(self, name: str, version: str, origin: str, plugin: ModuleType) -> None:
+        if name in self._infos:
+            raise PluginError(
+                f"the plugin name {name!r} is taken twice, by {self._infos[name].origin!r} and {origin!r}"
+            )
+        for hook in (hook for hook in dir(plugin) if hook.startswith("q2_") and callable(getattr(plugin, hook))):
+            if hook not in self._specs:
+                raise PluginError(f"unknown hook {hook!r}{did_you_mean(hook, self._specs)}")
+            if self._manager.parse_hookimpl_opts(plugin, hook) is None:
+                raise PluginError(f"the hook {hook!r} lacks its @hookimpl mark")
+        offers = {kind: _offers(plugin, hook, name) for kind, hook in _OFFERS.items()}
+        self._manager.register(plugin, name)
+        for kind, more in offers.items():
+            self._offers[kind] += more
+        named = tuple(f"{kind} {offer.name}" for kind, more in offers.items() for offer in more)
+        self._infos[name] = PluginInfo(name, version, origin, named)
+
+
+def _offers(plugin: ModuleType, hook: str, owner: str) -> list[Offer[Any]]:
+    things: object = getattr(plugin, hook, dict)()
+    if not isinstance(things, Mapping):
+        raise PluginError(f"{hook} returned {type(things).__name__}, expected a mapping from name to class")
+    for name, thing in things.items():
+        if not isinstance(name, str) or not (inspect.isclass(thing) or (isinstance(thing, str) and ":" in thing)):
+            raise PluginError(f"{hook}: {name!r} is {thing!r}, expected a class or 'package.module:Class'")
+    return [Offer(name, owner, thing) for name, thing in things.items()]
+
+
+def _import(name: str, folder: Path) -> ModuleType:
+    """Import a local file (``my_pass.py``, relative to `folder`) or an importable module (``my_package.passes``)."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = folder / name
+    if not path.is_file():
+        raise PluginError(f"no such file: {path}")
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if found is None or found.loader is None:
+        raise PluginError(f"not a Python file: {path}")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, PluginError) else one_line(error)

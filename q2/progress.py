@@ -1,0 +1,24 @@
+"""How long work shows that it moves: a function that wraps an iterable. The command line draws, a library is silent."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+__all__ = ["Progress", "silent"]
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Yield the items, showing `label` and how many of `total` are done."""
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield every item of `items` in order."""
+
+
+def silent(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show nothing.
+
+    >>> list(silent([1, 2], "counting"))
+    [1, 2]
+    """
+    yield from items

@@ -1,0 +1,132 @@
+"""Recipes: one option per weight layer. The result that people keep, share and apply; a TOML file."""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import toml
+
+from q2.errors import OptionError, Q2Error, RecipeError, did_you_mean
+from q2.files import write_text
+from q2.quant.options import Option
+
+__all__ = ["Recipe"]
+
+_VERSION = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One option per weight layer, in execution order, for the denoiser and checkpoint it was made for.
+
+    `fingerprint` identifies the checkpoint; `avg_bits` is the bits of a weight, codebooks, scales and zero points
+    included. Options may be given as text. Raises `RecipeError` for a bad option or a size that is no number.
+
+    >>> recipe = Recipe({"proj": "kmeans-c-4"}, "digits-dit", "", 4.5)
+    >>> recipe.layers["proj"]
+    Option(quantizer='kmeans-c', bits=4)
+    """
+
+    layers: Mapping[str, Option]
+    denoiser: str
+    fingerprint: str
+    avg_bits: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.avg_bits) and self.avg_bits >= 0):
+            raise RecipeError(f"avg_bits: expected a finite number of bits, not {self.avg_bits}")
+        options = {name: _option(name, value) for name, value in self.layers.items()}
+        object.__setattr__(self, "layers", options)
+        object.__setattr__(self, "avg_bits", float(self.avg_bits))
+
+    @classmethod
+    def of(cls, layers: Mapping[str, Option | str], denoiser: str, fingerprint: str, avg_bits: float) -> "Recipe":
+        """Make a recipe from options or their text, for type checkers that ask.
+
+        >>> Recipe.of({"proj": "NA"}, "digits-dit", "", 16.0).layers["proj"].is_none
+        True
+        """
+        return cls({name: _option(name, value) for name, value in layers.items()}, denoiser, fingerprint, avg_bits)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """Read a recipe file. Raises `RecipeError`: one line with the file and the key, or the line and column."""
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{path}: not valid TOML: {error}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read: {error}") from error
+        try:
+            return cls._from_table(table)
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from_table(cls, table: Mapping[str, object]) -> "Recipe":
+        if table.get("q2") != "recipe":
+            raise RecipeError("not a recipe, expected q2 = 'recipe' in its first line")
+        if table.get("version") != _VERSION:
+            raise RecipeError(f"version: expected {_VERSION}, not {table.get('version')!r}")
+        known = [entry.name for entry in fields(cls)]
+        for key in table:
+            if key not in ("q2", "version", *known):
+                raise RecipeError(f"{key}: unknown key{did_you_mean(key, known)}")
+        layers = _typed(table, "layers", dict, "a table")
+        for name, option in layers.items():
+            if not isinstance(option, str):
+                raise RecipeError(f"{_key(name)}: expected an option such as 'kmeans-c-4', not {option!r}")
+        average = table.get("avg_bits")
+        if isinstance(average, bool) or not isinstance(average, int | float):
+            raise RecipeError(f"avg_bits: expected a number{_found(table, 'avg_bits')}")
+        names = (_typed(table, key, str, "text") for key in ("denoiser", "fingerprint"))
+        return cls.of(layers, *names, average)
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as TOML: the whole file or, if that fails, none of it. Raises `RecipeError`."""
+        head = {"q2": "recipe", "version": _VERSION, "denoiser": self.denoiser, "fingerprint": self.fingerprint}
+        options = {name: str(option) for name, option in self.layers.items()}
+        try:
+            write_text(Path(path), toml.dumps({**head, "avg_bits": self.avg_bits, "layers": options}))
+        except OSError as error:
+            raise RecipeError(f"{path}: cannot be written: {error}") from error
+
+    def check(self, layer_names: Iterable[str], denoiser: str) -> None:
+        """Raise `RecipeError` if the recipe is for another denoiser, or names a layer that is not among `layer_names`.
+
+        >>> Recipe({"proj": "uaq-4"}, "digits-dit", "", 4.0).check(["proj_out"], "digits-dit")
+        Traceback (most recent call last):
+        q2.errors.RecipeError: layers."proj": no such weight layer in 'digits-dit'; did you mean 'proj_out'?
+        """
+        if self.denoiser != denoiser:
+            raise RecipeError(f"the recipe is for {self.denoiser!r}, not for {denoiser!r}")
+        known = dict.fromkeys(layer_names)
+        for name in self.layers:
+            if name not in known:
+                raise RecipeError(f"{_key(name)}: no such weight layer in {denoiser!r}{did_you_mean(name, known)}")
+
+
+def _option(name: str, value: Option | str) -> Option:
+    try:
+        return Option.parse(value) if isinstance(value, str) else value
+    except OptionError as error:
+        raise RecipeError(f"{_key(name)}: {error}") from error
+
+
+def _typed(table: Mapping[str, object], key: str, kind: type[T], called: str) -> T:
+    value = table.get(key)
+    if not isinstance(value, kind):
+        raise RecipeError(f"{key}: expected {called}{_found(table, key)}")
+    return value
+
+
+def _found(table: Mapping[str, object], key: str) -> str:
+    return f", not {table[key]!r}" if key in table else ", but it is missing"
+
+
+def _key(name: str) -> str:
+    return f'layers."{name}"'

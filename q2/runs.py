@@ -1,0 +1,239 @@
+"""A transform run: TOML to settings, denoiser, graph, passes in file order, then report and artifacts in one folder."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from q2.config import RunFile, Settings, Table, to_toml
+from q2.denoisers import Denoiser, Samples
+from q2.denoisers.compare import Comparison, compare
+from q2.denoisers.picture import draw
+from q2.errors import ConfigError, Q2Error
+from q2.files import replacing, write_json, write_text
+from q2.graph import Graph, trace
+from q2.passes import Pass, PassContext, PassManager, PassResult, TextTable, passes_of
+from q2.passes.analysis.size import SIZES, Size
+from q2.plugins import Plugins
+from q2.progress import Progress, silent
+from q2.quant import Option, Recipe
+
+__all__ = ["Outcome", "Plan", "Step", "prepare", "recipe_of", "run_folder", "transform"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something a run did: one line, and tables."""
+
+    title: str
+    seconds: float
+    summary: str
+    tables: tuple[TextTable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run file with everything it names found: nothing has been loaded or run yet."""
+
+    run: RunFile
+    settings: Settings
+    plugins: Plugins
+    passes: list[tuple[str, Pass]]
+
+    @property
+    def effective(self) -> Table:
+        """Every setting in effect, the passes' defaults included, as a run file would say it."""
+        table = self.settings.model_dump(mode="json")
+        table["passes"] = {
+            title: ({} if title == step.name else {"pass": step.name}) | step.to_table() for title, step in self.passes
+        }
+        return table
+
+    def rows(self) -> list[list[str]]:
+        """Return the effective-settings table: name, default, file, override, effective."""
+        defaults = Settings().model_dump(mode="json")
+        defaults["passes"] = {title: _defaults(step) for title, step in self.passes}
+        return self.run.rows(defaults, self.effective)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: the quantized denoiser and its graph, the results, and the files in `folder`."""
+
+    denoiser: Denoiser
+    graph: Graph
+    results: list[PassResult]
+    comparison: Comparison | None
+    recipe: Recipe
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+
+
+def prepare(run: RunFile) -> Plan:
+    """Find the plugins and passes that a run file names. Raises `Q2Error` for the first that does not exist."""
+    settings = run.settings
+    named = settings.plugins
+    plugins = _named(run, lambda: Plugins(named.modules, named.disable, folder=run.folder))
+    return Plan(run, settings, plugins, passes_of(run, plugins))
+
+
+def transform(
+    plan: Plan,
+    folder: Path,
+    *,
+    verify_each: bool = False,
+    progress: Progress = silent,
+    show: Callable[[Step], None] = lambda step: None,
+) -> Outcome:
+    """Run the passes of `plan` and write report, recipe, settings, manifest and pictures into `folder`.
+
+    Nothing is written before all has run. Raises `Q2Error` for what does not fit, before the first pass runs.
+    """
+    settings = plan.settings
+    start = time.perf_counter()
+    denoiser = _denoiser(plan)
+    fingerprint = denoiser.fingerprint
+    graph = trace(denoiser.model, denoiser.example_inputs())
+    weights = sum(layer.weights for layer in graph.weight_layers.values())
+    facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers, {weights / 1e6:.2f} M weights"
+    show(Step("trace", time.perf_counter() - start, f"{facts}, {graph.macs / 1e9:.4g} GMACs"))
+    ctx = PassContext(plan.plugins, denoiser, settings.seed, plan.run.folder, progress)
+    manager = PassManager(plan.passes, ctx, verify_each)
+    _named(plan.run, lambda: manager.check(graph))
+    start = time.perf_counter()
+    full = _samples(settings, denoiser, graph, progress)
+    results, seconds = [], time.perf_counter() - start
+    for result in manager.each(graph):
+        results.append(result)
+        show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    comparison = None
+    if full:
+        start = time.perf_counter()
+        quantized = _samples(settings, denoiser, graph, progress)
+        assert quantized is not None
+        comparison = compare(full, quantized, denoiser.judge())
+        seconds += time.perf_counter() - start
+        show(Step("samples", seconds, _summary(comparison)))
+    recipe = recipe_of(graph, ctx, fingerprint)
+    outcome = Outcome(denoiser, graph, results, comparison, recipe, folder)
+    _write(plan, outcome, seconds)
+    return outcome
+
+
+def recipe_of(graph: Graph, ctx: PassContext, fingerprint: str) -> Recipe:
+    """Return the recipe that the graph's layers follow now."""
+    if SIZES not in graph.facts:
+        Size().run(graph, ctx)
+    sizes = graph.facts.get(SIZES)
+    bits = sum(size.bits for size in sizes.values()) / sum(size.weights for size in sizes.values())
+    layers = {name: Option.parse(size.option) for name, size in sizes.items()}
+    return Recipe(layers, ctx.need_denoiser("a recipe").name, fingerprint, bits)
+
+
+def run_folder(out: Path | None, name: str) -> Path:
+    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError` if that is a file."""
+    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise ConfigError(f"--out {folder}: {part} is a file, expected a folder")
+    return folder
+
+
+def _denoiser(plan: Plan) -> Denoiser:
+    wanted = plan.settings.denoiser
+    checkpoint = wanted.checkpoint
+    local = plan.run.folder / checkpoint
+    if checkpoint and local.exists():
+        checkpoint = str(local)
+    kind = _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
+    key = "checkpoint" if checkpoint else "name"
+    denoiser = _named(plan.run, lambda: kind(checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key)
+    _named(plan.run, lambda: denoiser.model, "denoiser", key)
+    return denoiser
+
+
+def _named(run: RunFile, call: Callable[[], T], *key: str) -> T:
+    """Call, and put the file and the key in front of a user's mistake."""
+    try:
+        return call()
+    except Q2Error as error:
+        raise ConfigError(f"{run.where(key) if key else run.name}: {error}") from error
+
+
+def _samples(settings: Settings, denoiser: Denoiser, graph: Graph, progress: Progress) -> Samples | None:
+    if not settings.samples.images:
+        return None
+    with graph.installed():
+        return denoiser.generate(
+            settings.samples.images, seed=settings.seed, batch=settings.samples.batch, progress=progress
+        )
+
+
+def _summary(comparison: Comparison) -> str:
+    count, accuracy = len(comparison.full.labels), comparison.accuracy
+    if accuracy is None:
+        return f"{count} images each"
+    noise = "within noise" if accuracy.within_noise else "beyond noise"
+    points = f"difference {100 * accuracy.loss:.1f} ± {100 * accuracy.interval:.1f} points: {noise}"
+    return f"{count} images each · recognised {accuracy.full:.1%} → {accuracy.quantized:.1%} ({points})"
+
+
+def _defaults(step: Pass) -> Table:
+    """Return the defaults of a pass's options."""
+    return type(step)().to_table()
+
+
+def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
+    """Write report, recipe, settings, manifest and picture."""
+    folder, comparison = outcome.folder, outcome.comparison
+    report: dict[str, object] = {
+        "q2": version("q2"),
+        "denoiser": {"name": outcome.denoiser.name, "fingerprint": outcome.recipe.fingerprint},
+        "passes": {
+            result.title: {"seconds": round(result.seconds, 3), "summary": result.report.summary, **result.report.data}
+            for result in outcome.results
+        },
+    }
+    names = ["recipe.toml", "effective.toml", "manifest.json", "report.json"]
+    if comparison:
+        names.insert(0, "samples.png")
+        report["samples"] = {"seconds": round(sample_seconds, 3), "images": len(comparison.full.labels)} | (
+            {"accuracy": asdict(comparison.accuracy)} if comparison.accuracy else {}
+        )
+    with ExitStack() as stack:  # all are complete before the first is renamed
+        beside = {name: stack.enter_context(replacing(folder / name)) for name in names}
+        if comparison:
+            title = f"{outcome.denoiser.name} at {outcome.recipe.avg_bits:.2f} bits a weight"
+            draw(comparison, title).save(beside["samples.png"], format="PNG")
+        outcome.recipe.save(beside["recipe.toml"])
+        write_text(beside["effective.toml"], to_toml(plan.effective))
+        write_json(beside["manifest.json"], _manifest(plan, outcome))
+        write_json(beside["report.json"], report)
+    outcome.files.extend(folder / name for name in names)
+
+
+def _manifest(plan: Plan, outcome: Outcome) -> dict[str, object]:
+    packages = ("q2", "torch", "diffusers", "numpy", "numba", "safetensors")
+    return {
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "config": plan.run.name,
+        "seed": plan.settings.seed,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "plugins": [asdict(info) for info in plan.plugins.infos],
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(outcome.denoiser.device),
+        },
+    }
