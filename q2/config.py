@@ -21,6 +21,7 @@ DEFAULT = "digits-dit.toml"
 Key = tuple[str, ...]
 Table = dict[str, Any]
 T = TypeVar("T")
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 class _Section(pydantic.BaseModel):
@@ -116,13 +117,14 @@ def validate(kind: type[T], table: Mapping[str, object], where: Callable[[Key], 
     try:
         return pydantic.TypeAdapter(kind).validate_json(json.dumps(table, default=str), strict=True)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        first = next((entry for entry in found if entry["type"] in _UNKNOWN), found[0])
         key = tuple(str(part) for part in first["loc"])
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in _UNKNOWN:
             raise ConfigError(f"{where(key)}: unknown key{did_you_mean(key[-1], _keys(kind, key[:-1]))}") from None
-        found = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"
+        value = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"
         problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("an object", "a table")
-        raise ConfigError(f"{where(key)}: {problem}{found}") from None
+        raise ConfigError(f"{where(key)}: {problem}{value}") from None
 
 
 def shipped() -> tuple[str, ...]:

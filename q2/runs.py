@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from q2.config import RunFile, Settings, Table, to_toml
-from q2.denoisers import Denoiser, Samples
+from q2.denoisers import Denoiser, Samples, device_of
 from q2.denoisers.compare import Comparison, compare
 from q2.denoisers.picture import draw
 from q2.errors import ConfigError, Q2Error
@@ -156,6 +156,7 @@ def _denoiser(plan: Plan) -> Denoiser:
     if checkpoint and local.exists():
         checkpoint = str(local)
     kind = _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
+    _named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
     key = "checkpoint" if checkpoint else "name"
     denoiser = _named(plan.run, lambda: kind(checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key)
     _named(plan.run, lambda: denoiser.model, "denoiser", key)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from common import Average, Clock, cosine_lr, digit_images, load_checkpoint, parser, save_checkpoint, warp
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, DPMSolverMultistepScheduler
+from outliers import spread_channels
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +26,7 @@ def new_transformer(heads: int, depth: int) -> DiTTransformer2DModel:
         attention_head_dim=64,
         num_layers=depth,
         in_channels=4,
+        out_channels=4,
         sample_size=8,
         patch_size=2,
         num_embeds_ada_norm=NULL,
@@ -73,16 +75,24 @@ def encode(vae: AutoencoderKL, copies: int, seed: int) -> tuple[Tensor, Tensor, 
     return scale * torch.cat(means), scale * torch.cat(deviations), labels.repeat(copies + 1)
 
 
-def export(folder: Path, vae: AutoencoderKL, transformer: DiTTransformer2DModel, average: Average) -> None:
-    """Save the pipeline with averaged weights in half precision."""
+def export(
+    folder: Path, vae: AutoencoderKL, transformer: DiTTransformer2DModel, average: Average, outliers: float
+) -> None:
+    """Save the pipeline with averaged weights, spread by `outliers`, in half precision."""
     copy = DiTTransformer2DModel.from_config(transformer.config)
     copy.load_state_dict({**transformer.state_dict(), **average.shadow})
+    spread_channels(copy, outliers)
     labels = {str(digit): str(digit) for digit in range(10)}
-    pipeline = DiTPipeline(copy, AutoencoderKL.from_config(vae.config), new_scheduler(), id2label=labels)
+    pipeline = DiTPipeline(copy, AutoencoderKL.from_config(_public(vae)), new_scheduler(), id2label=labels)
     pipeline.vae.load_state_dict(vae.state_dict())
     pipeline.register_to_config(id2label=labels)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _public(model: AutoencoderKL) -> dict[str, object]:
+    """Return the configuration without where it was loaded from."""
+    return {key: value for key, value in model.config.items() if not key.startswith("_")}
 
 
 def main() -> None:
@@ -92,6 +102,7 @@ def main() -> None:
     options.add_argument("--decay", type=float, default=0.999, help="of the moving average")
     options.add_argument("--copies", type=int, default=19, help="augmented copies of every digit")
     options.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    options.add_argument("--outliers", type=float, default=0.85, help="deviation of the log channel factors")
     options.add_argument("--compile", action="store_true", help="compile the model: 13 %% faster on two cores")
     args = options.parse_args()
     torch.set_num_threads(args.threads)
@@ -136,8 +147,8 @@ def main() -> None:
             clock.line(step + 1, loss=smooth)
         if (step + 1) % args.every == 0 or step + 1 == args.steps:
             save_checkpoint(path, step + 1, model, optimizer, average)
-            export(args.work / "digits-dit", vae, model, average)
-    export(args.assets / "digits-dit", vae, model, average)
+            export(args.work / "digits-dit", vae, model, average, args.outliers)
+    export(args.assets / "digits-dit", vae, model, average, args.outliers)
 
 
 if __name__ == "__main__":

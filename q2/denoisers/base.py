@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.judge import DigitsJudge
-from q2.errors import ConfigError, Q2Error
+from q2.errors import ConfigError
 from q2.graph.fingerprint import fingerprint
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 
-__all__ = ["Denoiser", "Protocol", "Samples", "load"]
+__all__ = ["Denoiser", "Protocol", "Samples", "device_of", "load"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Denoiser(ABC):
         Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for a device that is not here.
         """
         self.dtype = _dtype(dtype)
-        self.device = _device(device)
+        self.device = device_of(device)
         self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint())
         self._pipeline: Any = None
 
@@ -125,7 +125,12 @@ def _dtype(name: str) -> torch.dtype:
     return known[name]
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device called `name`; ``auto`` is CUDA where there is one. Raises `ConfigError` if it is not here.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -133,5 +138,5 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
-        raise Q2Error(f"device {name!r} cannot be used here: {reason}") from error
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
     return device

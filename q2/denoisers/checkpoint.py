@@ -55,11 +55,12 @@ class Checkpoint:
 
     @contextmanager
     def reading(self) -> Iterator[str]:
-        """Yield what `from_pretrained` takes, without its progress bars; what it raises becomes one line."""
+        """Yield what `from_pretrained` takes, without its progress bars and remarks; what it raises becomes one line."""
         from diffusers.utils import logging
 
-        bars = logging.is_progress_bar_enabled()
+        bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
         logging.disable_progress_bar()
+        logging.set_verbosity_error()
         try:
             yield self.where
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -67,6 +68,7 @@ class Checkpoint:
             hint = "" if self.local else "; is the Hub within reach? A local pipeline folder works too"
             raise CheckpointError(f"checkpoint {self.where!r}: cannot be loaded: {reason}{hint}") from error
         finally:
+            logging.set_verbosity(verbosity)
             if bars:
                 logging.enable_progress_bar()
 

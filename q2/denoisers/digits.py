@@ -26,7 +26,7 @@ class DigitsDiT(Denoiser):
 
     name: ClassVar[str] = "digits-dit"
     component: ClassVar[str] = "transformer"
-    protocol: ClassVar[Protocol] = Protocol(steps=15, guidance=2.0)
+    protocol: ClassVar[Protocol] = Protocol(steps=12, guidance=1.0)
 
     @classmethod
     def default_checkpoint(cls) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from q2.errors import Q2Error, did_you_mean
 
@@ -68,14 +68,14 @@ class Facts:
                 f"fact {fact.name!r} is not known for this graph{nearest}; run the pass that sets it"
             ) from None
 
-    def drop(self, preserve: Collection[Fact[object]] = frozenset()) -> None:
+    def drop(self, preserve: Collection[Fact[Any]] = frozenset()) -> None:
         """Forget every fact but those in `preserve`."""
         self._values = {fact: value for fact, value in self._values.items() if fact in preserve}
 
     def __contains__(self, fact: object) -> bool:
         return fact in self._values
 
-    def __iter__(self) -> Iterator[Fact[object]]:
+    def __iter__(self) -> Iterator[Fact[Any]]:
         return iter(tuple(self._values))
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
 from q2.graph.facts import Facts
+from q2.graph.guards import is_impure
 from q2.graph.inputs import Call, forward_signature
 from q2.graph.layers import Geometry, WeightLayer, attention_macs, layer_macs
 from q2.graph.variant import Variant
@@ -133,7 +134,7 @@ class Graph:
 
     def _trace_again(self, call: Call) -> Variant:
         with _LOCK:
-            leaves = set().union(*(variant.leaf_names for variant in self._variants), self._replaced)
+            leaves = frozenset(self._replaced).union(*(variant.leaf_names for variant in self._variants))
             variant = Variant(self.model, call, leaf_types=self._leaf_types, leaf_names=leaves)
             if len(self._variants) >= _MAX_VARIANTS:
                 del self._variants[1]
@@ -179,9 +180,8 @@ class Graph:
     def installed(self) -> Iterator[nn.Module]:
         """Install the graph for the length of a `with`; yields the model."""
         before = self.is_installed
-        yield_model = self.install()
         try:
-            yield yield_model
+            yield self.install()
         finally:
             if not before:
                 self.uninstall()
@@ -191,18 +191,30 @@ class Graph:
     def replace(self, name: str, module: nn.Module) -> None:
         """Put a module in the place of another by qualified name; all variants use it from the next call on.
 
-        Raises Q2Error for a name that the model has not.
+        Raises Q2Error for a name that the model has not, and for a module whose forward is part of the graph: such a
+        one is no node that could be swapped (name its class in `leaf_types`, or replace its layers).
         """
-        known = dict(self.model.named_modules())
-        if name not in known or not name:
-            raise Q2Error(f"replace {name!r}: no such module in {type(self.model).__name__}{did_you_mean(name, known)}")
+        title = f"replace {name!r} in {type(self.model).__name__}"
+        try:
+            old = self.model.get_submodule(name)
+        except AttributeError:
+            known = [path for path, _ in self.model.named_modules()]
+            raise Q2Error(f"{title}: no such module{did_you_mean(name, known)}") from None
+        if not name or any(name in variant.traced_through for variant in self._variants):
+            raise Q2Error(f"{title}: its forward is part of the graph; replace its layers, or make it a leaf type")
         geometry = self._geometry(name)
         if geometry is not None:
             self._replaced[name] = geometry
-        module.train(known[name].training)
         parent, _, attribute = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), attribute, module)
-        self._layers = None
+        setattr(self.model.get_submodule(parent), attribute, module.train(old.training))
+        if self._geometry(name) != geometry:
+            self._layers = None
+
+    def eliminate_dead_code(self) -> bool:
+        """Drop nodes of `fx` that nothing uses, but keep guards and writes in place; say whether there were any."""
+        changed = self.fx.eliminate_dead_code(is_impure_node=is_impure)
+        self.recompile()
+        return changed
 
     def recompile(self) -> None:
         """Make the next call see edits of `fx`."""
@@ -220,8 +232,8 @@ class Graph:
     def verify(self, inputs: Mapping[str, object] | None = None, rtol: float = 0) -> None:
         """Raise TraceError unless the graph is well formed and its outputs are the model's own.
 
-        `inputs` default to the example inputs. `rtol` is relative to the largest output; 0 asks for equality. A model or
-        inputs without data (on meta) are checked for form only.
+        `inputs` default to the example inputs. `rtol` is relative to the largest output; 0 asks for equality. A model
+        or inputs without data (on meta) are checked for form only.
         """
         self.recompile()
         self.lint()
@@ -268,8 +280,8 @@ def _compare(name: str, eager: object, traced: object, rtol: float) -> None:
         elif left.shape != right.shape or left.dtype != right.dtype:
             shapes = f"{tuple(right.shape)} {right.dtype}, eager {tuple(left.shape)} {left.dtype}"
             raise TraceError(f"graph of {name}: output {index} is {shapes}")
-        elif left.numel() and not torch.allclose(
-            right, left, rtol=0, atol=rtol * float(left.abs().max()), equal_nan=True
-        ):
-            worst = float((right - left).abs().max())
-            raise TraceError(f"graph of {name}: output {index} differs from eager by {worst:.3g}")
+        elif left.numel():
+            atol = rtol * float(left.abs().max())
+            if not torch.allclose(right, left, rtol=0, atol=atol, equal_nan=True):
+                worst = float((right - left).abs().max())
+                raise TraceError(f"graph of {name}: output {index} differs from eager by {worst:.3g}")

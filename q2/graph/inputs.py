@@ -49,6 +49,9 @@ class CallShape:
     structure: pytree.TreeSpec
     leaves: tuple[object, ...]
 
+    def __deepcopy__(self, memo: dict[int, object]) -> CallShape:
+        return self  # a description, which nobody changes
+
     def accepts(self, other: CallShape) -> bool:
         """Say whether a call of the other shape may run on a graph that was traced with this one."""
         return (

@@ -71,8 +71,8 @@ class ShadowProxy(fx.Proxy):
         super().__init__(node, tracer)
         self._parts: dict[object, ShadowProxy] = {}
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]  # mypy wants a setter
+    def __class__(self) -> type:
         """Answer isinstance() as the shadow would."""
         value = self.__dict__.get("shadow_value")
         return torch.Tensor if isinstance(value, torch.Tensor) else type(value)
@@ -142,11 +142,13 @@ class ShadowProxy(fx.Proxy):
 
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self.shadow_value, dict):
-            return iter(self.shadow_value)
+            keys: list[object] = list(self.shadow_value)
+            return iter(keys)
         return iter([self[i] for i in range(len(self))])
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self))
+        items: list[object] = list(self)
+        return reversed(items)
 
     def __contains__(self, item: object) -> bool:
         if isinstance(self.shadow_value, dict):
@@ -179,6 +181,7 @@ class ShadowProxy(fx.Proxy):
     # What fx.Proxy leaves out:
 
     def keys(self) -> Any:
+        """Return a mapping's keys, which are structure; `**proxy` asks for them."""
         return self.shadow_value.keys() if isinstance(self.shadow_value, dict) else self._method("keys")
 
     def __round__(self, digits: int | None = None) -> Any:

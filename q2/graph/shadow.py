@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from q2.graph.proxy import ShadowProxy
 
-__all__ = ["model_state_kept", "on_one_device", "recorded_factories", "stand_in", "without_data"]
+__all__ = ["model_state_kept", "on_one_device", "recorded_factories", "stand_in", "without_data", "zeros"]
 
 _FACTORIES = (
     "arange",
@@ -55,6 +55,13 @@ def stand_in(tensor: torch.Tensor) -> torch.Tensor:
 def without_data(value: object) -> object:
     """Replace every tensor in a nested value by one on the meta device: shape and dtype stay, memory goes."""
     return pytree.tree_map(lambda leaf: leaf.to(_META) if isinstance(leaf, torch.Tensor) else leaf, value)
+
+
+def zeros(value: Any, device: torch.device) -> Any:
+    """Replace every tensor in a nested value by zeros that are on a device."""
+    return pytree.tree_map(
+        lambda leaf: torch.zeros_like(leaf, device=device) if isinstance(leaf, torch.Tensor) else leaf, value
+    )
 
 
 def on_one_device(

@@ -18,8 +18,8 @@ def trace(
     """Trace a model into a graph that runs for other batch sizes, timesteps and text lengths as well.
 
     `example_inputs` are keyword arguments of the model's forward; with the model on meta they may be there too, real
-    ones let the trace follow decisions on their values. Modules of `torch.nn`, weight layers and `leaf_types` become one
-    node each, everything else is traced through. The model is left as it was, and the inputs are not written to.
+    ones let the trace follow decisions on their values. Modules of `torch.nn`, weight layers and `leaf_types` become
+    one node each, everything else is traced through. The model is left as it was, the inputs are not written to.
 
     Raises TraceError for an unknown or missing input, and for a model that decides on values computed from weights.
 

@@ -17,7 +17,7 @@ from q2.graph.guards import guard, guard_length, is_impure, writes_in_place
 from q2.graph.inputs import Call, forward_signature, is_symbolic
 from q2.graph.layers import WEIGHT_TYPES
 from q2.graph.proxy import ShadowProxy, TracedString, shadow_of
-from q2.graph.shadow import model_state_kept, on_one_device, recorded_factories, stand_in, without_data
+from q2.graph.shadow import model_state_kept, on_one_device, recorded_factories, stand_in, without_data, zeros
 
 __all__ = ["Recording", "record"]
 
@@ -44,7 +44,13 @@ def record(
 
     Raises TraceError, with the path of the module that failed and the cause.
     """
-    with _TRACE_LOCK, torch.inference_mode(False), torch.no_grad(), model_state_kept(model):
+    with (
+        _TRACE_LOCK,
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        model_state_kept(model),
+    ):
         tracer = ShadowTracer(call, leaf_types, frozenset(leaf_names))
         try:
             with recorded_factories(tracer):
@@ -85,6 +91,7 @@ class ShadowTracer(fx.Tracer):
         self._leaf_names = leaf_names
         self._thread = threading.get_ident()
         self._evaluating = 0
+        self._leaf_has_data = False
         self._device = _run_device(call)
         self._names: dict[int, str] = {}
         self._guarded: set[fx.Node] = set()
@@ -143,7 +150,7 @@ class ShadowTracer(fx.Tracer):
         shadow.shadow_value = shadow.node.meta["val"] = value
         return shadow
 
-    def create_proxy(
+    def create_proxy(  # noqa: PLR0917  # fx.Tracer's signature
         self,
         kind: str,
         target: Any,
@@ -162,14 +169,14 @@ class ShadowTracer(fx.Tracer):
         return self._with_value(proxy, value)
 
     def _evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        shadow_args, shadow_kwargs = fx.node.map_aggregate((args, kwargs), cast("Any", shadow_of))  # type: ignore[misc]
+        shadow_args, shadow_kwargs = cast("Any", fx.node.map_aggregate((args, kwargs), cast("Any", shadow_of)))
         values, named = on_one_device(target, tuple(shadow_args), dict(shadow_kwargs), opaque=kind == "call_module")
         if target is getattr and isinstance(values[0], torch.Tensor):
             return self._attribute(values[0], values[1])
         self._evaluating += 1
         try:
             if kind == "call_module":
-                return self.root.get_submodule(target).forward(*values, **named)
+                return self._leaf(self.root.get_submodule(target), values, named)
             if kind == "call_method":
                 return getattr(values[0], target)(*values[1:], **named)
             return target(*values, **named)
@@ -182,6 +189,20 @@ class ShadowTracer(fx.Tracer):
             raise
         finally:
             self._evaluating -= 1
+
+    def _leaf(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Run a leaf without data; one that needs data (a kernel of its own, a decision) on zeros, where it has any."""
+        try:
+            return module.forward(*args, **kwargs)
+        except Exception:
+            own = [*module.parameters(), *module.buffers()]
+            if not own or any(tensor.is_meta for tensor in own):
+                raise
+            self._leaf_has_data = True
+            try:
+                return without_data(module.forward(*zeros(args, own[0].device), **zeros(kwargs, own[0].device)))
+            finally:
+                self._leaf_has_data = False
 
     def _attribute(self, tensor: torch.Tensor, name: str) -> object:
         """Read a tensor's attribute as it will be in the run: shadows are elsewhere than the tensors they stand for."""
@@ -236,7 +257,7 @@ class ShadowTracer(fx.Tracer):
         if not isinstance(attr_val, torch.Tensor) or threading.get_ident() != self._thread:
             return attr_val
         if self._evaluating:
-            return attr_val.detach().to("meta")
+            return attr_val if self._leaf_has_data else attr_val.detach().to("meta")
         return self._interned_tensor(attr_val) if id(attr_val) in self._names else attr_val
 
     def create_arg(self, a: Any) -> Any:
@@ -259,7 +280,7 @@ class ShadowTracer(fx.Tracer):
         if name:
             proxy = self._with_value(super().create_proxy("get_attr", name, (), {}), stand_in(tensor))
         else:
-            assert self._last_input is not None  # noqa: S101  # create_args_for_root has checked it
+            assert self._last_input is not None  # create_args_for_root has checked it
             self.constants.append(tensor.detach())
             with self.graph.inserting_after(self._last_input):
                 made = super().create_proxy("placeholder", f"constant_{len(self.constants)}", (), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,7 +19,7 @@ __all__ = ["Variant"]
 
 @dataclass(frozen=True)
 class ModelState:
-    """What a trace reads off the model itself: train or eval mode, its dtype, and its device where the graph names one."""
+    """What a trace reads off the model itself: train or eval mode, dtype, and device where the graph names one."""
 
     training: bool
     dtype: torch.dtype | None
@@ -60,10 +61,16 @@ class Variant:
         """Tensors that the model made from data that no node can hold; inputs of the graph, after the call's own."""
         return self._recording.constants
 
-    @property
-    def leaf_names(self) -> set[str]:
+    @functools.cached_property
+    def leaf_names(self) -> frozenset[str]:
         """Names of the modules that are one node each."""
-        return {str(node.target) for node in self.fx.nodes if node.op == "call_module"}
+        return frozenset(str(node.target) for node in self.fx.nodes if node.op == "call_module")
+
+    @functools.cached_property
+    def traced_through(self) -> frozenset[str]:
+        """Names of the modules that are many nodes: their forwards are part of the graph."""
+        stacks = (node.meta.get("nn_module_stack", {}) for node in self.fx.nodes)
+        return frozenset(path for stack in stacks for path, _ in stack.values()) - self.leaf_names
 
     def accepts(self, model: nn.Module, shape: CallShape) -> bool:
         """Say whether a call may run here; its guards can still say no."""
@@ -87,6 +94,8 @@ class Variant:
     def recompile(self) -> None:
         """Forget the compiled forward, so that the next run sees an edited graph."""
         self._forward = None
+        for cached in ("leaf_names", "traced_through"):
+            self.__dict__.pop(cached, None)
 
     def lint(self, model: nn.Module) -> None:
         """Raise TraceError when the graph is malformed or names something that the model has not."""

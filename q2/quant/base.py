@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
+from q2.quant.chunks import each_chunk
 from q2.quant.options import MAX_WIDTH, Option
 
-__all__ = ["Encoded", "Fitted", "Quantizer", "cast_to", "parameter_dtype", "row_chunks"]
-
-_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # elements at a time: fits a CPU's cache, fills a GPU
+__all__ = ["Encoded", "Fitted", "Quantizer", "cast_to", "parameter_dtype"]
 
 
 class Encoded(NamedTuple):
@@ -136,16 +135,6 @@ def parameter_dtype(prec: int, largest: float) -> torch.dtype:
     return torch.bfloat16 if small or largest > torch.finfo(torch.float16).max else torch.float16
 
 
-def row_chunks(rows: Tensor) -> Iterator[slice]:
-    """Yield slices over the rows of a matrix that bound the memory of the work on each.
-
-    >>> list(row_chunks(torch.zeros(3, 1 << 16)))
-    [slice(0, 2, None), slice(2, 4, None)]
-    """
-    step = max(1, _CHUNK.get(rows.device.type, 1 << 20) // rows.shape[1])
-    return (slice(start, start + step) for start in range(0, rows.shape[0], step))
-
-
 def _checked(weight: Tensor) -> Tensor:
     shape = tuple(weight.shape)
     if weight.is_meta:
@@ -170,13 +159,13 @@ def cast_to(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _errors(weight: Tensor, values: Tensor) -> dict[str, float]:
     rows, restored = weight.flatten(1), values.flatten(1)
-    square = power = signal = 0.0
-    for part in row_chunks(rows):
+
+    def sums(part: slice) -> tuple[float, float, float]:
         exact = rows[part].double()
         error = (exact - restored[part].double()).abs_()
-        signal += float(exact.square_().sum())
-        square += float(error.square().sum())
-        power += float(error.pow_(2.4).sum())
+        return float(exact.square_().sum()), float(error.square().sum()), float(error.pow_(2.4).sum())
+
+    signal, square, power = (math.fsum(each) for each in zip(*each_chunk(rows, sums), strict=True))
     count = weight.numel()
     ratio = math.inf if square == 0 else -math.inf if signal == 0 else 10 * (math.log10(signal) - math.log10(square))
     return {

@@ -121,8 +121,8 @@ def _histogram(weight: Tensor, rows: Rows) -> tuple[Floats, Floats]:
     times = torch.bincount(patterns)
     seen = times.nonzero().flatten()
     numbers: Floats = seen.to(torch.int16).view(weight.dtype).double().numpy() + 0.0
-    distinct, inverse = np.unique(numbers, return_inverse=True)  # both zeros are one value
-    return distinct, np.bincount(inverse, weights=times[seen].numpy()).astype(np.float64)
+    merged, inverse = np.unique(numbers, return_inverse=True)  # both zeros are one value
+    return merged.astype(np.float64), np.bincount(inverse, weights=times[seen].numpy()).astype(np.float64)
 
 
 def _binned(values: Floats, counts: Floats, bins: int) -> tuple[Floats, Floats]:

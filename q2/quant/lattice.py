@@ -1,81 +1,108 @@
-"""Finds even levels on which all values of a channel lie, if there are any: what makes ``uaq`` exact on its own output."""
+"""Finds even levels on which all values of a channel lie, if any: what makes ``uaq`` exact on its own output."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["exact_levels"]
+from q2.quant.base import cast_to
+
+__all__ = ["Format", "exact_levels"]
 
 
-def exact_levels(
-    rows: Tensor, top: int, dtype: torch.dtype, stored: torch.dtype, limit: int
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Format:
+    """How levels are held: codes 0 to `top`, values in `dtype`, scales in `stored`, zero points up to +-`limit`."""
+
+    top: int
+    dtype: torch.dtype
+    stored: torch.dtype
+    limit: int
+
+
+def exact_levels(rows: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
     """Return for every channel whether it lies on even levels, and the scale and zero point of these, float32, (C,).
 
-    `rows` (C, n) is float32; its values were rounded to `dtype`, scales to `stored`; codes run from 0 to `top`, zero
-    points from -`limit` to `limit`. Real weights have more distinct values than codes; those channels cost one short
-    sort. The others are tried at every number of steps between their ends.
+    `rows` (C, n) is float32, its values rounded to the format's dtype. Real weights have more distinct values than
+    codes; those channels cost one short sort. The others are tried at every number of steps between their ends.
+
+    >>> form = Format(3, torch.float32, torch.float16, 2**15 - 1)
+    >>> exact_levels(torch.tensor([[2.0, 4.0, 8.0], [0.0, 1.0, 9.0]]), form)
+    (tensor([ True, False]), tensor([2., 1.]), tensor([-1.,  0.]))
     """
     solved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    scale = torch.ones(len(rows), device=rows.device)
-    zero = torch.zeros(len(rows), device=rows.device)
-    few = _distinct(rows[:, : 4 * (top + 1)]).sum(1) <= top + 1
-    index = few.nonzero().flatten()
-    if len(index) == 0:
-        return solved, scale, zero
-    ordered = rows[index].sort(1).values
-    fresh = _distinct(ordered, ordered=True)
-    index, ordered, fresh = (part[fresh.sum(1) <= top + 1] for part in (index, ordered, fresh))
-    levels = ordered[:, -1:].repeat(1, top + 1)  # padded with the largest
-    levels.scatter_(1, (fresh.cumsum(1) - 1), ordered)
-    unit = torch.finfo(dtype).eps
-    for steps in range(top, 0, -1):
-        if len(index) == 0:
-            break
-        found, its_scale, its_zero = _try_steps(levels, steps, unit, dtype, stored, limit)
+    scale, zero = torch.ones(len(rows), device=rows.device), torch.zeros(len(rows), device=rows.device)
+    index, levels = _levels(rows, form.top + 1)
+    far = levels.abs().amax(1).double()
+    counts, likely = _candidates(levels, far, form)
+    while len(index) and bool(likely.any()):
+        first = likely.int().argmax(1, keepdim=True)
+        found, its_scale, its_zero = _solve(levels, counts.gather(1, first) / far[:, None], form)
+        found &= likely.any(1)
         hit = index[found]
         solved[hit], scale[hit], zero[hit] = True, its_scale[found], its_zero[found]
-        index, levels = index[~found], levels[~found]
+        likely = likely.scatter(1, first, False)
+        index, levels, far, counts, likely = (part[~found] for part in (index, levels, far, counts, likely))
     return solved, scale, zero
 
 
-def _distinct(rows: Tensor, *, ordered: bool = False) -> Tensor:
-    rows = rows if ordered else rows.sort(1).values
-    fresh = torch.ones(rows.shape, dtype=torch.bool, device=rows.device)
-    fresh[:, 1:] = rows[:, 1:] != rows[:, :-1]
+def _levels(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return which rows have 2 to `most` distinct values, and these, ascending, the largest repeated: (c,), (c, K)."""
+    index = (_fresh(rows[:, : 4 * most].sort(1).values).sum(1) <= most).nonzero().flatten()
+    ordered = rows[index].sort(1).values
+    fresh = _fresh(ordered)
+    count = fresh.sum(1)
+    keep = (count > 1) & (count <= most)
+    index, ordered, fresh = index[keep], ordered[keep], fresh[keep]
+    levels = ordered[:, -1:].repeat(1, int(count[keep].max()) if len(index) else 1)
+    return index, levels.scatter_(1, fresh.cumsum(1) - 1, ordered)
+
+
+def _fresh(ordered: Tensor) -> Tensor:
+    fresh = torch.ones(ordered.shape, dtype=torch.bool, device=ordered.device)
+    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     return fresh
 
 
-def _try_steps(
-    levels: Tensor, steps: int, unit: float, dtype: torch.dtype, stored: torch.dtype, limit: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Try to put `levels` (c, K), ascending, `steps` steps apart between first and last. Returns found, scale, zero."""
+def _candidates(levels: Tensor, far: Tensor, form: Format) -> tuple[Tensor, Tensor]:
+    """Return at how many steps from zero the farthest level may be, and whether four small levels agree: (c, 3 top)."""
     span = (levels[:, -1] - levels[:, 0]).double()
-    apart = (span / steps).clamp_min(torch.finfo(torch.float64).tiny)
-    place = (levels - levels[:, :1]).double() / apart[:, None]
-    far = torch.maximum(levels[:, -1].abs(), levels[:, 0].abs()).double()
-    slack = 2 * steps * far * unit / span.clamp_min(torch.finfo(torch.float64).tiny)
-    near = (span > 0) & (slack < 0.5) & ((place - place.round()).abs().amax(1) <= slack)
-    found = torch.zeros_like(near)
-    scale, zero = torch.ones_like(span, dtype=torch.float32), torch.zeros_like(span, dtype=torch.float32)
-    which = near.nonzero().flatten()
-    if len(which) == 0:
-        return found, scale, zero
-    some, lowest = levels[which], levels[which, :1]
-    count = (far[which] / apart[which]).round()
-    for more in (0, 1, -1):
-        guess = (far[which] / (count + more).clamp_min(1)).clamp_max(torch.finfo(stored).max).to(stored)
-        for ulp in (0, 1, -1):
-            its_scale = _neighbour(guess, ulp).float()[:, None]
-            its_zero = -(lowest / its_scale).round()
-            values = ((some / its_scale).round() * its_scale).to(dtype).float()
-            fits = ((some / its_scale).round() + its_zero).amax(1) <= steps
-            good = (values == some).all(1) & fits & (its_zero[:, 0].abs() <= limit) & ~found[which]
-            hit = which[good]
-            found[hit], scale[hit], zero[hit] = True, its_scale[good, 0], its_zero[good, 0]
-    return found, scale, zero
+    steps = torch.arange(1, form.top + 1, device=levels.device)
+    guess = (far / span)[:, None] * steps
+    counts = torch.cat([guess.round() + change for change in (0, 1, -1)], 1)
+    size = levels.abs().double()
+    size = torch.where(size == 0, far[:, None], size)
+    small = size.topk(min(4, size.shape[1]), largest=False).values
+    place = (small / far[:, None])[:, None, :] * counts[:, :, None]
+    whole = place.round()
+    agree = ((place - whole).abs() <= whole * torch.finfo(form.dtype).eps * 1.01).all(2)
+    return counts, agree & (counts >= 1) & (counts <= form.limit)
 
 
-def _neighbour(scale: Tensor, ulp: int) -> Tensor:
-    """Return the number `ulp` places after each positive number of a float format."""
-    whole = {2: torch.int16, 4: torch.int32}[scale.element_size()]
-    return (scale.view(whole) + ulp).clamp_min(1).view(scale.dtype)
+def _solve(levels: Tensor, density: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the scale that all `levels` (c, K) round from, at about `density` (c, 1) steps per one. Found, scale, zero.
+
+    Every level bounds the scale from both sides; the stored number nearest to the middle of what is left is the one.
+    """
+    info = torch.finfo(form.dtype)
+    size = levels.abs().double()
+    half = torch.ones_like(size).ldexp(size.frexp().exponent) * (info.eps / 4)
+    half = half.clamp_min(info.smallest_normal * info.eps / 2)
+    step = 1 / density
+    for sure in (
+        0.25 / info.eps,
+        torch.inf,
+    ):  # places far from zero are uncertain until those near it gave a better step
+        whole = (levels.double() / step).round()
+        count = whole.abs()
+        bound = (count > 0) & (count <= max(sure, 1))
+        least = torch.where(bound, (size - half) / count, 0.0).amax(1, keepdim=True)
+        most = torch.where(bound, (size + half) / count, torch.inf).amin(1, keepdim=True)
+        step = torch.where(most < torch.inf, (least + most) / 2, step)
+    scale = step[:, 0].clamp_max(torch.finfo(form.stored).max).to(form.stored).float()
+    lowest = whole.amin(1)
+    values = cast_to(whole.float() * scale[:, None], form.dtype).float()
+    found = (
+        (values == levels).all(1) & (whole.amax(1) - lowest <= form.top) & (lowest.abs() <= form.limit) & (scale > 0)
+    )
+    return found, scale, -lowest.float()

@@ -21,10 +21,11 @@ class Simulated(nn.Module):
     exact_class: type[nn.Module]
 
     def extra_repr(self) -> str:
+        """Show the option after the layer's own hyper-parameters."""
         return f"{super().extra_repr()}, option={self.fitted.option}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _blank, (self.exact_class,), self.__getstate__()
+        return _blank, (self.exact_class,), vars(self).copy()
 
 
 def quantize_layer(module: M, fitted: Fitted) -> M:
@@ -86,5 +87,5 @@ def _simulated(exact: type[nn.Module]) -> type[Simulated]:
 
 def _blank(exact: type[nn.Module]) -> Simulated:
     """Return a simulated layer without any state, for copying or unpickling into."""
-    kind = _simulated(exact)
+    kind = _simulated(cast(Any, exact))  # mypy takes a class for an instance that cannot be hashed
     return kind.__new__(kind)

@@ -1,13 +1,12 @@
 """The exact optimum of one-dimensional k-means over sorted values, by dynamic programming.
 
-Ckmeans.1d.dp (Wang and Song, The R Journal 2011) with the monotone split points of a Monge cost: O(k n log n). Centroids are
-restricted to the numbers a float format can hold. Rounding to such a set keeps the cost Monge, so the result is the
-global optimum among *stored* codebooks, not a rounded optimum. Kernels release the GIL and take no part in numba's own
-threading, which dies when two Python threads meet in it.
+Ckmeans.1d.dp (Wang and Song, The R Journal 2011) with the monotone split points of a Monge cost: O(k n log n).
+Centroids are restricted to the numbers that a float format can hold. The cost stays Monge under that restriction, so
+the result is the global optimum among *stored* codebooks, not a rounded optimum. The kernels release the GIL and take
+no part in numba's own threading, which dies when two Python threads meet in it.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from q2.quant.chunks import in_threads
+
 __all__ = ["Grid", "cluster", "cluster_rows", "nearest_rows"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 Grid = tuple[float, float, float]
-Sums = tuple[Floats, Floats, Floats]
+Problem = tuple[Floats, Floats, Floats, float, Grid]  # prefix sums of 1, x, x^2; what x is centred on; what rounds
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,7 +50,7 @@ def _round(x: float, to: Grid) -> float:
 
 
 @_compiled
-def _prefix_sums(values: Floats, counts: Floats, middle: float) -> Sums:
+def _prefix_sums(values: Floats, counts: Floats, middle: float) -> tuple[Floats, Floats, Floats]:
     size = len(values)
     count, total, square = np.zeros(size + 1), np.zeros(size + 1), np.zeros(size + 1)
     for i in range(size):
@@ -61,11 +62,9 @@ def _prefix_sums(values: Floats, counts: Floats, middle: float) -> Sums:
 
 
 @_compiled
-def _best_start(
-    sums: Sums, before: Floats, low: int, high: int, stop: int, middle: float, to: Grid
-) -> tuple[float, int]:
+def _best_start(problem: Problem, before: Floats, low: int, high: int, stop: int) -> tuple[float, int]:
     """Return the least squared error of everything below `stop`, and where its last cluster starts."""
-    count, total, square = sums
+    count, total, square, middle, to = problem
     count_stop, total_stop, square_stop = count[stop], total[stop], square[stop]
     best, where = np.inf, low
     for start in range(low, high + 1):
@@ -84,11 +83,12 @@ def _best_start(
 def _splits(values: Floats, counts: Floats, k: int, middle: float, to: Grid) -> npt.NDArray[np.int32]:
     """Return where each of `k` clusters starts, and the end."""
     size = len(values)
-    sums = _prefix_sums(values, counts, middle)
+    count, total, square = _prefix_sums(values, counts, middle)
+    problem = (count, total, square, middle, to)
     before, now = np.zeros(size + 1), np.zeros(size + 1)
     split = np.zeros((k, size + 1), np.int32)
     for stop in range(1, size + 1):
-        before[stop], _ = _best_start(sums, now, 0, 0, stop, middle, to)
+        before[stop], _ = _best_start(problem, now, 0, 0, stop)
     top = 1
     while top * 2 <= size:
         top *= 2
@@ -105,7 +105,7 @@ def _splits(values: Floats, counts: Floats, k: int, middle: float, to: Grid) -> 
                     low = max(low, split[j, stop - step])
                 if step and stop + step <= size:
                     high = min(high, split[j, stop + step])
-                now[stop], split[j, stop] = _best_start(sums, before, low, high, stop, middle, to)
+                now[stop], split[j, stop] = _best_start(problem, before, low, high, stop)
             step //= 2
             if step == 0:
                 break
@@ -207,12 +207,6 @@ def nearest_rows(rows: Rows, codebooks: Floats) -> Codes:
 
 
 def _in_blocks(work: Callable[[slice], None], rows: int) -> None:
-    """Do `work` on blocks of rows, in as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), rows)
-    step = max(1, rows // (8 * threads))
-    parts = [slice(start, start + step) for start in range(0, rows, step)]
-    if threads == 1:
-        work(slice(0, rows))
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, parts))
+    """Do `work` on blocks of rows, several for each thread, as rows differ in how long they take."""
+    step = max(1, rows // (8 * torch.get_num_threads()))
+    in_threads([slice(start, start + step) for start in range(0, rows, step)], work)

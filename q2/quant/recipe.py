@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import toml
 
-from q2.errors import OptionError, Q2Error, RecipeError, did_you_mean
+from q2.errors import OptionError, RecipeError, did_you_mean
 from q2.files import write_text
 from q2.quant.options import Option
 
@@ -24,9 +24,10 @@ class Recipe:
     """One option per weight layer, in execution order, for the denoiser and checkpoint it was made for.
 
     `fingerprint` identifies the checkpoint; `avg_bits` is the bits of a weight, codebooks, scales and zero points
-    included. Options may be given as text. Raises `RecipeError` for a bad option or a size that is no number.
+    included. `of` takes options as text. Raises `RecipeError` for a bad option, a size that is no number, and text with
+    quotes, backslashes or control characters, which no name of a layer or denoiser has.
 
-    >>> recipe = Recipe({"proj": "kmeans-c-4"}, "digits-dit", "", 4.5)
+    >>> recipe = Recipe.of({"proj": "kmeans-c-4"}, "digits-dit", "", 4.5)
     >>> recipe.layers["proj"]
     Option(quantizer='kmeans-c', bits=4)
     """
@@ -39,6 +40,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.avg_bits) and self.avg_bits >= 0):
             raise RecipeError(f"avg_bits: expected a finite number of bits, not {self.avg_bits}")
+        heads = [("denoiser", self.denoiser), ("fingerprint", self.fingerprint)]
+        for key, text in (*heads, *(("layers", name) for name in self.layers)):
+            if not text.isprintable() or set(text) & set("\\\"'"):
+                raise RecipeError(f"{key}: expected printable text without quotes and backslashes, not {text!r}")
         options = {name: _option(name, value) for name, value in self.layers.items()}
         object.__setattr__(self, "layers", options)
         object.__setattr__(self, "avg_bits", float(self.avg_bits))
@@ -50,7 +55,7 @@ class Recipe:
         >>> Recipe.of({"proj": "NA"}, "digits-dit", "", 16.0).layers["proj"].is_none
         True
         """
-        return cls({name: _option(name, value) for name, value in layers.items()}, denoiser, fingerprint, avg_bits)
+        return cls(cast(Mapping[str, Option], layers), denoiser, fingerprint, avg_bits)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -83,8 +88,8 @@ class Recipe:
         average = table.get("avg_bits")
         if isinstance(average, bool) or not isinstance(average, int | float):
             raise RecipeError(f"avg_bits: expected a number{_found(table, 'avg_bits')}")
-        names = (_typed(table, key, str, "text") for key in ("denoiser", "fingerprint"))
-        return cls.of(layers, *names, average)
+        denoiser, fingerprint = (_typed(table, key, str, "text") for key in ("denoiser", "fingerprint"))
+        return cls.of(layers, denoiser, fingerprint, average)
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as TOML: the whole file or, if that fails, none of it. Raises `RecipeError`."""
@@ -98,7 +103,7 @@ class Recipe:
     def check(self, layer_names: Iterable[str], denoiser: str) -> None:
         """Raise `RecipeError` if the recipe is for another denoiser, or names a layer that is not among `layer_names`.
 
-        >>> Recipe({"proj": "uaq-4"}, "digits-dit", "", 4.0).check(["proj_out"], "digits-dit")
+        >>> Recipe.of({"proj": "uaq-4"}, "digits-dit", "", 4.0).check(["proj_out"], "digits-dit")
         Traceback (most recent call last):
         q2.errors.RecipeError: layers."proj": no such weight layer in 'digits-dit'; did you mean 'proj_out'?
         """

@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor
 
-from q2.errors import OptionError
+from q2.errors import OptionError, did_you_mean
 from q2.plugins.builtin import QUANTIZERS
 from q2.quant.base import Fitted, Quantizer
 from q2.quant.options import Option
@@ -20,8 +20,7 @@ def builtin_quantizer(name: str) -> Quantizer:
     5120
     """
     if name not in QUANTIZERS:
-        Option.parse(f"{name}-1", QUANTIZERS)
-        raise OptionError(f"no quantizer named {name!r}")
+        raise OptionError(f"no quantizer named {name!r}{did_you_mean(name, QUANTIZERS)}")
     module, _, attribute = QUANTIZERS[name].partition(":")
     return cast(type[Quantizer], getattr(importlib.import_module(module), attribute))()
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from q2.quant.base import Encoded, Quantizer, cast_to, parameter_dtype, row_chunks
-from q2.quant.lattice import exact_levels
+from q2.quant.base import Encoded, Quantizer, cast_to, parameter_dtype
+from q2.quant.chunks import each_chunk
+from q2.quant.lattice import Format, exact_levels
 
 __all__ = ["Uaq"]
 
@@ -34,18 +35,20 @@ class Uaq(Quantizer):
     def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
         """Search scale and zero point of every channel, a chunk of channels at a time."""
         rows = weight.flatten(1)
-        low, high = rows.amin(1).double(), rows.amax(1).double()
-        stored = parameter_dtype(prec, float((high - low).max()) / (2**bits - 1) or float(high.abs().max()))
-        limit = 2**15 - 1 if prec == 16 else 2**23
+        top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**23
+        form = Format(top, weight.dtype, parameter_dtype(prec, _largest_scale(rows, top, limit)), limit)
         scale = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
         zero = torch.empty_like(scale)
         codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-        for part in row_chunks(rows):
-            search = _Search(rows[part].float(), bits, weight.dtype, stored, limit)
-            scale[part], zero[part] = search.best()
-            codes[part] = _codes(search.rows, scale[part, None], zero[part, None], search.top).to(torch.uint8)
+
+        def search(part: slice) -> None:
+            found = _Search(rows[part].float(), form)
+            scale[part], zero[part] = found.best()
+            codes[part] = _codes(found.rows, scale[part, None], zero[part, None], form.top).to(torch.uint8)
+
+        each_chunk(rows, search)
         whole = torch.int16 if prec == 16 else torch.int32
-        return Encoded(codes.reshape(weight.shape), {"scale": scale.to(stored), "zero": zero.to(whole)})
+        return Encoded(codes.reshape(weight.shape), {"scale": scale.to(form.stored), "zero": zero.to(whole)})
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return scale * (code - zero) in float32."""
@@ -61,6 +64,12 @@ class Uaq(Quantizer):
         return 2 * prec * shape[0]
 
 
+def _largest_scale(rows: Tensor, top: int, limit: int) -> float:
+    low, high = rows.amin(1).double(), rows.amax(1).double()
+    width, middle = (high - low) / top, (low + high).abs() / 2
+    return float(torch.where(width * limit > middle, width, middle).max())
+
+
 def _codes(rows: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
     return (rows / scale).round_().add_(zero).clamp_(0, top)
 
@@ -68,8 +77,8 @@ def _codes(rows: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
 class _Search:
     """The best scale and zero point so far of some channels: `rows` is (c, n) float32, everything else (c,)."""
 
-    def __init__(self, rows: Tensor, bits: int, dtype: torch.dtype, stored: torch.dtype, limit: int) -> None:
-        self.rows, self.top, self.dtype, self.stored, self.limit = rows, 2**bits - 1, dtype, stored, limit
+    def __init__(self, rows: Tensor, form: Format) -> None:
+        self.rows, self.form = rows, form
         self.low, self.high = rows.amin(1).double(), rows.amax(1).double()
         middle = (self.low + self.high) / 2
         # A single level at the middle: all there is for a constant channel, and for one too far from zero for a grid.
@@ -80,19 +89,20 @@ class _Search:
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Return scale and zero point of every channel, both float32 and as stored."""
-        width = (self.high - self.low) / self.top
+        width = (self.high - self.low) / self.form.top
         wide = width > 0
         offset = torch.where(wide, -self.low / torch.where(wide, width, 1.0), 0.0)
-        offset = offset.clamp(-self.limit, self.limit)
+        offset = offset.clamp(-self.form.limit, self.form.limit)
         for factor in _FACTORS:
             for zero in (offset.floor(), offset.ceil()):
                 self._try(width, torch.full_like(width, factor), zero.float())
         for step in _STEPS:
             for change in (-step, step):
                 self._try(width, self.factor + change, self.zero)
-        solved, scale, zero = exact_levels(self.rows, self.top, self.dtype, self.stored, self.limit)
-        exact = solved & (self.error > 0)
-        exact &= torch.where(exact, self._error(torch.where(exact, scale, 1.0), zero) == 0, False)
+        solved, scale, zero = exact_levels(self.rows, self.form)
+        if not bool(solved.any()):
+            return self.scale, self.zero
+        exact = solved & (self._error(scale, zero) == 0)
         return torch.where(exact, scale, self.scale), torch.where(exact, zero, self.zero)
 
     def _try(self, width: Tensor, factor: Tensor, zero: Tensor) -> None:
@@ -105,12 +115,12 @@ class _Search:
         self.error = torch.where(better, error, self.error)
 
     def _stored(self, scale: Tensor) -> Tensor:
-        info = torch.finfo(self.stored)
+        info = torch.finfo(self.form.stored)
         least = math.ldexp(info.smallest_normal, round(math.log2(info.eps)))  # the smallest subnormal
-        return scale.clamp(least, info.max).to(self.stored).float()
+        return scale.clamp(least, info.max).to(self.form.stored).float()
 
     def _error(self, scale: Tensor, zero: Tensor) -> Tensor:
         """Return the sum of |x - x'|^2.4 per channel, float64, for the values as the layer will hold them."""
-        codes = _codes(self.rows, scale[:, None], zero[:, None], self.top)
-        values = cast_to(codes.sub_(zero[:, None]).mul_(scale[:, None]), self.dtype)
+        codes = _codes(self.rows, scale[:, None], zero[:, None], self.form.top)
+        values = cast_to(codes.sub_(zero[:, None]).mul_(scale[:, None]), self.form.dtype)
         return values.float().sub_(self.rows).abs_().double().pow_(2.4).sum(1)

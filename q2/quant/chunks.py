@@ -1,0 +1,35 @@
+"""Work on a matrix a few rows at a time: bounds the memory, and spreads the work over threads."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["each_chunk", "in_threads"]
+
+# Elements at a time. On a CPU so few that torch works on each alone: its own threads wait for one another after every
+# operation, which takes seconds on a machine that is busy otherwise. On a GPU enough to fill it.
+_ELEMENTS = {"cpu": 1 << 15, "cuda": 1 << 24}
+R = TypeVar("R")
+
+
+def each_chunk(rows: Tensor, work: Callable[[slice], R]) -> list[R]:
+    """Return what `work` returns for each slice over the rows of a matrix, in order; on a CPU in threads.
+
+    >>> each_chunk(torch.zeros(3, 1 << 14), lambda part: (part.start, part.stop))
+    [(0, 2), (2, 4)]
+    """
+    step = max(1, _ELEMENTS.get(rows.device.type, 1 << 20) // rows.shape[1])
+    parts = [slice(start, start + step) for start in range(0, rows.shape[0], step)]
+    return in_threads(parts, work) if rows.device.type == "cpu" else [work(part) for part in parts]
+
+
+def in_threads(parts: list[slice], work: Callable[[slice], R]) -> list[R]:
+    """Return what `work` returns for each of `parts`, in order, done by as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), len(parts))
+    if threads < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))

@@ -1,0 +1,198 @@
+"""The command line as a user meets it, each call in its own process where that matters."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from q2 import cli
+from q2.quant import Recipe
+
+SMALL = ("--set", "samples.images=20", "--set", "passes.stats.samples=2", "--set", "passes.stats.steps=2")
+CPU_SECONDS = 0.3
+
+
+def q2(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "q2", *args], capture_output=True, text=True, check=False, cwd=cwd, timeout=300
+    )
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
+    """Run a command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["q2", *args])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_help_is_quick_and_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, time, atexit\nsys.argv = ['q2', '--help']\nfrom q2.cli import main\n"
+        "def told(): print([m for m in ('torch', 'numpy', 'diffusers') if m in sys.modules], time.process_time())\n"
+        "atexit.register(told)\nmain()\n"
+    )
+    times = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        loaded, seconds = done.stdout.splitlines()[-1].rsplit(" ", 1)
+        assert loaded == "[]"
+        assert "transform" in done.stdout
+        times.append(float(seconds))
+    assert min(times) <= CPU_SECONDS
+
+
+def test_the_default_run_writes_report_recipe_settings_manifest_and_picture(tmp_path: Path) -> None:
+    done = q2("transform", *SMALL, "--out", "out", "--verify-each", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    names = {"samples.png", "report.json", "recipe.toml", "effective.toml", "manifest.json"}
+    assert {file.name for file in out.iterdir()} == names
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert 3.5 <= report["passes"]["size"]["avg_bits"] <= 4.6
+    assert report["passes"]["bops"]["tbops"] < report["passes"]["bops"]["full_tbops"]
+    assert report["passes"]["bops"]["gmacs"] > 0
+    assert {"full", "quantized", "loss", "interval"} == set(report["samples"]["accuracy"])
+    assert all(result["seconds"] >= 0 for result in report["passes"].values())
+    with Image.open(out / "samples.png") as picture:
+        assert picture.width > picture.height > 200
+    recipe = Recipe.load(out / "recipe.toml")
+    assert recipe.avg_bits == report["passes"]["size"]["avg_bits"]
+    assert len({str(option) for option in recipe.layers.values()}) >= 3
+    assert "effective" in done.stdout
+    assert "next:" in done.stdout
+
+
+def test_two_runs_and_the_effective_file_and_the_recipe_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "transform", *SMALL, "--out", "a") == 0
+    assert run(monkeypatch, "transform", *SMALL, "--out", "b") == 0
+    assert run(monkeypatch, "transform", "--config", "a/effective.toml", "--out", "c") == 0
+    assert run(monkeypatch, "transform", *SMALL, "--recipe", "a/recipe.toml", "--out", "d") == 0
+    for other in ("b", "c", "d"):
+        assert Path(other, "recipe.toml").read_bytes() == Path("a/recipe.toml").read_bytes()
+        assert Path(other, "samples.png").read_bytes() == Path("a/samples.png").read_bytes()
+        assert figures(Path(other)) == figures(Path("a"))
+    assert Path("b/effective.toml").read_bytes() == Path("a/effective.toml").read_bytes()
+
+
+def figures(folder: Path) -> object:
+    """Return the report without its seconds."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    for part in (*report["passes"].values(), report["samples"]):
+        del part["seconds"]
+    return report
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("--config", "gone.toml"), "q2: gone.toml: no such run file (shipped: digits-dit.toml)"),
+        (("--set", "sead=3"), "q2: digits-dit.toml, --set sead: unknown key; did you mean 'seed'?"),
+        (
+            ("--set", "passes.quantise.by=type"),
+            "q2: digits-dit.toml, --set passes.quantise: no pass named 'quantise'; did you mean 'quantize'?",
+        ),
+        (
+            ("--set", "denoiser.name=digit-dit"),
+            "q2: digits-dit.toml, --set denoiser.name: no denoiser named 'digit-dit'; did you mean 'digits-dit'?",
+        ),
+        (
+            ("--set", "denoiser.checkpoint=/nowhere"),
+            "q2: digits-dit.toml, --set denoiser.checkpoint: checkpoint '/nowhere': no such folder, and not a Hub id "
+            "(owner/name)",
+        ),
+        (
+            ("--set", "passes.quantize.default=uaq-17"),
+            "q2: digits-dit.toml: passes.quantize: width 17 of 'uaq-17' is outside 1 to 8",
+        ),
+        (
+            ("--set", 'passes.quantize."attn9"="uaq-4"'),
+            "q2: digits-dit.toml: passes.quantize: no layer matches 'attn9' (there are: pos_embed.proj, "
+            "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1, "
+            "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2, transformer_blocks.0.norm1.linear, …)",
+        ),
+        (("--recipe", "gone.toml"), "q2: digits-dit.toml: passes.quantize: {cwd}/gone.toml: cannot be read: [Errno 2] "
+         "No such file or directory: '{cwd}/gone.toml'"),
+        (("--out", "file"), "q2: --out file: file is a file, expected a folder"),
+        (("--set", "denoiser.device=cuda:77"), "q2: digits-dit.toml, --set denoiser.device: device 'cuda:77' cannot be "
+         "used here: "),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine", encoding="utf-8")
+    assert run(monkeypatch, "transform", *args) == 2
+    said = capsys.readouterr().err
+    expected = line.format(cwd=tmp_path)
+    assert said.startswith(expected) if expected.endswith(": ") else said == expected + "\n"
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert Path("file").read_text(encoding="utf-8") == "mine"
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("q2.runs.draw", interrupted)
+    assert run(monkeypatch, "transform", *SMALL, "--out", "out") == 130
+    assert capsys.readouterr().err == "q2: stopped; nothing is half-written\n"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_our_own_fault_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("q2.runs.trace", broken)
+    assert run(monkeypatch, "transform") == 1
+    assert "internal error: ZeroDivisionError: by zero" in capsys.readouterr().err
+
+
+def test_config_show_prints_where_every_setting_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "config", "show", "--set", "seed=11") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["setting", "default", "file", "override", "effective"] in lines
+    assert ["seed", "0", "7", "11", "11"] in lines
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("passes", ["report", "stats", "bops", "size", "quantize"]),
+        ("quantizers", ["uaq", "kmeans-c", "kmeans-a", "none"]),
+        ("denoisers", ["digits-dit"]),
+        ("plugins", ["q2"]),
+        ("configs", ["digits-dit.toml"]),
+    ],
+)
+def test_lists_name_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, names: list[str]
+) -> None:
+    assert run(monkeypatch, "list", what) == 0
+    first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert set(names) <= set(first)
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"q2 {project['project']['version']}\n"
