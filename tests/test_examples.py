@@ -24,7 +24,6 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
 
     listed = q2("list", "plugins").stdout
     assert any(line.split()[:2] == ["outliers", "0.1.0"] for line in listed.splitlines())
-    assert "outliers" in q2("list", "passes").stdout
     text = "[passes.outliers]\nsigma = 3.0\n[passes.quantize]\nlinear = 'uaq-4'\n[passes.size]\n"
     (tmp_path / "run.toml").write_text(text, encoding="utf-8")
     done = q2("transform", "--config", "run.toml", "--out", "out")
@@ -32,6 +31,3 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     shares = report["passes"]["outliers"]["share"]
     assert max(shares.values()) > 0
-    wrong = q2("transform", "--config", "run.toml", "--set", "passes.outliers.sigmas=1")
-    assert wrong.returncode == 2
-    assert "passes.outliers.sigmas: unknown key; did you mean 'sigma'?" in wrong.stderr

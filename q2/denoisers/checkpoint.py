@@ -34,7 +34,7 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {where!r}: no pipeline folder, model_index.json is missing")
 
     def check(self, component: str, class_name: str) -> None:
-        """Raise `CheckpointError` if a local folder's `component` has another class or a weight file that is not whole."""
+        """Raise `CheckpointError` if a local `component` is of another class or a weight file is not whole."""
         if self.local is None:
             return
         index = self._index()
@@ -55,7 +55,7 @@ class Checkpoint:
 
     @contextmanager
     def reading(self) -> Iterator[str]:
-        """Yield what `from_pretrained` takes, without its progress bars and remarks; what it raises becomes one line."""
+        """Yield what `from_pretrained` takes, without bars and remarks; what it raises becomes one line."""
         from diffusers.utils import logging
 
         bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,6 +47,7 @@ class DigitsJudge(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> judge = DigitsJudge().eval()
     >>> images = torch.rand(3, 1, 32, 32)
     >>> tuple(judge(images).shape), tuple(judge.features(images).shape)

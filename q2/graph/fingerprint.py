@@ -13,7 +13,8 @@ _SAMPLES = 4096
 def fingerprint(model: nn.Module, *, exact: bool = False) -> str:
     """Return 16 hex digits over names, shapes and up to 4096 evenly spaced values of every tensor of the state dict.
 
-    With `exact` every value counts. Values are compared in float16, so the same checkpoint loaded in float16 and in float32 has one fingerprint.
+    With `exact` every value counts. Values are compared in float16, so the same checkpoint loaded in float16 and in
+    float32 has one fingerprint.
     Weights on the meta device have no values; then names and shapes alone count.
 
     >>> fingerprint(nn.Linear(2, 2, device="meta"))

@@ -35,7 +35,7 @@ class Uaq(Quantizer):
     def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
         """Search scale and zero point of every channel, a chunk of channels at a time."""
         rows = weight.flatten(1)
-        top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**23
+        top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**21
         form = Format(top, weight.dtype, parameter_dtype(prec, _largest_scale(rows, top, limit)), limit)
         scale = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
         zero = torch.empty_like(scale)
@@ -44,7 +44,8 @@ class Uaq(Quantizer):
         def search(part: slice) -> None:
             found = _Search(rows[part].float(), form)
             scale[part], zero[part] = found.best()
-            codes[part] = _codes(found.rows, scale[part, None], zero[part, None], form.top).to(torch.uint8)
+            steps = _steps(found.rows, scale[part, None], zero[part, None], form.top)
+            codes[part] = steps.add_(zero[part, None]).to(torch.uint8)
 
         each_chunk(rows, search)
         whole = torch.int16 if prec == 16 else torch.int32
@@ -70,8 +71,12 @@ def _largest_scale(rows: Tensor, top: int, limit: int) -> float:
     return float(torch.where(width * limit > middle, width, middle).max())
 
 
-def _codes(rows: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
-    return (rows / scale).round_().add_(zero).clamp_(0, top)
+def _steps(rows: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
+    """Return code - zero: how many scales each value becomes. Adding 1.5 * 2^23 rounds, half to even.
+
+    `Tensor.round` would wait for torch's threads at every call, however small the tensor.
+    """
+    return torch.clamp(rows / scale, -zero, top - zero).add_(12582912.0).sub_(12582912.0)
 
 
 class _Search:
@@ -121,6 +126,6 @@ class _Search:
 
     def _error(self, scale: Tensor, zero: Tensor) -> Tensor:
         """Return the sum of |x - x'|^2.4 per channel, float64, for the values as the layer will hold them."""
-        codes = _codes(self.rows, scale[:, None], zero[:, None], self.form.top)
-        values = cast_to(codes.sub_(zero[:, None]).mul_(scale[:, None]), self.form.dtype)
+        steps = _steps(self.rows, scale[:, None], zero[:, None], self.form.top)
+        values = cast_to(steps.mul_(scale[:, None]), self.form.dtype)
         return values.float().sub_(self.rows).abs_().double().pow_(2.4).sum(1)

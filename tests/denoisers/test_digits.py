@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_plain_diffusers_loads_the_folder_and_draws() -> None:
 
 
 def test_the_width_leaves_a_codebook_of_16_about_one_bit_a_weight(digits: Denoiser) -> None:
-    config = digits.model.config
+    config: Any = digits.model.config
     assert config.num_attention_heads * config.attention_head_dim >= 256
 
 
@@ -91,7 +92,9 @@ def test_a_truncated_weight_file_is_one_line(tmp_path: Path) -> None:
     folder = copy(tmp_path)
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match=r"transformer/diffusion_pytorch_model\.safetensors is truncated or damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"transformer/diffusion_pytorch_model\.safetensors is truncated or damaged"
+    ):
         _ = q2.denoiser("digits-dit", str(folder)).model
 
 
@@ -102,7 +105,9 @@ def test_a_folder_that_is_no_pipeline_of_this_kind_is_one_line(tmp_path: Path) -
         Checkpoint(__file__)
     folder = copy(tmp_path)
     index = folder / "model_index.json"
-    index.write_text(index.read_text(encoding="utf-8").replace("DiTTransformer2DModel", "UNet2DModel"), encoding="utf-8")
+    index.write_text(
+        index.read_text(encoding="utf-8").replace("DiTTransformer2DModel", "UNet2DModel"), encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="transformer is UNet2DModel, expected DiTTransformer2DModel"):
         _ = q2.denoiser("digits-dit", str(folder)).model
     index.write_text("{", encoding="utf-8")

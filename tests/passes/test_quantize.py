@@ -116,8 +116,8 @@ def test_a_layer_without_weights_is_one_line() -> None:
     [
         ({"bye": 3}, ConfigError, "run.toml: bye: unknown key; did you mean 'by'?"),
         ({"by": "typ"}, ConfigError, "run.toml: by: should be 'type', 'name', 'regex' or 'recipe', not \"typ\""),
-        ({"linear": "kmeans"}, ConfigError, "run.toml: linear: 'kmeans' is no option; expected a quantizer and a width, "
-         "as in 'kmeans-c-4', or 'none'"),
+        ({"linear": "kmeans"}, ConfigError, "run.toml: linear: 'kmeans' is no option; expected a quantizer and a "
+         "width, as in 'kmeans-c-4', or 'none'"),
         ({"linear": {"cfg": {}}}, ConfigError, "run.toml: linear.cfg: unknown key; did you mean 'config'?"),
         ({"linear": mase("uaq", 4) | {"x": 1}}, ConfigError, "run.toml: linear.x: unknown key"),
         ({"linear": {"config": {"name": "uaq", "weight_widht": 4}}}, ConfigError,

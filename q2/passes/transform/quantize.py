@@ -38,10 +38,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Quantize(TransformPass):
-    """Quantize weight layers by `by`: ``type`` (linear, conv2d, …), ``name``, ``regex`` (searched in the name; the first
-    rule that matches wins) or ``recipe`` (a file). Layers that no rule matches get `default`. Biases and norms stay.
+    """Quantize weight layers, each as the first rule that matches it says; biases and norms stay.
 
-    A layer that is quantized already keeps its option: it has no full-precision weight to start from.
+    Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
+    A layer that no rule matches gets `default`. A quantized layer keeps its option: it has no full-precision weight to
+    start from.
     """
 
     name: ClassVar[str] = "quantize"
