@@ -6,13 +6,16 @@ STAMP  := $(VENV)/.installed
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test coverage check format clean
 
 demo: $(STAMP)
 	$(BIN)/q2 transform --out runs/demo
 
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+coverage: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=q2 --cov-report=term:skip-covered
 
 check: $(STAMP)
 	$(BIN)/ruff check .

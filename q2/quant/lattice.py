@@ -86,8 +86,10 @@ def _solve(levels: Tensor, density: Tensor, form: Format) -> tuple[Tensor, Tenso
     """
     info = torch.finfo(form.dtype)
     size = levels.abs().double()
-    half = torch.ones_like(size).ldexp(size.frexp().exponent) * (info.eps / 4)
-    half = half.clamp_min(info.smallest_normal * info.eps / 2)
+    mantissa, exponent = size.frexp()
+    above = torch.ones_like(size).ldexp(exponent) * (info.eps / 4)
+    below = torch.where(mantissa == 0.5, above / 2, above)  # numbers lie closer below a power of two
+    above, below = (half.clamp_min(info.smallest_normal * info.eps / 2) for half in (above, below))
     step = 1 / density
     for sure in (
         0.25 / info.eps,
@@ -96,8 +98,8 @@ def _solve(levels: Tensor, density: Tensor, form: Format) -> tuple[Tensor, Tenso
         whole = (levels.double() / step).round()
         count = whole.abs()
         bound = (count > 0) & (count <= max(sure, 1))
-        least = torch.where(bound, (size - half) / count, 0.0).amax(1, keepdim=True)
-        most = torch.where(bound, (size + half) / count, torch.inf).amin(1, keepdim=True)
+        least = torch.where(bound, (size - below) / count, 0.0).amax(1, keepdim=True)
+        most = torch.where(bound, (size + above) / count, torch.inf).amin(1, keepdim=True)
         step = torch.where(most < torch.inf, (least + most) / 2, step)
     scale = step[:, 0].clamp_max(torch.finfo(form.stored).max).to(form.stored).float()
     lowest = whole.amin(1)
