@@ -36,7 +36,7 @@ def run_passes(
     >>> [result.report.data["avg_bits"] for result in q2.run_passes(graph, [Size()])]
     [16.0]
     """
-    ctx = PassContext(plugins or Plugins(), denoiser, seed, Path(), progress)
+    ctx = PassContext(plugins or Plugins(), denoiser, seed, progress)
     return PassManager([(step.name, step) for step in passes], ctx, verify_each).run(graph)
 
 

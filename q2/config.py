@@ -93,8 +93,17 @@ class RunFile:
 
     @property
     def settings(self) -> Settings:
-        """The typed settings. Raises `ConfigError` for an unknown key, a wrong type or a bad value."""
-        return validate(Settings, _merge(self.file, self.overrides), self.where)
+        """The typed settings, their paths found. Raises `ConfigError` for an unknown key or a bad value."""
+        settings = validate(Settings, _merge(self.file, self.overrides), self.where)
+        denoiser = settings.denoiser.model_copy(update={"checkpoint": self.find(settings.denoiser.checkpoint)})
+        modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
+        plugins = settings.plugins.model_copy(update={"modules": modules})
+        return settings.model_copy(update={"denoiser": denoiser, "plugins": plugins})
+
+    def find(self, path: str) -> str:
+        """Return where `path` lies: beside the run file, else in the working folder, else just `path`."""
+        found = (place / path for place in (self.folder, Path.cwd()) if path and (place / path).exists())
+        return str(next(found, path))
 
     def with_recipe(self, recipe: Path) -> "RunFile":
         """Return the same run with `recipe` in the place of the rules of ``[passes.quantize]``."""

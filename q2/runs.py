@@ -83,7 +83,7 @@ def prepare(run: RunFile) -> Plan:
     """Find the plugins and passes that a run file names. Raises `Q2Error` for the first that does not exist."""
     settings = run.settings
     named = settings.plugins
-    plugins = _named(run, lambda: Plugins(named.modules, named.disable, folder=run.folder))
+    plugins = _named(run, lambda: Plugins(named.modules, named.disable))
     return Plan(run, settings, plugins, passes_of(run, plugins))
 
 
@@ -103,11 +103,13 @@ def transform(
     start = time.perf_counter()
     denoiser = _denoiser(plan)
     fingerprint = denoiser.fingerprint
+    show(Step("load", time.perf_counter() - start, f"{denoiser.checkpoint.where} ({fingerprint})"))
+    start = time.perf_counter()
     graph = trace(denoiser.model, denoiser.example_inputs())
     weights = sum(layer.weights for layer in graph.weight_layers.values())
     facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers, {weights / 1e6:.2f} M weights"
     show(Step("trace", time.perf_counter() - start, f"{facts}, {graph.macs / 1e9:.4g} GMACs"))
-    ctx = PassContext(plan.plugins, denoiser, settings.seed, plan.run.folder, progress)
+    ctx = PassContext(plan.plugins, denoiser, settings.seed, progress)
     manager = PassManager(plan.passes, ctx, verify_each)
     _named(plan.run, lambda: manager.check(graph))
     start = time.perf_counter()
@@ -151,14 +153,12 @@ def run_folder(out: Path | None, name: str) -> Path:
 
 def _denoiser(plan: Plan) -> Denoiser:
     wanted = plan.settings.denoiser
-    checkpoint = wanted.checkpoint
-    local = plan.run.folder / checkpoint
-    if checkpoint and local.exists():
-        checkpoint = str(local)
     kind = _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
     _named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
-    key = "checkpoint" if checkpoint else "name"
-    denoiser = _named(plan.run, lambda: kind(checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key)
+    key = "checkpoint" if wanted.checkpoint else "name"
+    denoiser = _named(
+        plan.run, lambda: kind(wanted.checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key
+    )
     _named(plan.run, lambda: denoiser.model, "denoiser", key)
     return denoiser
 

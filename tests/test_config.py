@@ -105,3 +105,16 @@ def test_every_shipped_run_file_is_valid_and_survives_a_round_trip() -> None:
     for name in shipped():
         file = RunFile.load(name).file
         assert tomllib.loads(to_toml(file)) == file
+
+
+def test_a_relative_path_is_found_beside_the_run_file_and_then_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (tmp_path / "beside.py").touch()
+    (here / "local.py").touch()
+    run = load(tmp_path, "[plugins]\nmodules = ['beside.py', 'local.py', 'gone.py', 'package.module']\n")
+    found = (str(tmp_path / "beside.py"), str(here / "local.py"), "gone.py", "package.module")
+    assert run.settings.plugins.modules == found

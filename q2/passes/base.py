@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -64,7 +64,6 @@ class PassContext:
     plugins: Plugins = field(default_factory=Plugins)
     denoiser: Denoiser | None = None
     seed: int = 0
-    folder: Path = Path()
     progress: Progress = silent
 
     def need_denoiser(self, why: str) -> Denoiser:
@@ -89,7 +88,14 @@ class Pass(ABC):
 
     def to_table(self) -> Table:
         """Return every option with its value, as a TOML table without empty values."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        table = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in table.items()}
+
+    def with_paths(self, find: Callable[[str], str]) -> Self:
+        """Return the pass with every option that is a `Path` as `find` finds it."""
+        options = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        found = {key: Path(find(str(value))) for key, value in options.items() if isinstance(value, Path)}
+        return replace(self, **found)
 
     def check(self, graph: Graph, ctx: PassContext) -> None:
         """Raise `Q2Error` if the options do not fit the graph. Called for every pass before the first one runs."""

@@ -138,7 +138,7 @@ def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
             kind = plugins.passes.load(name)
         except Q2Error as error:
             raise ConfigError(f"{run.where(key)}: {error}") from error
-        built.append((title, kind.from_table(options, partial(_where, run, title))))
+        built.append((title, kind.from_table(options, partial(_where, run, title)).with_paths(run.find)))
     return built
 
 

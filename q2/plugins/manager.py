@@ -53,10 +53,9 @@ class Plugins:
         modules: Sequence[str] = (),
         disable: Sequence[str] = (),
         *,
-        folder: Path | None = None,
         entry_points: bool = True,
     ) -> None:
-        """Register the built-ins, installed plugins and `modules` (files relative to `folder`, or importable names).
+        """Register the built-ins, installed plugins and `modules` (``.py`` files, or importable names).
 
         Raises `PluginError` for a module that is missing or broken, and for a disabled plugin that does not exist.
         """
@@ -79,9 +78,10 @@ class Plugins:
         for name in disable:
             if name not in known:
                 raise PluginError(f"plugins.disable: no installed plugin {name!r}{did_you_mean(name, known)}")
-        for name in modules:
+        for module in modules:
+            name = Path(module).name
             try:
-                self._register(name, "local", name, _import(name, folder or Path()))
+                self._register(name, "local", module, _import(module))
             except Exception as error:  # whatever a plugin may raise
                 raise PluginError(f"plugins.modules: {name!r} is broken: {_reason(error)}") from error
         self._manager.check_pending()
@@ -146,11 +146,11 @@ def _offers(plugin: ModuleType, hook: str, owner: str) -> list[Offer[Any]]:
     return [Offer(name, owner, thing) for name, thing in things.items()]
 
 
-def _import(name: str, folder: Path) -> ModuleType:
-    """Import a local file (``my_pass.py``, relative to `folder`) or an importable module (``my_package.passes``)."""
+def _import(name: str) -> ModuleType:
+    """Import a local file (``my_pass.py``) or an importable module (``my_package.passes``)."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    path = folder / name
+    path = Path(name)
     if not path.is_file():
         raise PluginError(f"no such file: {path}")
     found = importlib.util.spec_from_file_location(path.stem, path)

@@ -130,7 +130,7 @@ def test_a_plugin_hears_of_every_pass_that_runs(tmp_path: Path) -> None:
         "@hookimpl\ndef q2_after_pass(name, report): heard.append('after ' + name + ': ' + report.summary[:4])\n",
         encoding="utf-8",
     )
-    plugins = Plugins(["ears.py"], folder=tmp_path, entry_points=False)
+    plugins = Plugins([str(tmp_path / "ears.py")], entry_points=False)
     PassManager([("one", Nothing())], PassContext(plugins)).run(one_of_each())
     module = plugins._manager.get_plugin("ears.py")
     assert module is not None

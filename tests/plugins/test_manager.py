@@ -30,7 +30,7 @@ def q2_passes():
 
 def local(folder: Path, text: str, name: str = "mine.py") -> Plugins:
     (folder / name).write_text(text, encoding="utf-8")
-    return Plugins([name], folder=folder, entry_points=False)
+    return Plugins([str(folder / name)], entry_points=False)
 
 
 def install(site: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_hook_that_hands_over_nonsense_is_an_error(tmp_path: Path) -> None:
 
 def test_a_missing_local_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"plugins\.modules: 'gone\.py' is broken: no such file: .*gone\.py"):
-        Plugins(["gone.py"], folder=tmp_path, entry_points=False)
+        Plugins([str(tmp_path / "gone.py")], entry_points=False)
 
 
 def test_a_broken_installed_plugin_is_listed_and_fatal_only_to_who_needs_it(

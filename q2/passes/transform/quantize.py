@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
@@ -47,7 +48,7 @@ class Quantize(TransformPass):
 
     name: ClassVar[str] = "quantize"
     by: Literal["type", "name", "regex", "recipe"] = "type"
-    recipe: str = ""
+    recipe: Path | None = None
     default: Rule = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
@@ -67,7 +68,7 @@ class Quantize(TransformPass):
 
     def to_table(self) -> Table:
         """Return the options as `from_table` reads them."""
-        recipe = {"recipe": self.recipe} if self.recipe else {}
+        recipe = {"recipe": str(self.recipe)} if self.recipe else {}
         rules = {"default": self.default, **self.rules}
         return {"by": self.by, **recipe} | {key: str(rule.config) for key, rule in rules.items()}
 
@@ -103,7 +104,7 @@ class Quantize(TransformPass):
     def _recipe(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
         if not self.recipe or self.rules:
             raise ConfigError("by = 'recipe' needs the key recipe = 'FILE' and no rules")
-        recipe = Recipe.load(ctx.folder / self.recipe)
+        recipe = Recipe.load(self.recipe)
         recipe.check(graph.weight_layers, ctx.denoiser.name if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
             _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
