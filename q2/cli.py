@@ -177,6 +177,8 @@ def _step(step: "Step") -> None:
 
 def _text_table(table: "TextTable") -> None:
     limit = 40
+    if not table.rows:
+        return
     _table([list(row) for row in table.rows[:limit]], list(table.headers))
     if len(table.rows) > limit:
         print(f"  … {len(table.rows) - limit} more rows in report.json\n")

@@ -106,9 +106,15 @@ class RunFile:
         return str(next(found, path))
 
     def with_recipe(self, recipe: Path) -> "RunFile":
-        """Return the same run with `recipe` in the place of the rules of ``[passes.quantize]``."""
-        passes = {**self.file.get("passes", {}), "quantize": {"by": "recipe", "recipe": str(recipe.absolute())}}
-        return dataclasses.replace(self, file={**self.file, "passes": passes})
+        """Return the same run with `recipe` in the place of every quantize pass."""
+        rule = {"by": "recipe", "recipe": str(recipe.absolute())}
+        passes: Table = {}
+        for title, table in self.file.get("passes", {}).items():
+            if table.get("pass", title) == "quantize":
+                passes["quantize"] = rule
+            else:
+                passes[title] = table
+        return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
 
     def where(self, key: Key) -> str:
         """Return how a message names `key`: after the file, and after ``--set`` if an override said it."""

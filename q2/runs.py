@@ -128,7 +128,10 @@ def transform(
         show(Step("samples", seconds, _summary(comparison)))
     recipe = recipe_of(graph, ctx, fingerprint)
     outcome = Outcome(denoiser, graph, results, comparison, recipe, folder)
-    _write(plan, outcome, seconds)
+    try:
+        _write(plan, outcome, seconds)
+    except OSError as error:
+        raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
     return outcome
 
 
@@ -148,6 +151,9 @@ def run_folder(out: Path | None, name: str) -> Path:
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
             raise ConfigError(f"--out {folder}: {part} is a file, expected a folder")
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"--out {folder}: {there} cannot be written to")
     return folder
 
 
@@ -159,7 +165,7 @@ def _denoiser(plan: Plan) -> Denoiser:
     denoiser = _named(
         plan.run, lambda: kind(wanted.checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key
     )
-    _named(plan.run, lambda: denoiser.model, "denoiser", key)
+    _named(plan.run, lambda: denoiser.pipeline() if plan.settings.samples.images else denoiser.model, "denoiser", key)
     return denoiser
 
 

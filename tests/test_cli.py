@@ -139,6 +139,26 @@ def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(
     assert Path("file").read_text(encoding="utf-8") == "mine"
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--set", "samples.images=0", "--set", "passes.stats.samples=0", "--out", "/proc/q2/out")
+    assert run(monkeypatch, "transform", *args) == 2
+    assert capsys.readouterr().err == "q2: /proc/q2/out: cannot be written: No such file or directory\n"
+
+
+def test_a_recipe_replaces_every_quantize_pass_and_may_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Recipe.of({}, "digits-dit", "", 16.0).save("r.toml")
+    text = "[passes.one]\npass = 'quantize'\nlinear = 'uaq-4'\n[passes.quantize]\nconv2d = 'uaq-3'\n[passes.size]\n"
+    Path("run.toml").write_text(text, encoding="utf-8")
+    assert run(monkeypatch, "transform", "--config", "run.toml", "--recipe", "r.toml", "--out", "out") == 0
+    assert "0 of 39 weight layers" in capsys.readouterr().out
+    assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["passes"]["size"]["avg_bits"] == 16
+
+
 def test_ctrl_c_exits_130_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
