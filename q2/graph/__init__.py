@@ -4,5 +4,6 @@ from q2.graph.facts import Fact, Facts
 from q2.graph.graph import Graph
 from q2.graph.layers import WeightLayer
 from q2.graph.trace import trace
+from q2.graph.units import Unit
 
-__all__ = ["Fact", "Facts", "Graph", "WeightLayer", "trace"]
+__all__ = ["Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]

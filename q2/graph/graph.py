@@ -8,15 +8,19 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
+import networkx as nx
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
 from q2.graph.facts import Facts
+from q2.graph.flow import flow_graph
 from q2.graph.guards import is_impure
 from q2.graph.inputs import Call, forward_signature
 from q2.graph.layers import Geometry, WeightLayer, attention_macs, layer_macs
+from q2.graph.ties import same_weights
+from q2.graph.units import Unit, find_units
 from q2.graph.variant import Variant
 
 __all__ = ["Graph"]
@@ -51,6 +55,7 @@ class Graph:
         self._signature = self.__signature__ = forward_signature(model)
         self._replaced: dict[str, Geometry] = {}
         self._layers: dict[str, WeightLayer] | None = None
+        self._flow: nx.DiGraph[str] | None = None
         self._served: dict[tuple[object, ...], Variant] = {}
         self._variants = [Variant(model, self._call((), self.example_inputs), leaf_types=leaf_types)]
 
@@ -103,6 +108,30 @@ class Graph:
     def attention_macs(self) -> int:
         """Multiply-accumulates between activations (attention, matrix products) for the example inputs."""
         return attention_macs(self.fx.nodes)
+
+    def flow(self) -> nx.DiGraph[str]:
+        """Return the flow graph: weight layers, and the points where their flows meet; see `flow_graph`.
+
+        >>> from q2.graph import trace
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 2))
+        >>> list(trace(model, {"input": torch.zeros(3, 4)}).flow().edges)
+        [('0', '2')]
+        """
+        if self._flow is None:
+            geometries = {name: layer.geometry for name, layer in self.weight_layers.items()}
+            self._flow = flow_graph(self.model, self.fx, geometries)
+        return self._flow
+
+    def units(self, patterns: Mapping[str, str] | None = None, *, ties: bool = True) -> list[Unit]:
+        """Return the weight layers as units, in execution order; see `find_units`.
+
+        With `ties`, layers with the same weights share one choice, so units of copies are one unit.
+        """
+        return find_units(self.flow(), self.model, patterns, self.ties() if ties else ())
+
+    def ties(self) -> list[tuple[str, ...]]:
+        """Return the groups of weight layers whose weights are the same, bit for bit, as the model holds them now."""
+        return same_weights(self.weight_layers)
 
     # Running:
 
@@ -208,7 +237,7 @@ class Graph:
         parent, _, attribute = name.rpartition(".")
         setattr(self.model.get_submodule(parent), attribute, module.train(old.training))
         if self._geometry(name) != geometry:
-            self._layers = None
+            self._layers = self._flow = None
 
     def eliminate_dead_code(self) -> bool:
         """Drop nodes of `fx` that nothing uses, but keep guards and writes in place; say whether there were any."""
@@ -218,7 +247,7 @@ class Graph:
 
     def recompile(self) -> None:
         """Make the next call see edits of `fx`."""
-        self._layers = None
+        self._layers = self._flow = None
         for variant in self._variants:
             variant.recompile()
 

@@ -25,6 +25,11 @@ class Geometry:
     groups: int
     bias: bool
 
+    @property
+    def in_channels(self) -> int:
+        """Input channels, of all groups together."""
+        return self.shape[1] * self.groups
+
     @classmethod
     def of(cls, module: nn.Module) -> Geometry | None:
         """Read the geometry of a weight layer; None for any other module.
@@ -77,7 +82,7 @@ class WeightLayer:
     @property
     def in_channels(self) -> int:
         """Input channels, of all groups together."""
-        return self.shape[1] * self.groups
+        return self.geometry.in_channels
 
     @property
     def out_channels(self) -> int:
