@@ -14,11 +14,12 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
+from q2.graph.cost import PRODUCTS, costs
 from q2.graph.facts import Facts
 from q2.graph.flow import flow_graph
 from q2.graph.guards import is_impure
 from q2.graph.inputs import Call, forward_signature
-from q2.graph.layers import Geometry, WeightLayer, attention_macs, layer_macs
+from q2.graph.layers import Geometry, WeightLayer, layer_macs
 from q2.graph.ties import same_weights
 from q2.graph.units import Unit, find_units
 from q2.graph.variant import Variant
@@ -107,7 +108,12 @@ class Graph:
     @property
     def attention_macs(self) -> int:
         """Multiply-accumulates between activations (attention, matrix products) for the example inputs."""
-        return attention_macs(self.fx.nodes)
+        costs = self.costs()
+        return sum(costs[kind] for kind in PRODUCTS)
+
+    def costs(self) -> dict[str, int]:
+        """Return the multiply-accumulates outside the weight layers by kind; see `q2.graph.cost`."""
+        return costs(self.model, self.fx.nodes)
 
     def flow(self) -> nx.DiGraph[str]:
         """Return the flow graph: weight layers, and the points where their flows meet; see `flow_graph`.

@@ -1,15 +1,19 @@
 """MACs of the traced graph, and the bit operations they cost at the options in place."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from q2.graph import Fact, Graph
+from q2.graph.cost import NORM, PRODUCTS, VALUES
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
 from q2.quant import option_of
 
 __all__ = ["BOPS", "Bops", "LayerBops"]
 
-FULL = 16
+FULL, NORM_WIDTH, SOFTMAX_WIDTH = 16, 32, 8
+Width = Annotated[int, Field(ge=2, le=16)]
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,19 @@ BOPS = Fact[dict[str, LayerBops]]("bops", dict)
 
 @dataclass(frozen=True)
 class Bops(AnalysisPass):
-    """MACs and BOPs of the weight layers and of attention, at the example inputs.
+    """MACs and BOPs of the whole denoiser at the example inputs, every one from the traced graph.
 
     A weight layer costs MACs · b_w · b_a, with b_w = 16 for K-Means options: their weights are looked up and multiplied
-    at 16 bits. Attention costs MACs · b_a². Activations are at 16 bits. Norms and activation functions are not counted.
-    Source: Qua²SeDiMo (AAAI'25), BOPs; every MAC comes from the traced graph.
+    at 16 bits. Q·Kᵀ costs MACs · b_a², softmax·V MACs · b_a · b_softmax, a norm MACs · 32, softmax itself MACs · 16.
+    `activations` is b_a; b_softmax is 16 with it and 8 below, unless `softmax` says otherwise. A norm counts one MAC an
+    element and one more for its weight, softmax one a score.
+    Source: Qua²SeDiMo (AAAI'25), BOPs.
     """
 
     name: ClassVar[str] = "bops"
     provides: ClassVar[tuple[Fact[dict[str, LayerBops]], ...]] = (BOPS,)
+    activations: Width = FULL
+    softmax: Width | None = None
 
     def run(self, graph: Graph, ctx: PassContext) -> Report:
         """Set the fact `BOPS`."""
@@ -43,25 +51,42 @@ class Bops(AnalysisPass):
         for name, layer in graph.weight_layers.items():
             option, _ = option_of(layer.module)
             width = ctx.plugins.quantizers.load(option.quantizer)().arithmetic_bits(option.bits)
-            layers[name] = LayerBops(layer.type, str(option), layer.macs, layer.macs * width * FULL)
+            layers[name] = LayerBops(layer.type, str(option), layer.macs, layer.macs * width * self.activations)
         graph.facts.set(BOPS, layers)
-        groups: dict[tuple[str, str], list[LayerBops]] = {}
-        for entry in layers.values():
-            groups.setdefault((entry.type, entry.option), []).append(entry)
-        attention = graph.attention_macs
-        rows = [
-            (kind, option, len(group), sum(e.macs for e in group) / 1e9, sum(e.bops for e in group) / 1e12)
-            for (kind, option), group in sorted(groups.items())
-        ]
-        rows.append(("attention", "–", 0, attention / 1e9, attention * FULL**2 / 1e12))
-        bops = sum(entry.bops for entry in layers.values()) + attention * FULL**2
-        full = graph.macs * FULL**2
+        costs = graph.costs()
+        others = {kind: (macs, macs * self._width(kind)) for kind, macs in costs.items()}
+        bops = sum(entry.bops for entry in layers.values()) + sum(cost for _, cost in others.values())
+        products = sum(costs[kind] for kind in PRODUCTS)
+        rest = sum(macs * (NORM_WIDTH if kind == NORM else FULL) for kind, macs in costs.items() if kind not in PRODUCTS)
+        full = graph.macs * FULL**2 + rest
         summary = f"{bops / 1e12:.4g} TBOPs from {graph.macs / 1e9:.4g} GMACs (all at 16 bits: {full / 1e12:.4g} TBOPs)"
         data = {
             "gmacs": graph.macs / 1e9,
-            "attention_gmacs": attention / 1e9,
+            "attention_gmacs": products / 1e9,
             "tbops": bops / 1e12,
             "full_tbops": full / 1e12,
+            "activation_bits": self.activations,
+            "others": {kind: {"macs": macs, "bops": cost} for kind, (macs, cost) in others.items()},
             "layers": {name: {"macs": e.macs, "bops": e.bops} for name, e in layers.items()},
         }
-        return Report(summary, (TextTable(("type", "option", "layers", "GMACs", "TBOPs"), tuple(rows)),), data)
+        return Report(summary, (_table(layers, others),), data)
+
+    def _width(self, kind: str) -> int:
+        """Return the product of the widths that a kind of operation multiplies at."""
+        if kind == VALUES:
+            return self.activations * (self.softmax or (FULL if self.activations == FULL else SOFTMAX_WIDTH))
+        if kind in PRODUCTS:
+            return self.activations**2
+        return NORM_WIDTH if kind == NORM else FULL
+
+
+def _table(layers: dict[str, LayerBops], others: dict[str, tuple[int, int]]) -> TextTable:
+    groups: dict[tuple[str, str], list[LayerBops]] = {}
+    for entry in layers.values():
+        groups.setdefault((entry.type, entry.option), []).append(entry)
+    rows: list[tuple[str | int | float, ...]] = [
+        (kind, option, len(group), sum(e.macs for e in group) / 1e9, sum(e.bops for e in group) / 1e12)
+        for (kind, option), group in sorted(groups.items())
+    ]
+    rows += [(kind, "–", 0, macs / 1e9, cost / 1e12) for kind, (macs, cost) in others.items() if macs]
+    return TextTable(("type", "option", "layers", "GMACs", "TBOPs"), tuple(rows))
