@@ -29,7 +29,7 @@ def costs(model: nn.Module, nodes: Iterable[fx.Node]) -> dict[str, int]:
     Attention scores are Q·Kᵀ and attention values softmax·V, fused or written out; other products are between
     activations too. A norm takes one per element, and one more for a weight; softmax takes one per score.
     """
-    found: Counter[str] = Counter({kind: 0 for kind in (*PRODUCTS, NORM, SOFTMAX)})
+    found: Counter[str] = Counter(dict.fromkeys((*PRODUCTS, NORM, SOFTMAX), 0))
     softmaxed: set[fx.Node] = set()
     products: dict[fx.Node, int] = {}
     for node in nodes:

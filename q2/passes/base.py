@@ -42,11 +42,12 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Report:
-    """What a pass hands to people: one line, tables, and the same as plain data for ``report.json``."""
+    """What a pass hands to people: one line, tables, the same as plain data for ``report.json``, and pictures."""
 
     summary: str
     tables: tuple[TextTable, ...] = ()
     data: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ PASSES: Mapping[str, str] = {
     "stats": "q2.passes.analysis.stats:Stats",
     "bops": "q2.passes.analysis.bops:Bops",
     "size": "q2.passes.analysis.size:Size",
+    "units": "q2.passes.analysis.units:Units",
+    "dag": "q2.passes.analysis.dag:Dag",
     "quantize": "q2.passes.transform.quantize:Quantize",
 }
 

@@ -57,7 +57,9 @@ class Bops(AnalysisPass):
         others = {kind: (macs, macs * self._width(kind)) for kind, macs in costs.items()}
         bops = sum(entry.bops for entry in layers.values()) + sum(cost for _, cost in others.values())
         products = sum(costs[kind] for kind in PRODUCTS)
-        rest = sum(macs * (NORM_WIDTH if kind == NORM else FULL) for kind, macs in costs.items() if kind not in PRODUCTS)
+        rest = sum(
+            macs * (NORM_WIDTH if kind == NORM else FULL) for kind, macs in costs.items() if kind not in PRODUCTS
+        )
         full = graph.macs * FULL**2 + rest
         summary = f"{bops / 1e12:.4g} TBOPs from {graph.macs / 1e9:.4g} GMACs (all at 16 bits: {full / 1e12:.4g} TBOPs)"
         data = {

@@ -1,0 +1,37 @@
+"""A picture of the denoiser: its flow graph by units, or one block by layers, coloured by the bits in place."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from q2.graph import Graph
+from q2.graph.draw import draw
+from q2.passes.analysis.size import SIZES
+from q2.passes.analysis.units import UNITS
+from q2.passes.base import AnalysisPass, PassContext, Report
+
+__all__ = ["Dag"]
+
+
+@dataclass(frozen=True)
+class Dag(AnalysisPass):
+    """Draw the flow graph with graphviz: repeated blocks once, a frame per block.
+
+    Without `block` a box is a unit; with it (``3``, ``up_blocks.1``) the layers of that block are drawn. A run writes
+    the picture into its folder.
+    """
+
+    name: ClassVar[str] = "dag"
+    requires: ClassVar[tuple[str, ...]] = ("units", "size")
+    block: str = ""
+    format: Literal["svg", "png"] = "svg"
+
+    def run(self, graph: Graph, ctx: PassContext) -> Report:
+        """Return the picture as a file of the report."""
+        sizes = graph.facts.get(SIZES)
+        bits = {name: size.bits / size.weights for name, size in sizes.items() if size.option != "none"}
+        title = ctx.denoiser.name if ctx.denoiser else type(graph.model).__name__
+        label = f"{title} · {self.block}" if self.block else title
+        picture = draw(graph, graph.facts.get(UNITS), title=label, block=self.block, bits=bits, kind=self.format)
+        file = f"dag-{self.block or 'all'}.{self.format}"
+        summary = f"{len(graph.facts.get(UNITS))} units · {len(graph.flow())} nodes, {graph.flow().size()} edges"
+        return Report(f"{summary} → {file}", data={"file": file}, files={file: picture})
