@@ -43,4 +43,4 @@ def run_passes(
 def transform(config: str = DEFAULT, overrides: Sequence[str] = (), out: str | Path | None = None) -> Outcome:
     """Run a run file as ``q2 transform`` does, silently; `overrides` are ``a.b=c``. Raises `Q2Error`."""
     plan = prepare(RunFile.load(config, overrides))
-    return _transform(plan, run_folder(Path(out) if out else None, plan.settings.denoiser.name))
+    return _transform(plan, run_folder(Path(out) if out else None, plan.title))

@@ -67,7 +67,7 @@ def transform(
     from q2.runs import transform as start
 
     plan = prepare(run)
-    folder = run_folder(out, plan.settings.denoiser.name)
+    folder = run_folder(out, plan.title)
     print(f"q2 transform · {run.name} · {folder}\n")
     _table(plan.rows(), ["setting", "default", "file", "override", "effective"])
     with _drawn_progress() as progress:

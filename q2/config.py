@@ -29,10 +29,17 @@ class _Section(pydantic.BaseModel):
 
 
 class DenoiserSettings(_Section):
-    """`[denoiser]`: which denoiser, from where, in which precision and on which device."""
+    """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
 
-    name: str = "digits-dit"
+    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
+    """
+
+    name: str = ""
     checkpoint: str = ""
+    model: str = ""
+    config: str | Table = ""
+    weights: Literal["pretrained", "random", "meta"] = "pretrained"
+    tiny: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
 
@@ -95,7 +102,11 @@ class RunFile:
     def settings(self) -> Settings:
         """The typed settings, their paths found. Raises `ConfigError` for an unknown key or a bad value."""
         settings = validate(Settings, _merge(self.file, self.overrides), self.where)
-        denoiser = settings.denoiser.model_copy(update={"checkpoint": self.find(settings.denoiser.checkpoint)})
+        found = settings.denoiser
+        paths = {"checkpoint": self.find(found.checkpoint)}
+        if isinstance(found.config, str):
+            paths["config"] = self.find(found.config)
+        denoiser = found.model_copy(update=paths)
         modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
         plugins = settings.plugins.model_copy(update={"modules": modules})
         return settings.model_copy(update={"denoiser": denoiser, "plugins": plugins})

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from q2.config import RunFile, Settings, Table, to_toml
-from q2.denoisers import Denoiser, Samples, device_of
+from q2.denoisers import Denoiser, Samples, device_of, load
 from q2.denoisers.compare import Comparison, compare
 from q2.denoisers.picture import draw
 from q2.errors import ConfigError, Q2Error
@@ -49,6 +49,12 @@ class Plan:
     settings: Settings
     plugins: Plugins
     passes: list[tuple[str, Pass]]
+
+    @property
+    def title(self) -> str:
+        """What the run is about, in a word: the denoiser's name, or its class, or the folder that it comes from."""
+        wanted = self.settings.denoiser
+        return wanted.name or wanted.model.partition(":")[2] or Path(wanted.checkpoint).name or "digits-dit"
 
     @property
     def effective(self) -> Table:
@@ -101,9 +107,9 @@ def transform(
     """
     settings = plan.settings
     start = time.perf_counter()
-    denoiser = _denoiser(plan)
+    denoiser = load_denoiser(plan)
     fingerprint = denoiser.fingerprint
-    show(Step("load", time.perf_counter() - start, f"{denoiser.checkpoint.where} ({fingerprint})"))
+    show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({fingerprint})"))
     start = time.perf_counter()
     graph = trace(denoiser.model, denoiser.example_inputs())
     weights = sum(layer.weights for layer in graph.weight_layers.values())
@@ -142,7 +148,7 @@ def recipe_of(graph: Graph, ctx: PassContext, fingerprint: str) -> Recipe:
     sizes = graph.facts.get(SIZES)
     bits = sum(size.bits for size in sizes.values()) / sum(size.weights for size in sizes.values())
     layers = {name: Option.parse(size.option) for name, size in sizes.items()}
-    return Recipe(layers, ctx.need_denoiser("a recipe").name, fingerprint, bits)
+    return Recipe(layers, ctx.need_denoiser("a recipe").label, fingerprint, bits)
 
 
 def run_folder(out: Path | None, name: str) -> Path:
@@ -157,15 +163,16 @@ def run_folder(out: Path | None, name: str) -> Path:
     return folder
 
 
-def _denoiser(plan: Plan) -> Denoiser:
+def load_denoiser(plan: Plan) -> Denoiser:
+    """Return the run's denoiser, its model loaded, and its pipeline too if there are images to make."""
     wanted = plan.settings.denoiser
-    kind = _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
+    key = next((key for key in ("checkpoint", "model") if getattr(wanted, key)), "name")
+    if wanted.name:
+        _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
     _named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
-    key = "checkpoint" if wanted.checkpoint else "name"
-    denoiser = _named(
-        plan.run, lambda: kind(wanted.checkpoint, dtype=wanted.dtype, device=wanted.device), "denoiser", key
-    )
-    _named(plan.run, lambda: denoiser.pipeline() if plan.settings.samples.images else denoiser.model, "denoiser", key)
+    denoiser = _named(plan.run, lambda: load(**wanted.model_dump(), plugins=plan.plugins), "denoiser", key)
+    images = plan.settings.samples.images and denoiser.weights != "meta"
+    _named(plan.run, lambda: denoiser.pipeline() if images else denoiser.model, "denoiser", key)
     return denoiser
 
 
@@ -205,7 +212,7 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
     folder, comparison = outcome.folder, outcome.comparison
     report: dict[str, object] = {
         "q2": version("q2"),
-        "denoiser": {"name": outcome.denoiser.name, "fingerprint": outcome.recipe.fingerprint},
+        "denoiser": {"name": outcome.denoiser.label, "fingerprint": outcome.recipe.fingerprint},
         "passes": {
             result.title: {"seconds": round(result.seconds, 3), "summary": result.report.summary, **result.report.data}
             for result in outcome.results
@@ -220,7 +227,7 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
     with ExitStack() as stack:  # all are complete before the first is renamed
         beside = {name: stack.enter_context(replacing(folder / name)) for name in names}
         if comparison:
-            title = f"{outcome.denoiser.name} at {outcome.recipe.avg_bits:.2f} bits a weight"
+            title = f"{outcome.denoiser.label} at {outcome.recipe.avg_bits:.2f} bits a weight"
             draw(comparison, title).save(beside["samples.png"], format="PNG")
         outcome.recipe.save(beside["recipe.toml"])
         write_text(beside["effective.toml"], to_toml(plan.effective))

@@ -4,19 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from hashlib import sha256
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.judge import DigitsJudge
-from q2.errors import ConfigError
+from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
-from q2.plugins import Plugins
 from q2.progress import Progress, silent
 
-__all__ = ["Denoiser", "Protocol", "Samples", "device_of", "load"]
+__all__ = ["Denoiser", "Protocol", "Samples", "Weights", "device_of", "image_generator"]
+
+Weights = Literal["pretrained", "random", "meta"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Samples:
-    """Generated images, float (N, C, H, W) in [0, 1] on the CPU, and the class of each, long (N,)."""
+    """Generated images, float (N, C, H, W) in [0, 1] on the CPU, and the class or prompt of each, long (N,)."""
 
     images: Tensor
     labels: Tensor
 
 
 class Denoiser(ABC):
-    """A denoiser with a checkpoint. The model is loaded on first use; the pipeline shares it.
+    """A denoiser with its weights. The model is made on first use; the pipeline shares it.
 
     Plugins subclass this and hand the class over in `q2_denoisers`.
     """
@@ -45,15 +47,50 @@ class Denoiser(ABC):
     component: ClassVar[str]
     protocol: ClassVar[Protocol]
 
-    def __init__(self, checkpoint: str = "", *, dtype: str = "float32", device: str = "auto") -> None:
-        """Choose the weights: a local pipeline folder, a Hub id, or the denoiser's own (empty).
+    def __init__(
+        self,
+        checkpoint: str = "",
+        *,
+        weights: Weights = "pretrained",
+        tiny: bool = False,
+        dtype: str = "float32",
+        device: str = "auto",
+    ) -> None:
+        """Choose the weights.
 
-        Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for a device that is not here.
+        ``pretrained`` ones come from `checkpoint`: a local pipeline folder, a Hub id, or the denoiser's own (empty).
+        ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files. `tiny`
+        is the same class at toy width, for tests; its weights are random unless they are on meta.
+
+        Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for what does not go together and for
+        a device that is not here.
         """
+        if weights not in ("pretrained", "random", "meta"):
+            raise ConfigError(f"weights {weights!r} is none of pretrained, random, meta")
+        self.weights: Weights = "random" if tiny and weights == "pretrained" else weights
+        if checkpoint and self.weights != "pretrained":
+            raise ConfigError(f"checkpoint {checkpoint!r} has pretrained weights; leave out weights and tiny, or it")
+        self.tiny = tiny
         self.dtype = _dtype(dtype)
-        self.device = device_of(device)
-        self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint())
+        self.device = torch.device("meta") if self.weights == "meta" else device_of(device)
+        self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint()) if self.pretrained else None
         self._pipeline: Any = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the weights come from a checkpoint."""
+        return self.weights == "pretrained"
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, for people."""
+        size = ", tiny" if self.tiny else ""
+        return self.checkpoint.where if self.checkpoint else f"{self.weights} weights{size}"
+
+    @property
+    def label(self) -> str:
+        """What recipes and reports call it."""
+        return self.name
 
     @classmethod
     @abstractmethod
@@ -62,11 +99,11 @@ class Denoiser(ABC):
 
     @abstractmethod
     def load_model(self) -> nn.Module:
-        """Load the denoiser alone, in `dtype`, on `device`."""
+        """Make the denoiser alone, in `dtype`, on `device`, with the weights that were chosen."""
 
     @abstractmethod
     def load_pipeline(self, model: nn.Module) -> Any:
-        """Load the pipeline around `model`."""
+        """Make the pipeline around `model`."""
 
     @abstractmethod
     def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
@@ -95,27 +132,26 @@ class Denoiser(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights as loaded; read it before a pass changes them."""
+        """A short name for the weights as loaded; read it before a pass changes them.
+
+        Weights on meta have none: their shapes are hashed, which no checkpoint's fingerprint equals.
+        """
         return fingerprint(self.model)
 
     def pipeline(self) -> Any:
-        """Return the diffusers pipeline; it holds the same `model`."""
+        """Return the diffusers pipeline; it holds the same `model`. Raises `CheckpointError` for weights on meta."""
+        if self.weights == "meta":
+            raise CheckpointError(f"{self.name}: weights on meta make no images; choose pretrained or random ones")
         if self._pipeline is None:
             self._pipeline = self.load_pipeline(self.model)
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline
 
 
-def load(
-    name: str, checkpoint: str = "", *, dtype: str = "float32", device: str = "auto", plugins: Plugins | None = None
-) -> Denoiser:
-    """Return the denoiser called `name`. Raises `PluginError` with the nearest name.
-
-    >>> load("digits-dit").protocol.steps > 0
-    True
-    """
-    kind = (plugins or Plugins()).denoisers.load(name)
-    return kind(checkpoint, dtype=dtype, device=device)
+def image_generator(seed: int, index: int) -> torch.Generator:
+    """Return the CPU generator of image `index`: the same noise on every device and in every batch."""
+    digest = sha256(f"{seed} {index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _dtype(name: str) -> torch.dtype:

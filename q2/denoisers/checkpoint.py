@@ -2,15 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from q2.denoisers.quiet import quiet
 from q2.errors import CheckpointError
 
 __all__ = ["Checkpoint"]
+
+_OUT_OF_REACH = (
+    "; is the Hub within reach? checkpoint takes a local pipeline folder too, "
+    'and weights = "meta" traces, counts and draws without any'
+)
+_VARIANTS = ("", "fp16", "bf16")
 
 
 class Checkpoint:
@@ -42,10 +49,7 @@ class Checkpoint:
         if not isinstance(found, list) or found[-1:] != [class_name]:
             what = found[-1] if isinstance(found, list) and found else "nothing"
             raise CheckpointError(f"checkpoint {self.where!r}: {component} is {what}, expected {class_name}")
-        files = sorted((self.local / component).glob("*.safetensors"))
-        if not files:
-            raise CheckpointError(f"checkpoint {self.where!r}: {component} holds no .safetensors file")
-        for file in files:
+        for file in self._weights(component):
             try:
                 with safe_open(file, framework="pt") as whole:
                     whole.keys()
@@ -53,31 +57,61 @@ class Checkpoint:
                 name = file.relative_to(self.local)
                 raise CheckpointError(f"checkpoint {self.where!r}: {name} is truncated or damaged ({error})") from error
 
+    def options(self, component: str) -> dict[str, str]:
+        """Return what `from_pretrained` needs to find a local component whose only weights are a variant (fp16)."""
+        if self.local is None:
+            return {}
+        names = [file.name for file in self._weights(component)]
+        return next(
+            ({"variant": variant} if variant else {} for variant in _VARIANTS if any(map(_of(variant), names))), {}
+        )
+
+    def component(self, names: tuple[str, ...]) -> tuple[str, str]:
+        """Return the first of the components `names` that is there, with its class. Raises `CheckpointError`."""
+        index = self._index()
+        for name in names:
+            entry = index.get(name)
+            if isinstance(entry, list) and isinstance(entry[-1], str):
+                return name, entry[-1]
+        kind = index.get("_class_name", "pipeline")
+        raise CheckpointError(f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing)")
+
+    def _weights(self, component: str) -> list[Path]:
+        assert self.local is not None
+        files = sorted((self.local / component).glob("*.safetensors"))
+        if not files:
+            raise CheckpointError(f"checkpoint {self.where!r}: {component} holds no .safetensors file")
+        return files
+
     @contextmanager
     def reading(self) -> Iterator[str]:
         """Yield what `from_pretrained` takes, without bars and remarks; what it raises becomes one line."""
-        from diffusers.utils import logging
-
-        bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
         try:
-            yield self.where
+            with quiet():
+                yield self.where
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
-            hint = "" if self.local else "; is the Hub within reach? A local pipeline folder works too"
+            hint = "" if self.local else _OUT_OF_REACH
             raise CheckpointError(f"checkpoint {self.where!r}: cannot be loaded: {reason}{hint}") from error
-        finally:
-            logging.set_verbosity(verbosity)
-            if bars:
-                logging.enable_progress_bar()
 
     def _index(self) -> dict[str, object]:
-        assert self.local is not None
         try:
-            index = json.loads((self.local / "model_index.json").read_text(encoding="utf-8"))
+            index = json.loads(self._index_file().read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise CheckpointError(f"checkpoint {self.where!r}: model_index.json is no JSON: {error}") from error
         if not isinstance(index, dict):
             raise CheckpointError(f"checkpoint {self.where!r}: model_index.json is no JSON object")
         return index
+
+    def _index_file(self) -> Path:
+        if self.local is not None:
+            return self.local / "model_index.json"
+        from huggingface_hub import hf_hub_download
+
+        with self.reading() as where:
+            return Path(hf_hub_download(where, "model_index.json"))
+
+
+def _of(variant: str) -> Callable[[str], bool]:
+    """Return whether a weight file's name is of a variant: ``model.fp16.safetensors``, also in shards."""
+    return lambda name: (f".{variant}" in name.removesuffix(".safetensors")) if variant else name.count(".") == 1

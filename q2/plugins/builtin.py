@@ -25,6 +25,13 @@ QUANTIZERS: Mapping[str, str] = {
 
 DENOISERS: Mapping[str, str] = {
     "digits-dit": "q2.denoisers.digits:DigitsDiT",
+    "digits-sdxl": "q2.denoisers.digits:DigitsSDXL",
+    "dit": "q2.denoisers.dit:DiT",
+    "pixart-alpha": "q2.denoisers.pixart:PixArtAlpha",
+    "pixart-sigma": "q2.denoisers.pixart:PixArtSigma",
+    "hunyuan": "q2.denoisers.hunyuan:Hunyuan",
+    "sdxl": "q2.denoisers.sdxl:SDXL",
+    "sdv15": "q2.denoisers.sdv15:StableDiffusion15",
 }
 
 

@@ -29,7 +29,7 @@ class Dag(AnalysisPass):
         """Return the picture as a file of the report."""
         sizes = graph.facts.get(SIZES)
         bits = {name: size.bits / size.weights for name, size in sizes.items() if size.option != "none"}
-        title = ctx.denoiser.name if ctx.denoiser else type(graph.model).__name__
+        title = ctx.denoiser.label if ctx.denoiser else type(graph.model).__name__
         label = f"{title} · {self.block}" if self.block else title
         picture = draw(graph, graph.facts.get(UNITS), title=label, block=self.block, bits=bits, kind=self.format)
         file = f"dag-{self.block or 'all'}.{self.format}"

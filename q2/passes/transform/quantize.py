@@ -105,7 +105,7 @@ class Quantize(TransformPass):
         if not self.recipe or self.rules:
             raise ConfigError("by = 'recipe' needs the key recipe = 'FILE' and no rules")
         recipe = Recipe.load(self.recipe)
-        recipe.check(graph.weight_layers, ctx.denoiser.name if ctx.denoiser else recipe.denoiser)
+        recipe.check(graph.weight_layers, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
             _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
         return dict(recipe.layers)

@@ -1,0 +1,187 @@
+"""A family of denoisers: a published diffusers model that is loaded, or built from its config without weights."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from q2.denoisers.base import Denoiser, Samples, image_generator
+from q2.progress import Progress, silent
+
+__all__ = ["Family", "Inputs", "Shape"]
+
+Inputs = Mapping[str, object]
+
+
+class Shape:
+    """Makes example tensors: of one dtype, on one device, the same at every call."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.dtype, self.device = denoiser.dtype, denoiser.device
+
+    def noise(self, *shape: int) -> Tensor:
+        """Return normal numbers."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
+        generator = torch.Generator().manual_seed(sum(shape))
+        return torch.randn(shape, generator=generator).to(self.device, self.dtype)
+
+    def full(self, value: float, *shape: int, dtype: torch.dtype = torch.long) -> Tensor:
+        """Return one number everywhere."""
+        return torch.full(shape, value, dtype=dtype, device=self.device)
+
+    def count(self, batch: int) -> Tensor:
+        """Return 0 to `batch` - 1."""
+        return torch.arange(batch, device=self.device)
+
+    def mask(self, batch: int, length: int, dtype: torch.dtype) -> Tensor:
+        """Return ones for the first half of `length` tokens, and zeros."""
+        ones = torch.arange(length, device=self.device) * 2 < length
+        return ones.to(dtype).expand(batch, -1).contiguous()
+
+
+class Family(Denoiser):
+    """A diffusers model with its published config. A subclass is one small file.
+
+    It gives the classes' names in diffusers, `config` (the published constructor arguments), `small` (what a tiny one
+    has instead), the Hub id, and the side of the latents and the number of text tokens in the example inputs.
+    """
+
+    model_class: ClassVar[str]
+    pipeline_class: ClassVar[str]
+    hub: ClassVar[str]
+    config: ClassVar[Mapping[str, Any]]
+    small: ClassVar[Mapping[str, Any]]
+    latent: ClassVar[int]
+    tokens: ClassVar[int] = 0
+
+    @classmethod
+    def default_checkpoint(cls) -> str:
+        """Return the Hub id of the published weights."""
+        return cls.hub
+
+    def load_model(self) -> nn.Module:
+        """Load the weights with `from_pretrained`, or build the model from its config. Raises `CheckpointError`."""
+        import diffusers
+
+        kind = getattr(diffusers, self.model_class)
+        if self.checkpoint is not None:
+            self.checkpoint.check(self.component, self.model_class)
+            options = self.checkpoint.options(self.component)
+            with self.checkpoint.reading() as where:
+                loaded = kind.from_pretrained(
+                    where, subfolder=self.component, dtype=self.dtype, use_safetensors=True, **options
+                )
+            moved: nn.Module = loaded.to(self.device)
+            return moved
+        return built(kind, {**self.published(), **(self.small if self.tiny else {})}, self)
+
+    def published(self) -> Mapping[str, Any]:
+        """Return the published constructor arguments."""
+        return self.config
+
+    def load_pipeline(self, model: nn.Module) -> Any:
+        """Load the pipeline around `model`; without a checkpoint, one that takes embeddings in the place of prompts."""
+        import diffusers
+
+        with quiet():
+            kind = getattr(diffusers, self.pipeline_class)
+            if self.checkpoint is None:
+                return kind(**{self.component: model, **self.parts()}).to(self.device)
+        self.checkpoint.check("vae", "AutoencoderKL")
+        options = {self.component: model, **self.checkpoint.options("vae")}
+        with self.checkpoint.reading() as where:
+            pipeline = kind.from_pretrained(where, dtype=self.dtype, use_safetensors=True, **options)
+        return pipeline.to(self.device)
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, Any]:
+        """Return the pipeline's other parts where there is no checkpoint: a random autoencoder, no text encoders."""
+
+    def autoencoder(self) -> Any:
+        """Return a small random autoencoder, three colours and an eighth of the side."""
+        from diffusers import AutoencoderKL
+
+        return built(
+            AutoencoderKL,
+            {
+                "down_block_types": ("DownEncoderBlock2D",) * 4,
+                "up_block_types": ("UpDecoderBlock2D",) * 4,
+                "block_out_channels": (8,) * 4,
+                "norm_num_groups": 4,
+                "latent_channels": 4,
+                "sample_size": 64,
+            },
+            self,
+        )
+
+    @property
+    def side(self) -> int:
+        """The side of the example latents."""
+        return int(self.small["sample_size"]) if self.tiny else self.latent
+
+    def example_inputs(
+        self, batch: int = 1, *, size: int | None = None, timestep: int = 500, tokens: int | None = None
+    ) -> Inputs:
+        """Return keyword arguments of the forward for `batch` latents of side `size`, and that many text tokens."""
+        count = tokens or (9 if self.tiny else self.tokens)
+        return self.inputs(Shape(self), batch, size or self.side, timestep, count)
+
+    @abstractmethod
+    def inputs(self, make: Shape, batch: int, size: int, timestep: int, tokens: int) -> Inputs:
+        """Return the example inputs; `self.model.config` is the model's own."""
+
+    def generate(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        batch: int = 100,
+        progress: Progress = silent,
+    ) -> Samples:
+        """Make `count` images: image i from noise of its own, for class or prompt i."""
+        pipeline, images = self.pipeline(), []
+        for chosen in progress(batches(count, batch), "generate", -(-count // batch)):
+            made = pipeline(
+                **self.conditions(chosen),
+                generator=[image_generator(seed, i) for i in chosen],
+                num_inference_steps=steps or self.protocol.steps,
+                guidance_scale=self.protocol.guidance,
+                output_type="pt",
+            )
+            images.append(made.images.float().cpu())
+        labels = torch.arange(count) % self.classes()
+        return Samples(torch.cat(images) if images else torch.empty(0, 3, 8, 8), labels)
+
+    def classes(self) -> int:
+        """Return after how many images classes or prompts start again."""
+        return 10
+
+    @abstractmethod
+    def conditions(self, images: range) -> Mapping[str, Any]:
+        """Return what the pipeline is asked for, image by image: classes, prompts, or embeddings in their place."""
+
+
+def batches(count: int, batch: int) -> Iterator[range]:
+    """Yield the indices of `count` images in batches.
+
+    >>> [list(chosen) for chosen in batches(3, 2)]
+    [[0, 1], [2]]
+    """
+    return (range(start, min(start + batch, count)) for start in range(0, count, batch))
+
+
+def built(kind: Any, config: Mapping[str, Any], denoiser: Denoiser) -> nn.Module:
+    """Build a diffusers model from a config: without storage on meta, else with weights drawn from seed 0."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(denoiser.dtype)
+        with torch.random.fork_rng(devices=[]), torch.device(denoiser.device):
+            torch.manual_seed(0)
+            model: nn.Module = kind(**config)
+    finally:
+        torch.set_default_dtype(before)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,153 @@
+"""Any other denoiser of diffusers: named by its class and config, or by a checkpoint whose index names the class."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
+from q2.denoisers.derive import example_inputs
+from q2.denoisers.family import built
+from q2.errors import ConfigError
+from q2.progress import Progress, silent
+
+__all__ = ["Other"]
+
+_COMPONENTS = ("transformer", "unet")
+
+
+class Other(Denoiser):
+    """A diffusers model that no family knows; its example inputs are derived from signature and config.
+
+    Images come from its own pipeline where there is a checkpoint; q2 does not know what to ask it for, so `generate` is
+    for a plugin to write.
+    """
+
+    name: ClassVar[str] = "other"
+    component: ClassVar[str] = "transformer"
+    protocol: ClassVar[Protocol] = Protocol(steps=20, guidance=1.0)
+
+    def __init__(
+        self,
+        checkpoint: str = "",
+        *,
+        model: str = "",
+        config: str | Mapping[str, Any] = "",
+        weights: Weights = "pretrained",
+        tiny: bool = False,
+        dtype: str = "float32",
+        device: str = "auto",
+    ) -> None:
+        """Choose the class: `model` with `config`, or a `checkpoint`. Raises `ConfigError`, `CheckpointError`."""
+        if tiny:
+            raise ConfigError("tiny is for the families; give a config of the width that you want")
+        if model and checkpoint:
+            raise ConfigError(f"checkpoint {checkpoint!r} names its own class; leave out model {model!r}")
+        if model and weights == "pretrained":
+            weights = "random"
+        super().__init__(checkpoint, weights=weights, dtype=dtype, device=device)
+        self.class_name = model
+        self._config = config
+
+    @classmethod
+    def default_checkpoint(cls) -> str:
+        """Raise `ConfigError`: there is none."""
+        raise ConfigError("no denoiser is named: give name, checkpoint, or model with config")
+
+    @property
+    def label(self) -> str:
+        """The name of the class."""
+        return self.found[1] if self.checkpoint else self.class_name.partition(":")[2]
+
+    @cached_property
+    def found(self) -> tuple[str, str]:
+        """The pipeline's component, and the name of its class."""
+        assert self.checkpoint is not None
+        return self.checkpoint.component(_COMPONENTS)
+
+    def load_model(self) -> nn.Module:
+        """Load from the checkpoint, or build from the config. Raises `ConfigError` for a class that is no denoiser."""
+        if self.checkpoint is None:
+            kind = _class(self.class_name)
+            return _checked(lambda: built(kind, _table(self._config), self), self.class_name)
+        component, name = self.found
+        kind = _class(f"diffusers:{name}")
+        self.checkpoint.check(component, name)
+        options = self.checkpoint.options(component)
+        with self.checkpoint.reading() as where:
+            model = kind.from_pretrained(where, subfolder=component, dtype=self.dtype, use_safetensors=True, **options)
+        moved: nn.Module = model.to(self.device)
+        return moved
+
+    def load_pipeline(self, model: nn.Module) -> Any:
+        """Load the checkpoint's pipeline. Raises `ConfigError` where there is none."""
+        if self.checkpoint is None:
+            raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
+        import diffusers
+
+        with self.checkpoint.reading() as where:
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=self.dtype, **{self.found[0]: model})
+        return pipeline.to(self.device)
+
+    def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
+        """Derive the inputs. Raises `TraceError` for one that the config says nothing about."""
+        return example_inputs(self.model, batch)
+
+    def generate(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        batch: int = 100,
+        progress: Progress = silent,
+    ) -> Samples:
+        """Raise `ConfigError`: what to ask the pipeline for is a plugin's to say."""
+        raise ConfigError(
+            f"{type(self.model).__name__}: q2 does not know what its pipeline takes; set samples.images = 0, "
+            "or give a Denoiser in a plugin"
+        )
+
+
+def _class(name: str) -> Any:
+    """Import ``package.module:Class``, a diffusers model. Raises `ConfigError`."""
+    from diffusers import ModelMixin
+
+    module, _, attribute = name.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"model {name!r}: expected package.module:Class ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, ModelMixin)):
+        raise ConfigError(f"model {name!r} is no diffusers model (ModelMixin)")
+    if "timestep" not in getattr(kind.forward, "__code__", kind.__init__.__code__).co_varnames:
+        raise ConfigError(f"model {name!r} is no denoiser: its forward takes no timestep")
+    return kind
+
+
+def _checked(build: Any, name: str) -> nn.Module:
+    try:
+        model: nn.Module = build()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model {name!r} cannot be built from config: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def _table(config: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return constructor arguments from a table, a config.json or the folder that holds it."""
+    if isinstance(config, Mapping):
+        return dict(config)
+    if not config:
+        return {}
+    path = Path(config) / "config.json" if Path(config).is_dir() else Path(config)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config {config!r}: cannot be read as JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f"config {config!r}: expected a JSON object")
+    return {key: value for key, value in table.items() if not key.startswith("_")}

@@ -1,0 +1,49 @@
+"""Find a denoiser by name, or make one of any diffusers model that is named by its class or its checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from q2.denoisers.base import Denoiser, Weights
+from q2.errors import ConfigError
+from q2.plugins import Plugins
+
+__all__ = ["load"]
+
+DEFAULT = "digits-dit"
+
+
+def load(
+    name: str = "",
+    checkpoint: str = "",
+    *,
+    model: str = "",
+    config: str | Mapping[str, Any] = "",
+    weights: Weights = "pretrained",
+    tiny: bool = False,
+    dtype: str = "float32",
+    device: str = "auto",
+    plugins: Plugins | None = None,
+) -> Denoiser:
+    """Return the denoiser called `name`, or one of any other diffusers model.
+
+    Without a name, `model` (``package.module:Class``) with its `config` (a table, a config.json, or its folder) is
+    built with random weights or on meta, and `checkpoint` (a local pipeline folder or a Hub id) is loaded as the class
+    that its model_index.json names. Where nothing is said it is ``digits-dit``.
+
+    Raises `PluginError` with the nearest name, `ConfigError` for what does not go together.
+
+    >>> load("digits-dit").protocol.steps > 0
+    True
+    >>> load("sdxl", weights="meta").model.device
+    device(type='meta')
+    """
+    if model and name:
+        raise ConfigError(f"name {name!r} and model {model!r} both name a denoiser; leave one out")
+    if config and not model:
+        raise ConfigError("config needs model, the class that it is for")
+    if not name and (model or checkpoint):
+        from q2.denoisers.other import Other
+
+        return Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
+    kind = (plugins or Plugins()).denoisers.load(name or DEFAULT)
+    return kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device)
