@@ -243,4 +243,4 @@ def _keys(kind: object, path: Key) -> Iterable[str]:
 
 
 def _show(value: object) -> str:
-    return "–" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
+    return "–" if value in (None, "") else value if isinstance(value, str) else json.dumps(value, default=str)

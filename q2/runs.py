@@ -116,7 +116,7 @@ def transform(
     facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers, {weights / 1e6:.2f} M weights"
     show(Step("trace", time.perf_counter() - start, f"{facts}, {graph.macs / 1e9:.4g} GMACs"))
     ctx = PassContext(plan.plugins, denoiser, settings.seed, progress)
-    manager = PassManager(plan.passes, ctx, verify_each)
+    manager = PassManager(_possible(plan, denoiser, show), ctx, verify_each)
     _named(plan.run, lambda: manager.check(graph))
     start = time.perf_counter()
     full = _samples(settings, denoiser, graph, progress)
@@ -163,6 +163,16 @@ def run_folder(out: Path | None, name: str) -> Path:
     return folder
 
 
+def _possible(plan: Plan, denoiser: Denoiser, show: Callable[[Step], None]) -> list[tuple[str, Pass]]:
+    """Return the passes that can run; say which are left out because weights on meta have no values."""
+    if denoiser.weights != "meta":
+        return plan.passes
+    without = [title for title, step in plan.passes if step.needs_weights]
+    for title in (*without, *(["samples"] if plan.settings.samples.images else [])):
+        show(Step(title, 0, "left out: it needs weights, and these are on meta"))
+    return [(title, step) for title, step in plan.passes if title not in without]
+
+
 def load_denoiser(plan: Plan) -> Denoiser:
     """Return the run's denoiser, its model loaded, and its pipeline too if there are images to make."""
     wanted = plan.settings.denoiser
@@ -185,7 +195,7 @@ def _named(run: RunFile, call: Callable[[], T], *key: str) -> T:
 
 
 def _samples(settings: Settings, denoiser: Denoiser, graph: Graph, progress: Progress) -> Samples | None:
-    if not settings.samples.images:
+    if not settings.samples.images or denoiser.weights == "meta":
         return None
     with graph.installed():
         return denoiser.generate(
@@ -218,7 +228,8 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
             for result in outcome.results
         },
     }
-    names = ["recipe.toml", "effective.toml", "manifest.json", "report.json"]
+    pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
+    names = [*pictures, "recipe.toml", "effective.toml", "manifest.json", "report.json"]
     if comparison:
         names.insert(0, "samples.png")
         report["samples"] = {"seconds": round(sample_seconds, 3), "images": len(comparison.full.labels)} | (
@@ -229,6 +240,8 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
         if comparison:
             title = f"{outcome.denoiser.label} at {outcome.recipe.avg_bits:.2f} bits a weight"
             draw(comparison, title).save(beside["samples.png"], format="PNG")
+        for name, data in pictures.items():
+            beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
         write_text(beside["effective.toml"], to_toml(plan.effective))
         write_json(beside["manifest.json"], _manifest(plan, outcome))

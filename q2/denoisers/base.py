@@ -59,8 +59,8 @@ class Denoiser(ABC):
         """Choose the weights.
 
         ``pretrained`` ones come from `checkpoint`: a local pipeline folder, a Hub id, or the denoiser's own (empty).
-        ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files. `tiny`
-        is the same class at toy width, for tests; its weights are random unless they are on meta.
+        ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files and
+        leave `checkpoint` alone. `tiny` is the same class at toy width, for tests; it has no pretrained weights.
 
         Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for what does not go together and for
         a device that is not here.
@@ -68,8 +68,6 @@ class Denoiser(ABC):
         if weights not in ("pretrained", "random", "meta"):
             raise ConfigError(f"weights {weights!r} is none of pretrained, random, meta")
         self.weights: Weights = "random" if tiny and weights == "pretrained" else weights
-        if checkpoint and self.weights != "pretrained":
-            raise ConfigError(f"checkpoint {checkpoint!r} has pretrained weights; leave out weights and tiny, or it")
         self.tiny = tiny
         self.dtype = _dtype(dtype)
         self.device = torch.device("meta") if self.weights == "meta" else device_of(device)

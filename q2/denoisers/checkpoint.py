@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from q2.denoisers.quiet import quiet
 from q2.errors import CheckpointError
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "read_config"]
 
 _OUT_OF_REACH = (
     "; is the Hub within reach? checkpoint takes a local pipeline folder too, "
@@ -94,22 +94,38 @@ class Checkpoint:
             hint = "" if self.local else _OUT_OF_REACH
             raise CheckpointError(f"checkpoint {self.where!r}: cannot be loaded: {reason}{hint}") from error
 
+    def config(self, component: str) -> dict[str, object]:
+        """Return a component's constructor arguments. Raises `CheckpointError`."""
+        try:
+            return read_config(self._file(f"{component}/config.json"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {self.where!r}: {component}/config.json: {error}") from error
+
     def _index(self) -> dict[str, object]:
         try:
-            index = json.loads(self._index_file().read_text(encoding="utf-8"))
+            index = json.loads(self._file("model_index.json").read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise CheckpointError(f"checkpoint {self.where!r}: model_index.json is no JSON: {error}") from error
         if not isinstance(index, dict):
             raise CheckpointError(f"checkpoint {self.where!r}: model_index.json is no JSON object")
         return index
 
-    def _index_file(self) -> Path:
+    def _file(self, name: str) -> Path:
+        """Return a file of the pipeline, fetched from the Hub if it is not local."""
         if self.local is not None:
-            return self.local / "model_index.json"
+            return self.local / name
         from huggingface_hub import hf_hub_download
 
         with self.reading() as where:
-            return Path(hf_hub_download(where, "model_index.json"))
+            return Path(hf_hub_download(where, name))
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """Return the constructor arguments in a config.json. Raises ValueError if it is no JSON object, OSError."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(table, dict):
+        raise ValueError("no JSON object")
+    return {key: value for key, value in table.items() if not key.startswith("_")}
 
 
 def _of(variant: str) -> Callable[[str], bool]:

@@ -1,12 +1,12 @@
 """The embedded denoisers: they draw handwritten digits, and were trained in `examples/train_digits`."""
 
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
 from q2.denoisers.base import Protocol
+from q2.denoisers.checkpoint import read_config
 from q2.denoisers.dit import DiT
 from q2.denoisers.family import Family
 from q2.denoisers.judge import DigitsJudge
@@ -30,8 +30,7 @@ class _Digits(Family):
 
     def published(self) -> Mapping[str, Any]:
         """Return the packaged model's config."""
-        table = json.loads((_asset(self.name) / self.component / "config.json").read_text(encoding="utf-8"))
-        return {key: value for key, value in table.items() if not key.startswith("_")}
+        return read_config(_asset(self.name) / self.component / "config.json")
 
     def classes(self) -> int:
         """Return the number of digits."""

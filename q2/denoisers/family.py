@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from q2.denoisers.base import Denoiser, Samples, image_generator
+from q2.denoisers.quiet import quiet
 from q2.progress import Progress, silent
 
 __all__ = ["Family", "Inputs", "Shape"]

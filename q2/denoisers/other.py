@@ -1,7 +1,6 @@
 """Any other denoiser of diffusers: named by its class and config, or by a checkpoint whose index names the class."""
 
 import importlib
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
+from q2.denoisers.checkpoint import Checkpoint, read_config
 from q2.denoisers.derive import example_inputs
 from q2.denoisers.family import built
 from q2.errors import ConfigError
@@ -50,7 +50,8 @@ class Other(Denoiser):
         if model and weights == "pretrained":
             weights = "random"
         super().__init__(checkpoint, weights=weights, dtype=dtype, device=device)
-        self.class_name = model
+        self._index = self.checkpoint or (Checkpoint(checkpoint) if checkpoint else None)
+        self._model = model
         self._config = config
 
     @classmethod
@@ -61,21 +62,26 @@ class Other(Denoiser):
     @property
     def label(self) -> str:
         """The name of the class."""
-        return self.found[1] if self.checkpoint else self.class_name.partition(":")[2]
+        return self.class_name.partition(":")[2]
 
     @cached_property
-    def found(self) -> tuple[str, str]:
-        """The pipeline's component, and the name of its class."""
-        assert self.checkpoint is not None
-        return self.checkpoint.component(_COMPONENTS)
+    def class_name(self) -> str:
+        """The class, as ``package.module:Class``."""
+        return self._model or f"diffusers:{self._found[1]}"
+
+    @cached_property
+    def _found(self) -> tuple[str, str]:
+        """The pipeline's component that denoises, and the name of its class."""
+        assert self._index is not None
+        return self._index.component(_COMPONENTS)
 
     def load_model(self) -> nn.Module:
         """Load from the checkpoint, or build from the config. Raises `ConfigError` for a class that is no denoiser."""
+        kind = _class(self.class_name)
         if self.checkpoint is None:
-            kind = _class(self.class_name)
-            return _checked(lambda: built(kind, _table(self._config), self), self.class_name)
-        component, name = self.found
-        kind = _class(f"diffusers:{name}")
+            table = _table(self._config) if self._index is None else self._index.config(self._found[0])
+            return _checked(lambda: built(kind, table, self), self.class_name)
+        component, name = self._found
         self.checkpoint.check(component, name)
         options = self.checkpoint.options(component)
         with self.checkpoint.reading() as where:
@@ -90,7 +96,7 @@ class Other(Denoiser):
         import diffusers
 
         with self.checkpoint.reading() as where:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=self.dtype, **{self.found[0]: model})
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=self.dtype, **{self._found[0]: model})
         return pipeline.to(self.device)
 
     def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
@@ -145,9 +151,6 @@ def _table(config: str | Mapping[str, Any]) -> dict[str, Any]:
         return {}
     path = Path(config) / "config.json" if Path(config).is_dir() else Path(config)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        return read_config(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"config {config!r}: cannot be read as JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigError(f"config {config!r}: expected a JSON object")
-    return {key: value for key, value in table.items() if not key.startswith("_")}
+        raise ConfigError(f"config {config!r}: cannot be read as a JSON object: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ def check_names(model: nn.Module, names: Mapping[str, object]) -> None:
     for name, parameter in parameters.items():
         if name not in names and parameter.default is parameter.empty and parameter.kind not in variadic:
             raise TraceError(f"{title}: missing input {name!r}")
+
+
+_VALUES = (torch.Tensor, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, slice, type(None))
 
 
 def is_symbolic(leaf: object) -> bool:
@@ -116,6 +120,16 @@ class Call:
     def sizes(self) -> tuple[object, ...]:
         """A cheap key for remembering which variant served a call: tensor shapes."""
         return tuple(tuple(leaf.shape) for leaf in self.leaves if isinstance(leaf, torch.Tensor))
+
+    def check(self, title: str) -> None:
+        """Raise TraceError for an object that is no value: a graph could neither hold it nor see what is written there.
+
+        `title` names the model.
+        """
+        for name, leaf in zip(self.names, self.leaves, strict=True):
+            if not isinstance(leaf, _VALUES):
+                found = type(leaf).__name__
+                raise TraceError(f"trace {title}: input {name!r} is a {found}, an object that no graph can hold")
 
     def arguments(self, leaves: tuple[object, ...], signature: inspect.Signature) -> inspect.BoundArguments:
         """Put leaves back into arguments of the forward; `return_dict`, where there is one, is True."""

@@ -81,12 +81,22 @@ def on_one_device(
             return device
         return leaf.detach().to(device) if isinstance(leaf, torch.Tensor) and leaf.device != device else leaf
 
+    if device is _META and target in ("repeat_interleave", torch.repeat_interleave):
+        kwargs = _with_output_size(args, kwargs)
     if target in (operator.getitem, operator.setitem):
         return (place(args[0]), args[1], *map(place, args[2:])), kwargs
     if isinstance(kwargs.get("device"), str):
         kwargs = {**kwargs, "device": device}
     moved: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(place, (args, kwargs))
     return moved
+
+
+def _with_output_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Say how long a repetition gets, from counts that have data: without data torch cannot know."""
+    counts = kwargs.get("repeats", args[1] if len(args) > 1 else None)
+    if isinstance(counts, torch.Tensor) and not counts.is_meta and counts.numel() > 1:
+        return {"output_size": int(counts.sum()), **kwargs}
+    return kwargs
 
 
 class Recorder(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -13,63 +13,23 @@ import torch
 from torch import fx, nn
 
 from q2.errors import TraceError
-from q2.graph.guards import guard, guard_length, is_impure, writes_in_place
+from q2.graph.guards import guard, guard_length, writes_in_place
 from q2.graph.inputs import Call, forward_signature, is_symbolic
+from q2.graph.experts import shared_evenly
 from q2.graph.layers import WEIGHT_TYPES
 from q2.graph.proxy import ShadowProxy, TracedString, shadow_of
-from q2.graph.shadow import model_state_kept, on_one_device, recorded_factories, stand_in, without_data, zeros
+from q2.graph.opaque import Opaque
+from q2.graph.shadow import on_one_device, stand_in, without_data, zeros
 
-__all__ = ["Recording", "record"]
+__all__ = ["DataDependent", "ShadowTracer"]
 
-_TRACE_LOCK = threading.RLock()  # fx and the factories patch torch while a trace runs
-_VALUE_READERS = frozenset({"item", "tolist", "nonzero", "numpy", "bool", "int", "float", "unique", "masked_select"})
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What one trace gives: the graph, the tensors that no node could make, and how to wrap the outputs.
-
-    `output` is the model's output class with its field names, or None where the forward returns plain values.
-    """
-
-    graph: fx.Graph
-    constants: tuple[torch.Tensor, ...]
-    output: tuple[Callable[..., object], tuple[str, ...]] | None
+_VALUE_READERS = frozenset({
+    "item", "tolist", "nonzero", "numpy", "bool", "int", "float", "unique", "masked_select", "bincount",
+})  # fmt: skip
 
 
-def record(
-    model: nn.Module, call: Call, *, leaf_types: tuple[type[nn.Module], ...] = (), leaf_names: Collection[str] = ()
-) -> Recording:
-    """Trace a model for one call; weights, caches and the caller's tensors are not touched.
-
-    Raises TraceError, with the path of the module that failed and the cause.
-    """
-    with (
-        _TRACE_LOCK,
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.random.fork_rng(devices=[]),
-        model_state_kept(model),
-    ):
-        tracer = ShadowTracer(call, leaf_types, frozenset(leaf_names))
-        try:
-            with recorded_factories(tracer):
-                graph = tracer.trace(model)
-        except Exception as error:
-            where = f" at {tracer.failed_at!r}" if tracer.failed_at else ""
-            raise TraceError(f"trace {type(model).__name__}{where}: {_cause(error)}") from error
-    for node in graph.nodes:
-        node.type = None
-        if "val" in node.meta:
-            node.meta["val"] = without_data(node.meta["val"])
-    graph.owning_module = cast("fx.GraphModule", model)  # fx asks it for submodules only, which every module has
-    graph.eliminate_dead_code(is_impure_node=is_impure)
-    return Recording(graph, tuple(tracer.constants), tracer.output)
-
-
-def _cause(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    return line if isinstance(error, TraceError) else f"{type(error).__name__}: {line}"
+class DataDependent(TraceError):
+    """Python asked for a value that depends on weights, which a trace has not."""
 
 
 class ShadowTracer(fx.Tracer):
@@ -81,8 +41,15 @@ class ShadowTracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, call: Call, leaf_types: tuple[type[nn.Module], ...], leaf_names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        leaf_types: tuple[type[nn.Module], ...] = (),
+        leaf_names: frozenset[str] = frozenset(),
+        routed: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
+        self.routed = routed
         self.constants: list[torch.Tensor] = []
         self.output: tuple[Callable[..., object], tuple[str, ...]] | None = None
         self.failed_at = ""
@@ -95,6 +62,7 @@ class ShadowTracer(fx.Tracer):
         self._device = _run_device(call)
         self._names: dict[int, str] = {}
         self._guarded: set[fx.Node] = set()
+        self._inside: list[tuple[nn.Module, object]] = []
         self._interned: dict[int, ShadowProxy] = {}
         self._last_input: fx.Node | None = None
 
@@ -161,11 +129,14 @@ class ShadowTracer(fx.Tracer):
         proxy_factory_fn: Any = None,
     ) -> ShadowProxy:
         """Compute the value of an operation, then add its node."""
+        self._inside.clear()
         value = self._evaluate(kind, target, args, kwargs)
         written = args[0] if args and writes_in_place(kind, target, kwargs) else None
         if type(written) is ShadowProxy and isinstance(value, torch.Tensor) and value.is_meta:
             written.shadow_value = written.shadow_value.to("meta")
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        if kind == "call_module" and target in self.routed:
+            proxy.node.meta["weight_layers"] = shared_evenly(self.root, target, self._inside)
         return self._with_value(proxy, value)
 
     def _evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
@@ -179,11 +150,12 @@ class ShadowTracer(fx.Tracer):
                 return self._leaf(self.root.get_submodule(target), values, named)
             if kind == "call_method":
                 return getattr(values[0], target)(*values[1:], **named)
-            return target(*values, **named)
+            function = target.shadow if isinstance(target, Opaque) else target
+            return function(*values, **named)
         except (RuntimeError, NotImplementedError) as error:
             reader = target if isinstance(target, str) else getattr(target, "__name__", str(target))
             if reader in _VALUE_READERS and "meta" in str(error).lower():
-                raise TraceError(
+                raise DataDependent(
                     f"data-dependent control flow: {reader}() of a value that depends on weights"
                 ) from error
             raise
@@ -199,6 +171,7 @@ class ShadowTracer(fx.Tracer):
             if not own or any(tensor.is_meta for tensor in own):
                 raise
             self._leaf_has_data = True
+            self._inside.clear()
             try:
                 return without_data(module.forward(*zeros(args, own[0].device), **zeros(kwargs, own[0].device)))
             finally:
@@ -235,7 +208,7 @@ class ShadowTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keep as one node: modules of torch.nn, weight layers, what the caller names, what replaced a leaf."""
-        named = module_qualified_name in self._leaf_names
+        named = module_qualified_name in self._leaf_names | self.routed
         return named or isinstance(m, self._leaf_types) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -245,7 +218,9 @@ class ShadowTracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         if self._evaluating:
-            return m.forward(*args, **kwargs)  # not through __call__: hooks are for real values
+            output = m.forward(*args, **kwargs)  # not through __call__: hooks are for real values
+            self._inside.append((m, output))
+            return output
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import torch
 from torch import fx, nn
 
 from q2.errors import TraceError
+from q2.graph.autocast import autocast_kept, has_autocast
 from q2.graph.inputs import Call, CallShape
-from q2.graph.tracer import Recording, record
+from q2.graph.record import Recording, record
 
 __all__ = ["Variant"]
 
@@ -47,6 +49,7 @@ class Variant:
     ) -> None:
         self._recording: Recording = record(model, call, leaf_types=leaf_types, leaf_names=leaf_names)
         self._shape: CallShape = call.shape
+        self._casts = has_autocast(self.fx)
         self._device_bound = any(_names_device(node) for node in self.fx.nodes)
         self._state = ModelState.of(model, device_bound=self._device_bound)
         self._forward: Callable[..., object] | None = None
@@ -84,7 +87,8 @@ class Variant:
         """Execute the graph on the model's modules; raises GuardError where the call leaves the traced path."""
         if self._forward is None:
             self._forward = _compiled(model, self.fx)
-        values = self._forward(model, *self.placeholder_values(call))
+        with autocast_kept() if self._casts else contextlib.nullcontext():
+            values = self._forward(model, *self.placeholder_values(call))
         if self._recording.output is None:
             return values
         output_class, names = self._recording.output

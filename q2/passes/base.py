@@ -80,6 +80,8 @@ class Pass(ABC):
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
+    needs_weights: ClassVar[bool] = False
+    """Whether the pass reads values of weights; a run with weights on meta leaves it out."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod

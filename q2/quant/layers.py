@@ -9,20 +9,21 @@ from q2.errors import Q2Error
 from q2.quant.base import Fitted
 from q2.quant.options import NONE, Option
 
-__all__ = ["Simulated", "fitted_of", "option_of", "quantize_layer"]
+__all__ = ["Simulated", "fitted_of", "option_of", "plan_layer", "quantize_layer"]
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class Simulated(nn.Module):
-    """Mixed into a layer's own class: the layer's weight is `fitted.dequantize()`."""
+    """Mixed into a layer's own class: the layer's weight is `fitted.dequantize()`, or its option is planned for it."""
 
-    fitted: Fitted
+    option: Option
+    fitted: Fitted | None
     exact_class: type[nn.Module]
 
     def extra_repr(self) -> str:
         """Show the option after the layer's own hyper-parameters."""
-        return f"{super().extra_repr()}, option={self.fitted.option}"
+        return f"{super().extra_repr()}, option={self.option}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (self.exact_class,), vars(self).copy()
@@ -52,17 +53,34 @@ def quantize_layer(module: M, fitted: Fitted) -> M:
         raise Q2Error(f"{exact.__name__} has a weight of shape {tuple(weight.shape)}, fitted is {tuple(fitted.shape)}")
     if "forward" in vars(module):
         raise Q2Error(f"{exact.__name__} has a replaced forward (accelerate's hook?), which would keep the old weight")
-    layer = _blank(exact)
-    for name, value in vars(module).items():
-        vars(layer)[name] = value.copy() if isinstance(value, dict) else value
+    layer = _like(module, exact)
     values = fitted.dequantize().to(weight.device, weight.dtype)
     layer._parameters["weight"] = nn.Parameter(values, requires_grad=weight.requires_grad)
-    vars(layer)["fitted"] = fitted
+    vars(layer).update(fitted=fitted, option=fitted.option)
     return cast(M, layer)
 
 
+def plan_layer(module: M, option: Option) -> M:
+    """Return a layer like `module` that says `option`: without values its size is known, its error is not.
+
+    >>> layer = nn.Linear(2, 1, device="meta")
+    >>> str(option_of(plan_layer(layer, Option.parse("uaq-4")))[0])
+    'uaq-4'
+    """
+    layer = _like(module, module.exact_class if isinstance(module, Simulated) else type(module))
+    vars(layer).update(fitted=None, option=option)
+    return cast(M, layer)
+
+
+def _like(module: nn.Module, exact: type[nn.Module]) -> Simulated:
+    layer = _blank(exact)
+    for name, value in vars(module).items():
+        vars(layer)[name] = value.copy() if isinstance(value, dict) else value
+    return layer
+
+
 def fitted_of(module: nn.Module) -> Fitted | None:
-    """Return what a layer's weight was quantized to, or None if it was not.
+    """Return what a layer's weight was quantized to, or None if it was not, or only planned to be.
 
     >>> fitted_of(nn.Linear(2, 1)) is None
     True
@@ -76,8 +94,9 @@ def option_of(module: nn.Module) -> tuple[Option, int]:
     >>> str(option_of(nn.Linear(2, 1))[0])
     'none'
     """
-    fitted = fitted_of(module)
-    return (fitted.option, fitted.prec) if fitted else (Option(NONE, 0), 16)
+    if not isinstance(module, Simulated):
+        return Option(NONE, 0), 16
+    return module.option, module.fitted.prec if module.fitted else 16
 
 
 @functools.cache

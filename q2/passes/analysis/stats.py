@@ -51,6 +51,7 @@ class Stats(AnalysisPass):
     """
 
     name: ClassVar[str] = "stats"
+    needs_weights: ClassVar[bool] = True
     provides: ClassVar[tuple[Fact[dict[str, LayerStats]], ...]] = (STATS,)
     layers: str = "*"
     samples: int = 8

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+from torch import Tensor, nn
+
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, Q2Error, did_you_mean
 from q2.graph import Graph, WeightLayer
 from q2.passes.base import Change, PassContext, TextTable, TransformPass, at_layer, weight_of
-from q2.quant import Option, Recipe, option_of, quantize_layer
+from q2.quant import Option, Recipe, option_of, plan_layer, quantize_layer
 
 __all__ = ["Quantize", "Rule"]
 
@@ -43,7 +45,7 @@ class Quantize(TransformPass):
 
     Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
     A layer that no rule matches gets `default`. A quantized layer keeps its option: it has no full-precision weight to
-    start from.
+    start from. Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow.
     """
 
     name: ClassVar[str] = "quantize"
@@ -132,15 +134,15 @@ class Quantize(TransformPass):
 
 @dataclass(frozen=True)
 class _Done:
-    """What one layer became: its energy (Σ w²) and squared error make up the SQNR of a group."""
+    """What one layer became: its energy (Σ w²) and squared error make up the SQNR of a group; None without values."""
 
     type: str
     option: str
     weights: int
     bits: int
-    energy: float
-    squared_error: float
-    quantized_error: float
+    energy: float | None
+    squared_error: float | None
+    quantized_error: float | None
 
 
 def _quantize(graph: Graph, name: str, option: Option, ctx: PassContext) -> dict[str, _Done]:
@@ -150,8 +152,13 @@ def _quantize(graph: Graph, name: str, option: Option, ctx: PassContext) -> dict
         return {}
     if not there.is_none:
         raise Q2Error(f"is {there} already and cannot become {option}; load the denoiser again")
+    quantizer = ctx.plugins.quantizers.load(option.quantizer)()
+    if _is_meta(layer.module):
+        graph.replace(name, plan_layer(layer.module, option))
+        bits = quantizer.size_bits(layer.shape, option.bits)
+        return {name: _Done(layer.type, str(option), layer.weights, bits, None, None, None)}
     weight = weight_of(layer.module)
-    fitted = ctx.plugins.quantizers.load(option.quantizer)().fit(weight, option.bits)
+    fitted = quantizer.fit(weight, option.bits)
     energy = float(weight.double().square().sum())
     graph.replace(name, quantize_layer(layer.module, fitted))
     squared = fitted.mse * layer.weights
@@ -163,7 +170,7 @@ def _report(graph: Graph, changed: Mapping[str, _Done]) -> Change:
     for done in changed.values():
         groups.setdefault((done.type, done.option), []).append(done)
     rows = tuple(
-        (kind, option, len(g), _sum(g, "weights") / 1e6, _sum(g, "bits") / _sum(g, "weights"), _sqnr(g))
+        (kind, option, len(g), _sum(g, "weights") / 1e6, _sum(g, "bits") / _sum(g, "weights"), _shown(_sqnr(g)))
         for (kind, option), g in sorted(groups.items())
     )
     layers = {
@@ -171,17 +178,29 @@ def _report(graph: Graph, changed: Mapping[str, _Done]) -> Change:
         for name, d in changed.items()
     }
     table = TextTable(("type", "option", "layers", "M weights", "bits/weight", "SQNR dB"), rows)
+    planned = any(done.energy is None for done in changed.values())
     summary = f"{len(changed)} of {len(graph.weight_layers)} weight layers"
-    return Change(summary, (table,), {"changed": len(changed), "layers": layers}, tuple(changed))
+    summary += ", planned: weights on meta have no values to fit" if planned else ""
+    return Change(summary, (table,), {"changed": len(changed), "planned": planned, "layers": layers}, tuple(changed))
+
+
+def _shown(ratio: float | None) -> str | float:
+    return "–" if ratio is None else ratio
 
 
 def _sum(group: list[_Done], key: str) -> float:
     return float(sum(getattr(done, key) for done in group))
 
 
-def _sqnr(group: list[_Done]) -> float:
+def _sqnr(group: list[_Done]) -> float | None:
+    if any(done.energy is None for done in group):
+        return None
     error = _sum(group, "squared_error")
     return 10 * math.log10(_sum(group, "energy") / error) if error else math.inf
+
+
+def _is_meta(module: nn.Module) -> bool:
+    return isinstance(module.weight, Tensor) and module.weight.is_meta
 
 
 def _option(rule: Rule, key: str, ctx: PassContext) -> Option:
