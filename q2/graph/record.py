@@ -16,7 +16,7 @@ from q2.graph.guards import is_impure
 from q2.graph.inputs import Call
 from q2.graph.opaque import opaque_functions
 from q2.graph.shadow import model_state_kept, recorded_factories, without_data
-from q2.graph.tracer import DataDependent, ShadowTracer
+from q2.graph.tracer import DataDependentError, ShadowTracer
 
 __all__ = ["Recording", "record"]
 
@@ -53,7 +53,9 @@ def record(
         try:
             return _recording(model, tracer)
         except Exception as error:
-            experts = _mixtures(model, tracer.failed_at) - routed if isinstance(error, DataDependent) else frozenset()
+            experts = (
+                _mixtures(model, tracer.failed_at) - routed if isinstance(error, DataDependentError) else frozenset()
+            )
             if not experts:
                 where = f" at {tracer.failed_at!r}" if tracer.failed_at else ""
                 raise TraceError(f"trace {type(model).__name__}{where}: {_cause(error)}") from error

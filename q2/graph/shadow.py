@@ -38,6 +38,20 @@ _FACTORIES = (
     "zeros",
 )
 _TYPE_QUERIES = ("finfo", "iinfo")
+_SCALAR_OR_TENSOR = (  # their argument parser takes a proxy in a number's place for a tensor, and crashes
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "float_power",
+    "isin",
+    "pow",
+    "remainder",
+    "result_type",
+    "where",
+    "xlogy",
+)
 _META = torch.device("meta")
 _CPU = torch.device("cpu")
 
@@ -79,7 +93,9 @@ def on_one_device(
     def place(leaf: Any) -> Any:
         if isinstance(leaf, torch.device):
             return device
-        return leaf.detach().to(device) if isinstance(leaf, torch.Tensor) and leaf.device != device else leaf
+        if not isinstance(leaf, torch.Tensor) or leaf.device == device or _is_size(leaf):
+            return leaf
+        return leaf.detach().to(device)
 
     if device is _META and target in ("repeat_interleave", torch.repeat_interleave):
         kwargs = _with_output_size(args, kwargs)
@@ -89,6 +105,11 @@ def on_one_device(
         kwargs = {**kwargs, "device": device}
     moved: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(place, (args, kwargs))
     return moved
+
+
+def _is_size(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor may stand for a length; torch takes one beside tensors without data."""
+    return tensor.ndim == 0 and tensor.dtype in (torch.int32, torch.int64) and not isinstance(tensor, nn.Parameter)
 
 
 def _with_output_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +136,7 @@ class Recorder(Protocol):
 _ENCODABLE = (int, float, complex, str, torch.Tensor, torch.dtype, torch.device, torch.layout, np.generic)
 
 
-def _recorded(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., Any]:
+def _recorded(recorder: Recorder, original: Callable[..., Any], *, only_proxies: bool) -> Callable[..., Any]:
     @functools.wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
         if not recorder.recording:
@@ -123,6 +144,8 @@ def _recorded(recorder: Recorder, original: Callable[..., Any]) -> Callable[...,
         leaves = pytree.tree_leaves((args, kwargs))
         if not all(leaf is None or type(leaf) is ShadowProxy or isinstance(leaf, _ENCODABLE) for leaf in leaves):
             return original(*args, **kwargs)  # a NumPy array, a generator: no node can hold it
+        if only_proxies and not any(type(leaf) is ShadowProxy for leaf in leaves):
+            return original(*args, **kwargs)
         return recorder.create_proxy("call_function", original, args, kwargs)
 
     return factory
@@ -131,10 +154,10 @@ def _recorded(recorder: Recorder, original: Callable[..., Any]) -> Callable[...,
 @contextlib.contextmanager
 def recorded_factories(recorder: Recorder) -> Iterator[None]:
     """Make torch.arange, torch.zeros, … record nodes: they take no tensor, so a proxy cannot dispatch them itself."""
-    originals = {name: getattr(torch, name) for name in (*_FACTORIES, *_TYPE_QUERIES)}
+    originals = {name: getattr(torch, name) for name in (*_FACTORIES, *_TYPE_QUERIES, *_SCALAR_OR_TENSOR)}
     try:
         for name, original in originals.items():
-            setattr(torch, name, _recorded(recorder, original))
+            setattr(torch, name, _recorded(recorder, original, only_proxies=name in _SCALAR_OR_TENSOR))
         yield
     finally:
         for name, original in originals.items():

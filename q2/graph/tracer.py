@@ -13,22 +13,22 @@ import torch
 from torch import fx, nn
 
 from q2.errors import TraceError
+from q2.graph.experts import shared_evenly
 from q2.graph.guards import guard, guard_length, writes_in_place
 from q2.graph.inputs import Call, forward_signature, is_symbolic
-from q2.graph.experts import shared_evenly
 from q2.graph.layers import WEIGHT_TYPES
-from q2.graph.proxy import ShadowProxy, TracedString, shadow_of
 from q2.graph.opaque import Opaque
+from q2.graph.proxy import ShadowProxy, TracedString, shadow_of
 from q2.graph.shadow import on_one_device, stand_in, without_data, zeros
 
-__all__ = ["DataDependent", "ShadowTracer"]
+__all__ = ["DataDependentError", "ShadowTracer"]
 
 _VALUE_READERS = frozenset({
     "item", "tolist", "nonzero", "numpy", "bool", "int", "float", "unique", "masked_select", "bincount",
 })  # fmt: skip
 
 
-class DataDependent(TraceError):
+class DataDependentError(TraceError):
     """Python asked for a value that depends on weights, which a trace has not."""
 
 
@@ -155,7 +155,7 @@ class ShadowTracer(fx.Tracer):
         except (RuntimeError, NotImplementedError) as error:
             reader = target if isinstance(target, str) else getattr(target, "__name__", str(target))
             if reader in _VALUE_READERS and "meta" in str(error).lower():
-                raise DataDependent(
+                raise DataDependentError(
                     f"data-dependent control flow: {reader}() of a value that depends on weights"
                 ) from error
             raise
