@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -88,14 +89,23 @@ class Graph:
     def _find_layers(self) -> dict[str, WeightLayer]:
         layers: dict[str, WeightLayer] = {}
         for node in self.fx.nodes:
-            geometry = self._geometry(str(node.target)) if node.op == "call_module" else None
-            if geometry is not None:
-                name = str(node.target)
-                macs, calls = layer_macs(node, geometry), 1
-                if name in layers:
-                    macs, calls = macs + layers[name].macs, calls + layers[name].calls
-                layers[name] = WeightLayer(name, geometry, macs, calls, self.model)
+            for name, geometry, macs in self._computed_by(node):
+                before = layers.get(name)
+                total, calls = (before.macs + macs, before.calls + 1) if before else (macs, 1)
+                layers[name] = WeightLayer(name, geometry, total, calls, self.model)
         return layers
+
+    def _computed_by(self, node: fx.Node) -> Iterator[tuple[str, Geometry, int]]:
+        """Yield the weight layers that a node calls, with their multiply-accumulates; experts are inside theirs."""
+        if node.op != "call_module":
+            return
+        geometry = self._geometry(str(node.target))
+        if geometry is not None:
+            yield str(node.target), geometry, layer_macs(node, geometry)
+        for name, outputs in node.meta.get("weight_layers", {}).items():
+            inside = self._geometry(name)
+            if inside is not None:
+                yield name, inside, outputs * math.prod(inside.shape[1:])
 
     def _geometry(self, name: str) -> Geometry | None:
         return Geometry.of(self.model.get_submodule(name)) or self._replaced.get(name)
