@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from q2.graph.layers import WEIGHT_TYPES
+from q2.graph.layers import Geometry
 
-__all__ = ["shared_evenly"]
+__all__ = ["shared_evenly", "structure", "zero_weights"]
 
 
 def shared_evenly(model: nn.Module, path: str, calls: Iterable[tuple[nn.Module, object]]) -> dict[str, int]:
     """Return the output elements that each weight layer below `path` computes, by name.
 
     `calls` are the modules that one run called, with their outputs. Who got the tokens in that run is chance: layers
-    of one shape share them evenly.
+    whose names differ in numbers alone share them evenly.
     """
-    names = {
-        module: f"{path}.{name}" for name, module in model.get_submodule(path).named_modules() if _is_layer(module)
-    }
-    shapes = {module: tuple(module.weight.shape) for module in names if isinstance(module, WEIGHT_TYPES)}
-    total: Counter[tuple[int, ...]] = Counter()
+    kinds: dict[nn.Module, tuple[str, tuple[int, ...]]] = {}
+    names: dict[nn.Module, str] = {}
+    for name, module in model.get_submodule(path).named_modules():
+        geometry = Geometry.of(module)
+        if geometry is not None:
+            names[module] = f"{path}.{name}"
+            kinds[module] = (re.sub(r"\d+", "", name), geometry.shape)
+    total: Counter[tuple[str, tuple[int, ...]]] = Counter()
     for module, output in calls:
-        if module in shapes and isinstance(output, torch.Tensor):
-            total[shapes[module]] += output.numel()
-    alike = Counter(shapes.values())
-    return {name: total[shapes[module]] // alike[shapes[module]] for module, name in names.items()}
+        if module in kinds and isinstance(output, torch.Tensor):
+            total[kinds[module]] += output.numel()
+    alike = Counter(kinds.values())
+    return {names[module]: total[kind] // alike[kind] for module, kind in kinds.items()}
 
 
-def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, WEIGHT_TYPES)
+def structure(module: nn.Module) -> tuple[object, ...]:
+    """Describe what a module is made of: two alike compute outputs of one shape from inputs of one shape."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return type(module), module.training, *((name, tuple(tensor.shape)) for name, tensor in tensors)
+
+
+def zero_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return zeros on the CPU for the weights of a module that have no data; untouched, they take no memory."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors if tensor.is_meta}

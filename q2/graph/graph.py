@@ -95,7 +95,7 @@ class Graph:
                 layers[name] = WeightLayer(name, geometry, total, calls, self.model)
         return layers
 
-    def _computed_by(self, node: fx.Node) -> Iterator[tuple[str, Geometry, int]]:
+    def _computed_by(self, node: torch.fx.Node) -> Iterator[tuple[str, Geometry, int]]:
         """Yield the weight layers that a node calls, with their multiply-accumulates; experts are inside theirs."""
         if node.op != "call_module":
             return

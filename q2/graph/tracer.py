@@ -11,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.func import functional_call
 
 from q2.errors import TraceError
-from q2.graph.experts import shared_evenly
+from q2.graph.experts import shared_evenly, structure, zero_weights
 from q2.graph.guards import guard, guard_length, writes_in_place
 from q2.graph.inputs import Call, forward_signature, is_symbolic
 from q2.graph.layers import WEIGHT_TYPES
@@ -63,6 +64,7 @@ class ShadowTracer(fx.Tracer):
         self._names: dict[int, str] = {}
         self._guarded: set[fx.Node] = set()
         self._inside: list[tuple[nn.Module, object]] = []
+        self._ran_on_zeros: dict[object, tuple[object, list[tuple[str, object]]]] = {}
         self._interned: dict[int, ShadowProxy] = {}
         self._last_input: fx.Node | None = None
 
@@ -147,7 +149,7 @@ class ShadowTracer(fx.Tracer):
         self._evaluating += 1
         try:
             if kind == "call_module":
-                return self._leaf(self.root.get_submodule(target), values, named)
+                return self._leaf(target, values, named)
             if kind == "call_method":
                 return getattr(values[0], target)(*values[1:], **named)
             function = target.shadow if isinstance(target, Opaque) else target
@@ -162,20 +164,35 @@ class ShadowTracer(fx.Tracer):
         finally:
             self._evaluating -= 1
 
-    def _leaf(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        """Run a leaf without data; one that needs data (a kernel of its own, a decision) on zeros, where it has any."""
+    def _leaf(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Run a leaf without data; one that needs data (a kernel of its own, a decision) on zeros."""
+        module = self.root.get_submodule(path)
+        key = (structure(module), str(args), str(kwargs)) if self._ran_on_zeros else None
+        if key in self._ran_on_zeros:
+            output, inside = self._ran_on_zeros[key]
+            self._inside = [(module.get_submodule(name), value) for name, value in inside]
+            return output
         try:
             return module.forward(*args, **kwargs)
         except Exception:
+            weights = zero_weights(module)
             own = [*module.parameters(), *module.buffers()]
-            if not own or any(tensor.is_meta for tensor in own):
+            if not own or (weights and path not in self.routed):
                 raise
-            self._leaf_has_data = True
-            self._inside.clear()
-            try:
-                return without_data(module.forward(*zeros(args, own[0].device), **zeros(kwargs, own[0].device)))
-            finally:
-                self._leaf_has_data = False
+            device = torch.device("cpu") if weights else own[0].device
+            output = without_data(self._on_zeros(module, weights, zeros(args, device), zeros(kwargs, device)))
+            names = {inner: name for name, inner in module.named_modules()}
+            key = (structure(module), str(args), str(kwargs))
+            self._ran_on_zeros[key] = output, [(names[m], without_data(v)) for m, v in self._inside if m in names]
+            return output
+
+    def _on_zeros(self, module: nn.Module, weights: dict[str, torch.Tensor], args: Any, kwargs: Any) -> object:
+        self._leaf_has_data = True
+        self._inside.clear()
+        try:
+            return functional_call(module, weights, args, kwargs)
+        finally:
+            self._leaf_has_data = False
 
     def _attribute(self, tensor: torch.Tensor, name: str) -> object:
         """Read a tensor's attribute as it will be in the run: shadows are elsewhere than the tensors they stand for."""
