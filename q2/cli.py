@@ -32,7 +32,9 @@ app = typer.Typer(
 listing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List what a run file can name.")
 settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the settings of a run.")
 app.add_typer(listing, name="list")
+plots = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Draw a denoiser.")
 app.add_typer(settings, name="config")
+app.add_typer(plots, name="plot")
 
 Config = Annotated[str, typer.Option("--config", help="A run file, or the name of a shipped one.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
@@ -78,6 +80,21 @@ def transform(
     print(
         f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'} --set seed={plan.settings.seed + 1}"
     )
+
+
+@plots.command()
+def dag(
+    config: Config = DEFAULT,
+    override: Set = None,
+    recipe: Annotated[str, typer.Option(help="Colour by this recipe instead of the run file's rules.")] = "",
+    block: Annotated[str, typer.Option(help="Zoom in on one block: 3, or up_blocks.1.")] = "",
+    out: Annotated[Path, typer.Option(help="The picture to write, .svg or .png.")] = Path("dag.svg"),
+) -> None:
+    """Draw the flow graph by units, or one block by layers; no weights are loaded."""
+    run = _load(config, override, recipe)
+    from q2.runs import plot_dag, prepare
+
+    print(f"{out}: {plot_dag(prepare(run), out, block)}")
 
 
 @settings.command()

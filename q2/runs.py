@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,19 +14,21 @@ from typing import TypeVar
 import torch
 
 from q2.config import RunFile, Settings, Table, to_toml
-from q2.denoisers import Denoiser, Samples, device_of, load
+from q2.denoisers import Denoiser, Samples, Weights, device_of, load
 from q2.denoisers.compare import Comparison, compare
 from q2.denoisers.picture import draw
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
 from q2.passes import Pass, PassContext, PassManager, PassResult, TextTable, passes_of
+from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
+from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option, Recipe
 
-__all__ = ["Outcome", "Plan", "Step", "prepare", "recipe_of", "run_folder", "transform"]
+__all__ = ["Outcome", "Plan", "Step", "load_denoiser", "plot_dag", "prepare", "recipe_of", "run_folder", "transform"]
 
 T = TypeVar("T")
 
@@ -64,6 +66,11 @@ class Plan:
             title: ({} if title == step.name else {"pass": step.name}) | step.to_table() for title, step in self.passes
         }
         return table
+
+    def with_weights(self, weights: Weights) -> "Plan":
+        """Return the same plan with other weights."""
+        denoiser = self.settings.denoiser.model_copy(update={"weights": weights})
+        return replace(self, settings=self.settings.model_copy(update={"denoiser": denoiser}))
 
     def rows(self) -> list[list[str]]:
         """Return the effective-settings table: name, default, file, override, effective."""
@@ -139,6 +146,28 @@ def transform(
     except OSError as error:
         raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
     return outcome
+
+
+def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
+    """Draw the run's denoiser into `out`, an .svg or .png, coloured by what its quantize passes say; return a line.
+
+    Nothing is loaded: the denoiser is built on meta. Raises `Q2Error`.
+    """
+    kind = out.suffix.removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise ConfigError(f"--out {out}: expected a name that ends in .svg or .png")
+    denoiser = load_denoiser(plan.with_weights("meta"))
+    graph = trace(denoiser.model, denoiser.example_inputs())
+    passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
+    manager = PassManager([*passes, ("dag", Dag(block, kind))], PassContext(plan.plugins, denoiser), False)
+    _named(plan.run, lambda: manager.check(graph))
+    report = manager.run(graph)[-1].report
+    try:
+        with replacing(out) as beside:
+            beside.write_bytes(next(iter(report.files.values())))
+    except OSError as error:
+        raise Q2Error(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    return report.summary.partition(" → ")[0]
 
 
 def recipe_of(graph: Graph, ctx: PassContext, fingerprint: str) -> Recipe:

@@ -8,10 +8,12 @@ output channel, as those of large models are, and a quantizer with few evenly sp
 from __future__ import annotations
 
 import torch
-from diffusers import DiTTransformer2DModel
+from diffusers import DiTTransformer2DModel, Transformer2DModel, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-__all__ = ["spread_channels"]
+__all__ = ["spread_attention", "spread_channels", "spread_resblocks"]
 
 
 @torch.no_grad()
@@ -43,3 +45,57 @@ def _trade(modulation: nn.Linear, shift: int, scale: int, factor: Tensor, *reade
     modulation.bias[rows[1]] = (1 + modulation.bias[rows[1]]) * factor - 1
     for reader in readers:
         reader.weight.div_(factor)
+
+
+@torch.no_grad()
+def spread_attention(model: UNet2DConditionModel, sigma: float, seed: int = 0) -> None:
+    """Rescale channels between every norm of the U-Net's transformers and its readers, and between value and output."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def factors(width: int) -> Tensor:
+        return torch.exp(sigma * torch.randn(width, generator=generator))
+
+    for module in model.modules():
+        if isinstance(module, Transformer2DModel):
+            _trade_norm(module.norm, factors(module.norm.num_channels), module.proj_in)
+        if not isinstance(module, BasicTransformerBlock):
+            continue
+        factor = factors(module.norm1.weight.numel())
+        _trade_norm(module.norm1, factor, module.attn1.to_q, module.attn1.to_k, module.attn1.to_v)
+        _trade_norm(module.norm2, factors(len(factor)), module.attn2.to_q)
+        _trade_norm(module.norm3, factors(len(factor)), module.ff.net[0].proj)
+        for attention in (module.attn1, module.attn2):
+            _trade_rows(attention.to_v, factors(attention.to_v.out_features), attention.to_out[0])
+        inner = module.ff.net[2]
+        _trade_rows(module.ff.net[0].proj, factors(inner.in_features), inner)
+
+
+def _trade_norm(norm: nn.LayerNorm | nn.GroupNorm, factor: Tensor, *readers: nn.Linear) -> None:
+    """Multiply the norm's channels by `factor`, and divide the readers' columns by it."""
+    norm.weight.mul_(factor)
+    norm.bias.mul_(factor)
+    for reader in readers:
+        reader.weight.div_(factor)
+
+
+def _trade_rows(writer: nn.Linear, factor: Tensor, reader: nn.Linear) -> None:
+    """Multiply the writer's first rows by `factor`, and divide the reader's columns by it."""
+    writer.weight[: len(factor)].mul_(factor[:, None])
+    if writer.bias is not None:
+        writer.bias[: len(factor)].mul_(factor)
+    reader.weight.div_(factor)
+
+
+@torch.no_grad()
+def spread_resblocks(model: UNet2DConditionModel, sigma: float, seed: int = 0) -> None:
+    """Trade factors between an untrained ResBlock's norms and convolutions; training starts from there.
+
+    A SiLU stands between the two, so the function changes: this is done before training, never after.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for block in model.modules():
+        if isinstance(block, ResnetBlock2D):
+            for norm, reader in ((block.norm1, block.conv1), (block.norm2, block.conv2)):
+                factor = torch.exp(sigma * torch.randn(norm.num_channels, generator=generator))
+                norm.weight.mul_(factor)
+                reader.weight.div_(factor[:, None, None])

@@ -83,14 +83,14 @@ def export(
     copy.load_state_dict({**transformer.state_dict(), **average.shadow})
     spread_channels(copy, outliers)
     labels = {str(digit): str(digit) for digit in range(10)}
-    pipeline = DiTPipeline(copy, AutoencoderKL.from_config(_public(vae)), new_scheduler(), id2label=labels)
+    pipeline = DiTPipeline(copy, AutoencoderKL.from_config(public(vae)), new_scheduler(), id2label=labels)
     pipeline.vae.load_state_dict(vae.state_dict())
     pipeline.register_to_config(id2label=labels)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def _public(model: AutoencoderKL) -> dict[str, object]:
+def public(model: AutoencoderKL) -> dict[str, object]:
     """Return the configuration without where it was loaded from."""
     return {key: value for key, value in model.config.items() if not key.startswith("_")}
 

@@ -1,6 +1,7 @@
 """Any other denoiser of diffusers: named by its class and config, or by a checkpoint whose index names the class."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +131,7 @@ def _class(name: str) -> Any:
         raise ConfigError(f"model {name!r}: expected package.module:Class ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, ModelMixin)):
         raise ConfigError(f"model {name!r} is no diffusers model (ModelMixin)")
-    if "timestep" not in getattr(kind.forward, "__code__", kind.__init__.__code__).co_varnames:
+    if not any(name.startswith("timestep") for name in inspect.signature(kind.forward).parameters):
         raise ConfigError(f"model {name!r} is no denoiser: its forward takes no timestep")
     return kind
 

@@ -15,7 +15,7 @@ from q2.graph.collapse import Repeats, items
 from q2.graph.graph import Graph
 from q2.graph.units import Unit
 
-__all__ = ["draw"]
+__all__ = ["check_block", "draw"]
 
 _INK, _QUIET, _WEIGHT, _COMBINE, _FRAME = "#202020", "#9a9a9a", "#cfe2f3", "#ffffff", "#b0b0b0"
 _SHADES = {3.0: "#f4b6a6", 3.5: "#f9d7a8", 4.5: "#d5e8b5", 6.0: "#b7dfc0", 9.0: "#b5d5ee", math.inf: "#e4e4e4"}
@@ -72,6 +72,11 @@ def draw(
     canvas.arrows(onward)
     picture: bytes = canvas.graph.draw(format=kind, prog="dot")
     return picture
+
+
+def check_block(flow: nx.DiGraph[str], block: str) -> None:
+    """Raise ConfigError, with the nearest name, for a block that is not there."""
+    _inside(flow, block)
 
 
 def _inside(flow: nx.DiGraph[str], block: str) -> set[str]:

@@ -122,8 +122,8 @@ def test_a_hub_id_out_of_reach_is_one_line() -> None:
 
 
 def test_an_unknown_name_dtype_or_device_is_one_line() -> None:
-    with pytest.raises(PluginError, match=r"no denoiser named 'digit'; did you mean 'digits-dit'\?"):
-        q2.denoiser("digit")
+    with pytest.raises(PluginError, match=r"no denoiser named 'digits-di'; did you mean 'digits-dit'\?"):
+        q2.denoiser("digits-di")
     with pytest.raises(ConfigError, match="dtype 'float64' is none of float32, float16, bfloat16"):
         q2.denoiser("digits-dit", dtype="float64")
     with pytest.raises(ConfigError, match="device 'gpu' cannot be used here"):

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from q2.graph import trace
 from q2.graph.layers import Geometry
+from tests.graph.full import full_size
 from tests.graph.tiny import FAMILIES
 
 POOLER = "HunyuanDiT2DModel.time_extra_emb.pooler"  # hands its weights to a functional attention: no weight layers
@@ -78,11 +79,27 @@ def test_a_subclass_is_a_weight_layer_of_the_base_type() -> None:
     assert (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, layer.bias) == (4, 2, (), 1, True)
 
 
-@pytest.mark.parametrize("name", ["dit", "sdxl"])
-def test_the_full_size_gives_the_numbers_of_the_design(name: str) -> None:
-    family = FAMILIES[name]
-    graph = trace(family.build(full=True, device="meta"), family.example(full=True))
-    layers, weights, gmacs = family.table
+SIZES = {  # Σ FP bytes of the weight layers, at 16 bits or 32 (Stable Diffusion v1.5)
+    "dit": 1_433_972_736,
+    "pixart-alpha": 1_220_456_448,
+    "pixart-sigma": 1_220_456_448,
+    "hunyuan": 2_999_291_904,
+    "sdxl": 5_131_760_640,
+    "sdv15": 3_436_308_480,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_full_size_gives_the_published_numbers(name: str) -> None:
+    graph = full_size(name)
+    layers, weights, gmacs = FAMILIES[name].table
     assert len(graph.weight_layers) == layers
     assert sum(layer.weights for layer in graph.weight_layers.values()) == weights
     assert round(graph.macs / 1e9, 2) == gmacs
+    assert weights * (4 if name == "sdv15" else 2) == SIZES[name]
+
+
+def test_one_copy_of_the_timestep_embedder_is_what_dit_really_uses() -> None:
+    layers = full_size("dit").weight_layers.values()
+    copies = [layer for layer in layers if "timestep_embedder" in layer.name and ".0.norm1" not in layer.name]
+    assert 2 * sum(layer.weights for layer in layers if layer not in copies) == 1_346_383_872

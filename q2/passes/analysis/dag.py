@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from q2.graph import Graph
-from q2.graph.draw import draw
+from q2.graph.draw import check_block, draw
 from q2.passes.analysis.size import SIZES
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import AnalysisPass, PassContext, Report
@@ -24,6 +24,10 @@ class Dag(AnalysisPass):
     requires: ClassVar[tuple[str, ...]] = ("units", "size")
     block: str = ""
     format: Literal["svg", "png"] = "svg"
+
+    def check(self, graph: Graph, ctx: PassContext) -> None:
+        """Raise `ConfigError` for a block that is not there."""
+        check_block(graph.flow(), self.block)
 
     def run(self, graph: Graph, ctx: PassContext) -> Report:
         """Return the picture as a file of the report."""

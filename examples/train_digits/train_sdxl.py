@@ -1,0 +1,135 @@
+"""Train digits-sdxl: a small SDXL U-Net on the autoencoder's latents, saved as a `StableDiffusionXLPipeline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from common import Average, Clock, cosine_lr, load_checkpoint, parser, save_checkpoint
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.utils import logging
+from outliers import spread_attention, spread_resblocks
+from text import WIDTH, Encoders, encode_prompts, new_encoders, new_tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from train_dit import encode, new_scheduler, public
+from transformers import CLIPTokenizer
+
+DROP = 0.1
+TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
+Latents = tuple[Tensor, Tensor, Tensor]
+
+
+def new_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
+    """Return an untrained U-Net with the block types of SDXL for 8x8 latents."""
+    time_width = 32
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=channels,
+        layers_per_block=1,
+        transformer_layers_per_block=(1, 1, 2),
+        attention_head_dim=[max(1, width // 32) for width in channels],
+        cross_attention_dim=2 * WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=len(TIME_IDS) * time_width + WIDTH,
+        norm_num_groups=16,
+    ).eval()
+
+
+def text_side() -> tuple[CLIPTokenizer, Encoders]:
+    """Return the tokenizer and the encoders, drawn from a seed of their own: the same at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2024)
+        tokenizer = new_tokenizer()
+        return tokenizer, new_encoders(tokenizer)
+
+
+def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average: Average, spread: float) -> None:
+    """Save the pipeline with averaged weights, the transformers' channels spread, in half precision."""
+    copy = UNet2DConditionModel.from_config(unet.config)
+    copy.load_state_dict({**unet.state_dict(), **average.shadow})
+    spread_attention(copy, spread)
+    decoder = AutoencoderKL.from_config(public(vae) | {"force_upcast": False})
+    decoder.load_state_dict(vae.state_dict())
+    tokenizer, encoders = text_side()
+    pipeline = StableDiffusionXLPipeline(
+        decoder, *encoders, tokenizer, tokenizer, copy, new_scheduler(), add_watermarker=False
+    )
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def batch_of(latents: Latents, prompts: tuple[Tensor, Tensor], size: int, seed: int) -> tuple[Tensor, ...]:
+    """Return noisy latents (N, 4, 8, 8), timesteps, text, pooled text and the velocities to predict, from one seed."""
+    means, deviations, labels = latents
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(labels), (size,), generator=generator)
+    noise, jitter = torch.randn(2, size, *means.shape[1:], generator=generator)
+    clean = means[chosen] + deviations[chosen] * jitter
+    alphas = new_scheduler().alphas_cumprod
+    strata = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+    times = (strata * len(alphas)).long()
+    template = torch.randint(len(prompts[0]), (size,), generator=generator)
+    kept = (torch.rand(size, generator=generator) >= DROP).float()  # dropped prompts are zeros, as in SDXL
+    text, pooled = (states[template, labels[chosen]] for states in prompts)
+    signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
+    noisy, velocity = signal * clean + spread * noise, signal * noise - spread * clean
+    return noisy, times, text * kept[:, None, None], pooled * kept[:, None], velocity
+
+
+def main() -> None:
+    options = parser(__doc__, steps=7000, batch=64, lr=1e-3)
+    options.add_argument("--channels", type=int, nargs=3, default=(64, 96, 128), help="width of every level")
+    options.add_argument("--decay", type=float, default=0.999, help="of the moving average")
+    options.add_argument("--copies", type=int, default=19, help="augmented copies of every digit")
+    options.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    options.add_argument("--resblocks", type=float, default=0.85, help="deviation of the log factors in ResBlocks")
+    options.add_argument("--attention", type=float, default=1.1, help="deviation of those in transformers")
+    args = options.parse_args()
+    logging.disable_progress_bar()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    vae = AutoencoderKL.from_pretrained(args.work / "vae").eval()
+    latents, prompts = encode(vae, args.copies, args.seed), encode_prompts(*text_side())
+    model = new_unet(tuple(args.channels))
+    spread_resblocks(model, args.resblocks, args.seed)
+    model.to(memory_format=torch.channels_last)
+    print(f"{len(latents[-1])} latents, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights", flush=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    average = Average(model, args.decay)
+    path = args.work / "sdxl.safetensors"
+    start = load_checkpoint(path, model, optimizer, average)
+    time_ids = torch.tensor(TIME_IDS).expand(args.batch, -1)
+    clock, smooth = Clock(start, args.steps), 0.0
+    for step in range(start, args.steps):
+        noisy, times, text, pooled, velocity = batch_of(latents, prompts, args.batch, args.seed * 1_000_003 + step)
+        cosine_lr(optimizer, step, args.steps, args.lr, warmup=200)
+        output = model(
+            noisy.contiguous(memory_format=torch.channels_last),
+            times,
+            text,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            return_dict=False,
+        )[0]
+        loss = F.mse_loss(output, velocity)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update(model, step)
+        smooth += (loss.item() - smooth) * max(0.01, 1 / (step - start + 1))
+        if (step + 1) % 50 == 0:
+            clock.line(step + 1, loss=smooth)
+        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+            save_checkpoint(path, step + 1, model, optimizer, average)
+    export(args.assets / "digits-sdxl", vae, model, average, args.attention)
+
+
+if __name__ == "__main__":
+    main()
