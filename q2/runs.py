@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -153,13 +153,13 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
 
     Nothing is loaded: the denoiser is built on meta. Raises `Q2Error`.
     """
-    kind = out.suffix.removeprefix(".")
-    if kind not in ("svg", "png"):
+    kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
+    if out.suffix not in kinds:
         raise ConfigError(f"--out {out}: expected a name that ends in .svg or .png")
     denoiser = load_denoiser(plan.with_weights("meta"))
     graph = trace(denoiser.model, denoiser.example_inputs())
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
-    manager = PassManager([*passes, ("dag", Dag(block, kind))], PassContext(plan.plugins, denoiser), False)
+    manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], PassContext(plan.plugins, denoiser), False)
     _named(plan.run, lambda: manager.check(graph))
     report = manager.run(graph)[-1].report
     try:

@@ -129,7 +129,7 @@ def _class(name: str) -> Any:
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"model {name!r}: expected package.module:Class ({error})") from error
-    if not (isinstance(kind, type) and issubclass(kind, ModelMixin)):
+    if not (isinstance(kind, type) and issubclass(kind, ModelMixin) and issubclass(kind, nn.Module)):
         raise ConfigError(f"model {name!r} is no diffusers model (ModelMixin)")
     if not any(name.startswith("timestep") for name in inspect.signature(kind.forward).parameters):
         raise ConfigError(f"model {name!r} is no denoiser: its forward takes no timestep")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Look:
 
 def draw(
     graph: Graph,
-    units: Iterable[Unit],
+    units: Sequence[Unit],
     *,
     title: str = "",
     block: str = "",
@@ -47,10 +47,10 @@ def draw(
     are connected to. Runs of equal blocks are drawn once; a dashed arrow leads from one of them to the next. `bits` a
     weight, by layer, give the colours. Raises ConfigError for a block that is not there.
     """
-    flow, chosen = graph.flow(), list(units)
-    repeats = Repeats(flow, chosen, graph.model)
+    flow = graph.flow()
+    repeats = Repeats(flow, units, graph.model)
     inside = _inside(flow, block)
-    own = str if block else _boxes(flow, chosen, repeats)
+    own = str if block else _boxes(flow, units, repeats)
     shown = inside | {n for name in inside for n in (*flow.predecessors(name), *flow.successors(name))}
     groups: dict[str, list[str]] = {}
     for name in sorted(shown, key=lambda node: int(flow.nodes[node]["order"])):
@@ -95,7 +95,7 @@ def _inside(flow: nx.DiGraph[str], block: str) -> set[str]:
     return {name for name in flow if any(name.startswith(f"{path}.") for path in wanted)}
 
 
-def _boxes(flow: nx.DiGraph[str], units: Iterable[Unit], repeats: Repeats) -> Callable[[str], str]:
+def _boxes(flow: nx.DiGraph[str], units: Sequence[Unit], repeats: Repeats) -> Callable[[str], str]:
     """Return what box a flow node is in: its unit's, or, where those are too many, that of its ResBlock or transformer.
 
     A combine is in a unit's box where it is between the unit's layers; others stand alone.

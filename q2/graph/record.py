@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from q2.errors import TraceError
 from q2.graph.autocast import recorded_autocast
+from q2.graph.caches import without_caches
 from q2.graph.guards import is_impure
 from q2.graph.inputs import Call
 from q2.graph.opaque import opaque_functions
@@ -69,11 +70,13 @@ def _recording(model: nn.Module, tracer: ShadowTracer) -> Recording:
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
         model_state_kept(model),
+        without_caches(model),
         recorded_factories(tracer),
         recorded_autocast(tracer),
         opaque_functions(tracer),
     ):
         graph = tracer.trace(model)
+    tracer.finish()
     for node in graph.nodes:
         node.type = None
         if "val" in node.meta:

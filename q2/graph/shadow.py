@@ -7,6 +7,7 @@ import functools
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -167,18 +168,32 @@ def recorded_factories(recorder: Recorder) -> Iterator[None]:
 @contextlib.contextmanager
 def model_state_kept(model: nn.Module) -> Iterator[None]:
     """Undo what a forward leaves behind in its modules: cached tensors, counters, re-registered buffers."""
-    saved = [(module, dict(module.__dict__), _containers(module.__dict__)) for module in model.modules()]
+    saved = [(owner.__dict__, dict(owner.__dict__), _containers(owner.__dict__)) for owner in _owners(model)]
     try:
         yield
     finally:
-        for module, attributes, containers in saved:
+        for now, attributes, containers in saved:
             for container, content in containers:
                 _restore(container, content)
-            if _differs(module.__dict__, attributes):
-                module.__dict__.clear()
-                module.__dict__.update(attributes)
+            if _differs(now, attributes):
+                now.clear()
+                now.update(attributes)
 
 
+def _owners(model: nn.Module) -> list[Any]:
+    """Return the modules, and the plain objects that they hold (rotary embeddings, attention processors)."""
+    found: dict[int, Any] = {id(module): module for module in model.modules()}
+    todo = list(found.values())
+    while todo:
+        for value in todo.pop().__dict__.values():
+            plain = hasattr(value, "__dict__") and not isinstance(value, _NO_OWNERS)
+            if plain and id(value) not in found:
+                found[id(value)] = value
+                todo.append(value)
+    return list(found.values())
+
+
+_NO_OWNERS = (torch.Tensor, type, ModuleType, FunctionType, MethodType, dict, list, functools.partial)
 _Container = dict[Any, Any] | list[Any]
 
 

@@ -59,6 +59,7 @@ class ShadowTracer(fx.Tracer):
         self._leaf_names = leaf_names
         self._thread = threading.get_ident()
         self._evaluating = 0
+        self._finished = False
         self._leaf_has_data = False
         self._device = _run_device(call)
         self._names: dict[int, str] = {}
@@ -66,6 +67,7 @@ class ShadowTracer(fx.Tracer):
         self._inside: list[tuple[nn.Module, object]] = []
         self._ran_on_zeros: dict[object, tuple[object, list[tuple[str, object]]]] = {}
         self._interned: dict[int, ShadowProxy] = {}
+        self._originals: list[torch.Tensor] = []  # kept alive, since they are known by their ids
         self._last_input: fx.Node | None = None
 
     # Inputs and output:
@@ -111,6 +113,10 @@ class ShadowTracer(fx.Tracer):
         """True while the model's own code runs in the tracing thread."""
         return not self._evaluating and threading.get_ident() == self._thread
 
+    def finish(self) -> None:
+        """Take no more nodes: a value that the model has kept is an error from now on, and no part of the graph."""
+        self._finished = True
+
     def proxy(self, node: fx.Node) -> ShadowProxy:
         """Wrap a node (fx calls this)."""
         return ShadowProxy(node, self)
@@ -132,6 +138,8 @@ class ShadowTracer(fx.Tracer):
     ) -> ShadowProxy:
         """Compute the value of an operation, then add its node."""
         self._inside.clear()
+        if self._finished:
+            raise TraceError(f"{type(self.root).__name__} has kept a value of a trace that is over")
         value = self._evaluate(kind, target, args, kwargs)
         written = args[0] if args and writes_in_place(kind, target, kwargs) else None
         if type(written) is ShadowProxy and isinstance(value, torch.Tensor) and value.is_meta:
@@ -274,6 +282,7 @@ class ShadowTracer(fx.Tracer):
         else:
             assert self._last_input is not None  # create_args_for_root has checked it
             self.constants.append(tensor.detach())
+            self._originals.append(tensor)
             with self.graph.inserting_after(self._last_input):
                 made = super().create_proxy("placeholder", f"constant_{len(self.constants)}", (), {})
             self._last_input = made.node

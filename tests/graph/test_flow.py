@@ -140,7 +140,7 @@ class Modulated(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         x = self.stream(x)
         normed = F.layer_norm(x, (4,)) * (1 + self.scale(t)[:, None]) + self.shift(t)[:, None]
-        return x + self.gate(t)[:, None] * self.body(normed)
+        return x + self.gate(t)[:, None] * self.body(normed)  # type: ignore[no-any-return]
 
 
 def test_an_adaptive_norm_and_a_gated_sum_are_one_combine_each() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from q2.graph import Graph
+from q2.graph import Graph, Unit
 from q2.graph.draw import check_block, draw
 from q2.passes.analysis.size import SIZES
 from q2.passes.analysis.units import UNITS
@@ -35,7 +35,8 @@ class Dag(AnalysisPass):
         bits = {name: size.bits / size.weights for name, size in sizes.items() if size.option != "none"}
         title = ctx.denoiser.label if ctx.denoiser else type(graph.model).__name__
         label = f"{title} · {self.block}" if self.block else title
-        picture = draw(graph, graph.facts.get(UNITS), title=label, block=self.block, bits=bits, kind=self.format)
+        units: list[Unit] = graph.facts.get(UNITS)
+        picture = draw(graph, units, title=label, block=self.block, bits=bits, kind=self.format)
         file = f"dag-{self.block or 'all'}.{self.format}"
-        summary = f"{len(graph.facts.get(UNITS))} units · {len(graph.flow())} nodes, {graph.flow().size()} edges"
+        summary = f"{len(units)} units · {len(graph.flow())} nodes, {graph.flow().size()} edges"
         return Report(f"{summary} → {file}", data={"file": file}, files={file: picture})
