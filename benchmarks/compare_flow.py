@@ -64,6 +64,7 @@ def classes(pairs: set[tuple[str, str]]) -> Counter[tuple[str, str]]:
 
 
 def main() -> None:
+    """Compare, as the command line says."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("denoiser", help="dit, sdxl, …: built on meta")
     options.add_argument("reference", type=Path)

@@ -75,6 +75,10 @@ class _Contraction:
         if geometry is not None:
             self._streams[node] = self._weight(node, geometry, inputs)
             return
+        inner = [name for name in self._layers if name.startswith(f"{node.target}.")] if node.op == "call_module" else []
+        if inner and inputs:
+            self._streams[node] = self._mixture(node, inner, inputs)
+            return
         name, writes = ops.operation(self._model, node)
         if name in ops.META:
             inputs = [source for source in inputs if source is node.args[0]]
@@ -198,6 +202,15 @@ class _Contraction:
             keys.append(key)
             start += length
         return self._combine("add", node, [(Flow(key), False) for key in keys])
+
+    def _mixture(self, node: fx.Node, inner: list[str], inputs: list[fx.Node]) -> Flow:
+        """Add the layers inside a module that is one node (experts chosen by the data): each between input and output."""
+        flow = self._meet(node, "experts", inputs, [self._flow(self._streams[source]) for source in inputs])
+        for name in inner:
+            self._add(name, kind="weight", layer=name, part=0, channels=(0, self._layers[name].in_channels))
+            if flow:
+                self._edge(flow.source, name)
+        return Flow(inner[0]) if len(inner) == 1 else self._combine("experts", node, [(Flow(n), False) for n in inner])
 
     def _skip_parts(self, source: str, geometry: Geometry) -> list[tuple[int, str]]:
         """Return length and source of each part, where `source` joins channels and one part is upstream of another."""
