@@ -71,7 +71,7 @@ def test_inputs_follow_the_models_dtype_and_device(name: str) -> None:
 class Asks(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Takes an input that nobody could guess."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, in_channels: int = 4) -> None:
         super().__init__()
         self.proj = nn.Linear(in_channels, in_channels)

@@ -1,5 +1,6 @@
 """Inputs of the denoisers whose config does not tell what they take."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -220,3 +221,25 @@ def uvit(model: nn.Module, batch: int) -> Inputs:
 
 def sana_wm(model: nn.Module, batch: int) -> Inputs:
     return {**example_inputs(model, batch, size=8), "timestep": torch.full((batch, 1, 4), 500.0)}
+
+
+GIVEN: Mapping[str, Callable[[nn.Module, int], Inputs]] = {
+    "AnyFlowFARTransformer3DModel": anyflow_far,
+    "BriaFibo2Transformer2DModel": bria_fibo2,
+    "Cosmos3OmniTransformer": cosmos3,
+    "HiDreamImageTransformer2DModel": hidream,
+    "HunyuanVideoFramepackTransformer3DModel": framepack,
+    "Ideogram4Transformer2DModel": ideogram,
+    "JoyImageEditPlusTransformer3DModel": joy_plus,
+    "Krea2Transformer2DModel": krea2,
+    "MiniMaxH3Transformer3DModel": minimax_h3,
+    "OmniGenTransformer2DModel": omnigen,
+    "QwenImage21Transformer2DModel": qwen21,
+    "RFD4ProteinaTransformer": proteina,
+    "SanaWMTransformer3DModel": sana_wm,
+    "TransformerTemporalModel": temporal,
+    "UVit2DModel": uvit,
+    "WanAnimate2Transformer3DModel": wan_animate_2,
+    "WanAnimateTransformer3DModel": wan_animate,
+    "ZImageTransformer2DModel": z_image,
+}
