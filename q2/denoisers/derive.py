@@ -15,7 +15,8 @@ def example_inputs(model: nn.Module, batch: int = 1, *, size: int | None = None,
     """Return keyword arguments of the model's forward for `batch` images, the same at every call.
 
     `size` is the latents' height and width (or length), if not the config's; `tokens` is the number of text tokens.
-    Tensors have the model's dtype and device. Raises TraceError for an input that the config says nothing about.
+    Tensors have the model's dtype and device; beside a model on meta, masks, numbers and positions have data, so that a
+    trace can follow decisions on them. Raises TraceError for an input that the config says nothing about.
 
     >>> from diffusers import DiTTransformer2DModel
     >>> model = DiTTransformer2DModel(num_attention_heads=1, attention_head_dim=8, num_layers=1, sample_size=8)

@@ -146,7 +146,8 @@ class Rules(Values):
         return self._vector("embedding_proj_dim", "embedding_dim")
 
     def _image_embeds(self, name: str) -> Tensor | None:
-        return self._embeds(self._shapes.tokens, "image_embed_dim", "image_proj_dim")
+        width = self._first("image_embed_dim", "image_proj_dim")  # all zeros say that there is no image
+        return self._full(0.5, self._batch, self._shapes.tokens, int(width)) if width else None
 
     def _image_embeddings(self, name: str) -> Tensor | None:
         return self._vector("cross_attention_dim")

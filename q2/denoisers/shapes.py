@@ -89,10 +89,15 @@ class Shapes:
 
     @property
     def text_tokens(self) -> int:
-        """Number of text tokens; some attentions cut the image's tokens off before a text of fixed length."""
-        if self.first("text_len"):
-            return int(self.config["text_len"])
-        return 512 if self.first("added_kv_proj_dim") else self.tokens
+        """Number of text tokens: what the caller asks for, unless a table of positions or a split fixes it."""
+        fixed = self.first("text_len", "num_embeddings")
+        if self.config.get("use_rotary_positional_embeddings") is False:
+            fixed = self.first("max_text_seq_length")
+        if self.is_sound and "condition_dim" in self.config and self.latents:
+            fixed = self.latents[-1]
+        if self.first("added_kv_proj_dim"):
+            fixed = 512
+        return int(fixed or self.tokens)
 
     @property
     def patch(self) -> int:

@@ -26,11 +26,17 @@ class Values:
         seed = torch.Generator().manual_seed(zlib.crc32(repr(shape).encode()))
         return torch.randn(shape, generator=seed).to(self._shapes.device, self._shapes.dtype)
 
+    @property
+    def _device(self) -> torch.device:
+        """Where masks, numbers and positions are: models decide on them, so they have data beside a model without."""
+        device = self._shapes.device
+        return torch.device("cpu") if device.type == "meta" else device
+
     def _full(self, value: float, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.full(shape, value, dtype=dtype or self._shapes.dtype, device=self._shapes.device)
+        return torch.full(shape, value, dtype=dtype or self._shapes.dtype, device=self._device)
 
     def _arange(self, count: int) -> Tensor:
-        return torch.arange(count, device=self._shapes.device)
+        return torch.arange(count, device=self._device)
 
     def _mask(self, count: int) -> Tensor:
         """Return a mask (batch, count) of the first two thirds."""

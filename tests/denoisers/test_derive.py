@@ -10,6 +10,7 @@ from torch import nn
 
 from q2.denoisers.derive import example_inputs
 from q2.errors import TraceError
+from q2.graph import trace
 from tests.graph import zoo
 from tests.graph.zoo_inputs import GIVEN
 
@@ -65,7 +66,14 @@ def test_inputs_follow_the_models_dtype_and_device(name: str) -> None:
     assert latents.dtype == torch.bfloat16
     empty = zoo.inputs(name, zoo.build(name, "meta"), 1)
     assert shapes(empty) == shapes(half)
-    assert all(value.is_meta for value in empty.values() if isinstance(value, torch.Tensor))
+    assert empty["sample" if "sample" in empty else "hidden_states"].is_meta
+    assert not any(value.is_meta for value in empty.values() if isinstance(value, torch.Tensor) and value.ndim == 1)
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo15Transformer3DModel", "Lumina2Transformer2DModel"])
+def test_a_model_without_data_that_decides_on_its_inputs_is_traced(name: str) -> None:
+    model = zoo.build(name, "meta")
+    assert len(trace(model, zoo.inputs(name, model, 1)).weight_layers) > 10
 
 
 class Asks(ModelMixin, ConfigMixin):  # type: ignore[misc]
