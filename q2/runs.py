@@ -20,6 +20,7 @@ from q2.denoisers.picture import draw
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
+from q2.graph.draw import check_block
 from q2.passes import Pass, PassContext, PassManager, PassResult, TextTable, passes_of
 from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
@@ -158,6 +159,10 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
         raise ConfigError(f"--out {out}: expected a name that ends in .svg or .png")
     denoiser = load_denoiser(plan.with_weights("meta"))
     graph = trace(denoiser.model, denoiser.example_inputs())
+    try:
+        check_block(graph.flow(), block)
+    except ConfigError as error:
+        raise ConfigError(f"--block {block}: {error}") from error
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
     manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], PassContext(plan.plugins, denoiser), False)
     _named(plan.run, lambda: manager.check(graph))

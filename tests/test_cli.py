@@ -89,7 +89,8 @@ def figures(folder: Path) -> object:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (("--config", "gone.toml"), "q2: gone.toml: no such run file (shipped: digits-dit.toml)"),
+        (("--config", "gone.toml"), "q2: gone.toml: no such run file (shipped: digits-dit.toml, "
+         "digits-sdxl.toml, dit.toml, hunyuan.toml, pixart-alpha.toml, pixart-sigma.toml, sdv15.toml, sdxl.toml)"),
         (("--set", "sead=3"), "q2: digits-dit.toml, --set sead: unknown key; did you mean 'seed'?"),
         (
             ("--set", "passes.quantise.by=type"),
@@ -193,11 +194,11 @@ def test_config_show_prints_where_every_setting_comes_from(
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("passes", ["report", "stats", "bops", "size", "quantize"]),
+        ("passes", ["report", "stats", "bops", "size", "units", "dag", "quantize"]),
         ("quantizers", ["uaq", "kmeans-c", "kmeans-a", "none"]),
-        ("denoisers", ["digits-dit"]),
+        ("denoisers", ["digits-dit", "digits-sdxl", "dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"]),
         ("plugins", ["q2"]),
-        ("configs", ["digits-dit.toml"]),
+        ("configs", ["digits-dit.toml", "digits-sdxl.toml", "sdxl.toml"]),
     ],
 )
 def test_lists_name_what_is_there(
@@ -212,3 +213,57 @@ def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: py
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     assert run(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"q2 {project['project']['version']}\n"
+
+
+@pytest.mark.parametrize("name", ["dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"])
+def test_shipped_run_files_plan_and_count_without_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "out"
+    meta = ("--set", "denoiser.weights=meta", "--set", "passes.stats.samples=1")
+    assert run(monkeypatch, "transform", "--config", f"{name}.toml", *meta, "--out", str(out)) == 0
+    said = capsys.readouterr().out
+    assert said.count("left out: it needs weights, and these are on meta") == 2  # stats and samples
+    assert "planned: weights on meta have no values to fit" in said
+    assert {file.name for file in out.iterdir()} == {"report.json", "recipe.toml", "effective.toml", "manifest.json"}
+    recipe = Recipe.load(out / "recipe.toml")
+    assert 4 < recipe.avg_bits < 4.6
+    assert (
+        json.loads((out / "report.json").read_text(encoding="utf-8"))["passes"]["size"]["avg_bits"] == recipe.avg_bits
+    )
+
+
+def test_plot_dag_draws_a_denoiser_without_loading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, block = tmp_path / "whole.svg", tmp_path / "block.png"
+    assert run(monkeypatch, "plot", "dag", "--config", "dit.toml", "--out", str(whole)) == 0
+    assert capsys.readouterr().out == f"{whole}: 85 units · 424 nodes, 620 edges\n"
+    assert "4.22 bits" in whole.read_text(encoding="utf-8")
+    assert run(monkeypatch, "plot", "dag", "--block", "2", "--out", str(block)) == 0
+    with Image.open(block) as picture:
+        assert picture.height > 300
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("--block", "nine"), "q2: --block nine: no block 'nine' (there are: transformer_blocks.0 to "
+         "transformer_blocks.3)"),
+        (("--out", "dag.bmp"), "q2: --out dag.bmp: expected a name that ends in .svg or .png"),
+        (("--out", "/dev/null/dag.svg"), "q2: --out /dev/null/dag.svg: cannot be written: File exists"),
+        (("--set", "denoiser.weights=none"), "q2: digits-dit.toml, --set denoiser.weights: should be 'pretrained', "
+         "'random' or 'meta', not \"none\""),
+    ],
+)  # fmt: skip
+def test_a_plot_that_cannot_be_drawn_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "plot", "dag", *args) == 2
+    assert capsys.readouterr().err.splitlines() == [line]
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Judge what the denoiser draws: in full precision, and with all its weights quantized by one option.
+"""Judge what an embedded denoiser draws: in full precision, and with all its weights quantized by one option.
 
 Every image starts from its own noise, the same for every option, so rows differ by the weights alone.
 """
@@ -13,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import ASSETS
-from diffusers import DiTPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from q2.denoisers.judge import DigitsJudge
+import q2
 from q2.quant import fit
 
 OPTIONS = ("uaq-4", "kmeans-c-4", "kmeans-a-4", "uaq-3", "kmeans-c-3", "kmeans-a-3", "uaq-2")
@@ -47,22 +45,6 @@ def quantized(model: nn.Module, option: str) -> Iterator[float]:
             layer.weight.data.copy_(original)
 
 
-def draw(pipeline: DiTPipeline, labels: Tensor, guidance: float, steps: int, seed: int, batch: int = 100) -> Tensor:
-    """Return one image (1, 32, 32) in [0, 1] per label, each from noise of its own seed."""
-    images = []
-    for chosen in torch.arange(len(labels)).split(batch):
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + int(index)) for index in chosen]
-        result = pipeline(
-            labels[chosen].tolist(),
-            guidance_scale=guidance,
-            num_inference_steps=steps,
-            generator=generators,
-            output_type="pt",
-        )
-        images.append(result.images)
-    return torch.cat(images)
-
-
 def save_grid(images: Tensor, path: Path, columns: int = 20, zoom: int = 2) -> None:
     """Write images (N, 1, H, W) row by row to one picture."""
     rows = [torch.cat(list(row), dim=2) for row in images.split(columns) if len(row) == columns]
@@ -73,10 +55,9 @@ def save_grid(images: Tensor, path: Path, columns: int = 20, zoom: int = 2) -> N
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--model", type=Path, default=ASSETS / "digits-dit")
-    options.add_argument("--judge", type=Path, default=ASSETS / "digits-judge")
-    options.add_argument("--per-class", type=int, default=50, help="images of every digit")
-    options.add_argument("--guidance", type=float, default=1.0)
+    options.add_argument("--denoiser", default="digits-dit", help="or digits-sdxl")
+    options.add_argument("--model", default="", help="a pipeline folder; the packaged one if not given")
+    options.add_argument("--images", type=int, default=500)
     options.add_argument("--steps", type=int, default=12)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--threads", type=int, default=2)
@@ -84,16 +65,18 @@ def main() -> None:
     options.add_argument("--options", nargs="*", default=OPTIONS)
     args = options.parse_args()
     torch.set_num_threads(args.threads)
-    pipeline = DiTPipeline.from_pretrained(args.model, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    judge = DigitsJudge.load(args.judge)
-    labels = torch.arange(10).repeat(args.per_class)
-    transformer = pipeline.transformer
-    print(f"{len(weight_layers(transformer))} weight layers, {args.steps} steps, guidance {args.guidance}")
+    denoiser = q2.denoiser(args.denoiser, args.model, device="cpu")
+    judge = denoiser.judge()
+    assert judge is not None
+    print(f"{len(weight_layers(denoiser.model))} weight layers, {args.steps} steps")
     print(f"{'weights':12} {'SQNR dB':>8} {'accuracy':>9} {'points':>7} {'pixel RMSE':>11}")
 
+    def draw() -> Tensor:
+        return denoiser.generate(args.images, seed=args.seed, steps=args.steps).images
+
     began = time.monotonic()
-    reference = draw(pipeline, labels, args.guidance, args.steps, args.seed)
+    reference = draw()
+    labels = torch.arange(args.images) % 10
     seconds = time.monotonic() - began
 
     @torch.no_grad()
@@ -109,8 +92,8 @@ def main() -> None:
         full = (judge(reference).argmax(1) == labels).float().mean().item()
     report("full", reference, float("inf"))
     for option in args.options:
-        with quantized(transformer, option) as ratio:
-            report(option, draw(pipeline, labels, args.guidance, args.steps, args.seed), ratio)
+        with quantized(denoiser.model, option) as ratio:
+            report(option, draw(), ratio)
     print(f"{100 * seconds / len(labels):.1f} s per 100 images")
 
 

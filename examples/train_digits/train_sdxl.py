@@ -62,6 +62,8 @@ def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average
         decoder, *encoders, tokenizer, tokenizer, copy, new_scheduler(), add_watermarker=False
     )
     pipeline.to(dtype=torch.float16)
+    for encoder in encoders:  # transformers loads what the file holds, diffusers float32 unless told otherwise
+        encoder.float()
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 

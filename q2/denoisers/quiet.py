@@ -31,9 +31,12 @@ def _transformers() -> Iterator[None]:
         return
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiTPipeline
+from diffusers import DiTPipeline, StableDiffusionXLPipeline
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -19,7 +19,7 @@ from q2.errors import CheckpointError, ConfigError, PluginError
 from q2.graph import Graph
 from q2.passes.transform.quantize import Quantize, Rule, RuleConfig
 
-MEGABYTES = 16
+MEGABYTES = 16.5
 PACKAGED = DigitsDiT.default_checkpoint()
 
 
@@ -27,8 +27,9 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PACKAGED, tmp_path / "pipeline"))
 
 
-def test_the_packaged_assets_are_small_half_precision_safetensors() -> None:
-    files = [file for file in Path(PACKAGED).parent.rglob("*") if file.is_file()]
+@pytest.mark.parametrize("name", ["digits-dit", "digits-sdxl", "digits-judge"])
+def test_the_packaged_assets_are_small_half_precision_safetensors(name: str) -> None:
+    files = [file for file in (Path(PACKAGED).parent / name).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= MEGABYTES * 1_000_000
     assert {file.suffix for file in files} == {".json", ".safetensors"}
 
@@ -80,6 +81,33 @@ def test_full_precision_is_recognised_and_two_bits_collapse_honestly(digits: Den
     assert accuracy.full >= 0.95
     assert accuracy.quantized <= 0.6
     assert not accuracy.within_noise
+
+
+def test_the_small_sdxl_draws_what_prompts_ask_for_and_three_uniform_bits_hurt_it() -> None:
+    sdxl = q2.denoiser("digits-sdxl")
+    full = sdxl.generate(60, seed=7)
+    graph = q2.trace(sdxl.model, sdxl.example_inputs())
+    with graph.installed():
+        assert torch.equal(sdxl.generate(4, seed=7, steps=3).images, sdxl.generate(4, seed=7, steps=3).images)
+        q2.run_passes(graph, [Quantize(default=Rule(RuleConfig("uaq", 3)))])
+        accuracy = compare(full, sdxl.generate(60, seed=7), sdxl.judge()).accuracy
+    assert accuracy is not None
+    assert accuracy.full >= 0.9
+    assert accuracy.quantized <= 0.88
+
+
+def test_plain_diffusers_loads_the_small_sdxl_and_reads_its_prompt() -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(PACKAGED.replace("digits-dit", "digits-sdxl"))
+    pipeline.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    prompts = ["a photo of the digit one", "a photo of the digit zero"]
+    one, zero = pipeline(
+        prompts, num_inference_steps=4, guidance_scale=1, generator=generators, output_type="np"
+    ).images
+    assert one.shape == (32, 32, 1)
+    assert abs(one - zero).max() > 0.1
+    words = ["a", "photo", "of", "the", "digit", "seven"]
+    assert pipeline.tokenizer.tokenize("a photo of the digit seven") == [f"{word}</w>" for word in words]
 
 
 def test_a_pipeline_of_the_users_own_is_loaded_from_its_folder(tmp_path: Path, digits: Denoiser) -> None:
