@@ -19,6 +19,7 @@ from q2.progress import Progress, silent
 __all__ = ["Other"]
 
 _COMPONENTS = ("transformer", "unet")
+_TIMES = ("t", "input_ids")  # ZImage's timestep; UVit denoises tokens without one
 
 
 class Other(Denoiser):
@@ -131,7 +132,8 @@ def _class(name: str) -> Any:
         raise ConfigError(f"model {name!r}: expected package.module:Class ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, ModelMixin) and issubclass(kind, nn.Module)):
         raise ConfigError(f"model {name!r} is no diffusers model (ModelMixin)")
-    if not any(name.startswith("timestep") for name in inspect.signature(kind.forward).parameters):
+    inputs = inspect.signature(kind.forward).parameters
+    if not any("time" in given or given in _TIMES for given in inputs):
         raise ConfigError(f"model {name!r} is no denoiser: its forward takes no timestep")
     return kind
 

@@ -75,7 +75,9 @@ class _Contraction:
         if geometry is not None:
             self._streams[node] = self._weight(node, geometry, inputs)
             return
-        inner = [name for name in self._layers if name.startswith(f"{node.target}.")] if node.op == "call_module" else []
+        inner = (
+            [name for name in self._layers if name.startswith(f"{node.target}.")] if node.op == "call_module" else []
+        )
         if inner and inputs:
             self._streams[node] = self._mixture(node, inner, inputs)
             return

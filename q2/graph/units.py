@@ -142,10 +142,13 @@ class _Partition:
             groups[self.unit[path]].append(path)
         done: list[tuple[str, list[str]]] = []
         todo = sorted(groups.items(), key=self._start)
+        tried: set[frozenset[str]] = set()  # taking in and cutting could go on forever between two units
         while todo:
             name, paths = todo.pop(0)
             area = self._around(paths)
-            if area.foreign and len(paths) > 1 and name not in fixed:
+            new = frozenset(paths) not in tried
+            tried.add(frozenset(paths))
+            if area.foreign and len(paths) > 1 and name not in fixed and new:
                 strangers = {self.flow.nodes[node]["layer"] for node in area.foreign}
                 lone = [g for g in (*todo, *done) if len(g[1]) == 1 and g[1][0] in strangers and g[0] not in fixed]
                 todo, done = ([g for g in groups if g not in lone] for groups in (todo, done))

@@ -31,6 +31,7 @@ def test_a_denoiser_traces_and_equals_eager_at_two_batch_sizes(name: str) -> Non
         return
     assert not result.failure
     assert result.layers > 10
+    assert result.unit_layers == result.layers
     assert result.variants <= 2
     assert result.largest > 0.1
 

@@ -41,7 +41,10 @@ BATCHES = (2, 3)
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one class: `failure` is empty where outputs equal eager at both batch sizes."""
+    """What became of one class: `failure` is empty where outputs equal eager at both batch sizes.
+
+    `unit_layers` are the weight layers that its units hold.
+    """
 
     name: str
     derived: bool
@@ -51,6 +54,7 @@ class Result:
     variants: int = 0
     largest: float = 0.0
     failure: str = ""
+    unit_layers: int = 0
 
 
 def exported() -> list[str]:
@@ -106,7 +110,18 @@ def run(name: str) -> Result:
     with torch.no_grad():
         outputs = pytree.tree_leaves(graph(**inputs(name, model, BATCHES[0]), **_flat(model)))
     largest = min(float(output.abs().max()) for output in outputs if isinstance(output, torch.Tensor))
-    return Result(name, derived, len(graph.fx.nodes), len(graph.weight_layers), seconds, graph.variants, largest)
+    flow = graph.flow()
+    held = {flow.nodes[node]["layer"] for unit in graph.units() for node in unit.layers}
+    return Result(
+        name,
+        derived,
+        len(graph.fx.nodes),
+        len(graph.weight_layers),
+        seconds,
+        graph.variants,
+        largest,
+        unit_layers=len(held.intersection(graph.weight_layers)),
+    )
 
 
 def _flat(model: nn.Module) -> dict[str, bool]:
