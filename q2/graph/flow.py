@@ -206,7 +206,7 @@ class _Contraction:
         return self._combine("add", node, [(Flow(key), False) for key in keys])
 
     def _mixture(self, node: fx.Node, inner: list[str], inputs: list[fx.Node]) -> Flow:
-        """Add the layers inside a module that is one node (experts chosen by the data): each between input and output."""
+        """Add the layers inside a module that is one node (a mixture of experts), each between input and output."""
         flow = self._meet(node, "experts", inputs, [self._flow(self._streams[source]) for source in inputs])
         for name in inner:
             self._add(name, kind="weight", layer=name, part=0, channels=(0, self._layers[name].in_channels))
