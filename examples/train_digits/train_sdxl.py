@@ -63,7 +63,7 @@ def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average
     )
     pipeline.to(dtype=torch.float16)
     for encoder in encoders:  # transformers loads what the file holds, diffusers float32 unless told otherwise
-        encoder.to(dtype=torch.float32)
+        nn.Module.to(encoder, dtype=torch.float32)
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
