@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,7 +39,10 @@ class Run:
 class Repeats:
     """Find the runs of like items in every module list that the flow graph goes through."""
 
-    def __init__(self, flow: nx.DiGraph[str], units: Iterable[Unit], model: nn.Module) -> None:
+    def __init__(
+        self, flow: nx.DiGraph[str], units: Iterable[Unit], model: nn.Module, apart: Collection[str] = ()
+    ) -> None:
+        """Compare the items of every list; those in a list with an item of `apart` are runs of one."""
         self.runs: dict[str, Run] = {}
         self._signs: dict[str, list[object]] = defaultdict(list)
         self._span: dict[str, list[int]] = defaultdict(list)
@@ -58,15 +61,15 @@ class Repeats:
             path, _, index = item.rpartition(".")
             lists[path].append(int(index))
         for path, indices in lists.items():
-            self._find(path, sorted(indices))
+            self._find(path, sorted(indices), any(f"{path}.{index}" in apart for index in indices))
 
-    def _find(self, path: str, indices: Sequence[int]) -> None:
+    def _find(self, path: str, indices: Sequence[int], apart: bool) -> None:
         """Cut a list into runs; items with a single layer (the steps of a feed-forward) are no blocks."""
         if any(len(self._span[f"{path}.{i}"]) < 2 for i in indices):
             return
         start = indices[0]
         for before, after in [*pairwise(indices), (indices[-1], -1)]:
-            if after < 0 or not self._alike(f"{path}.{before}", f"{path}.{after}"):
+            if after < 0 or apart or not self._alike(f"{path}.{before}", f"{path}.{after}"):
                 run = Run(path, start, before)
                 self.runs |= {f"{path}.{i}": run for i in range(start, before + 1)}
                 start = after

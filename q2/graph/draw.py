@@ -48,8 +48,9 @@ def draw(
     weight, by layer, give the colours. Raises ConfigError for a block that is not there.
     """
     flow = graph.flow()
-    repeats = Repeats(flow, units, graph.model)
-    inside = _inside(flow, block)
+    blocks = _blocks(flow, block) if block else []
+    repeats = Repeats(flow, units, graph.model, apart=blocks)
+    inside = {name for name in flow if not block or any(name.startswith(f"{path}.") for path in blocks)}
     own = str if block else _boxes(flow, units, repeats)
     shown = inside | {n for name in inside for n in (*flow.predecessors(name), *flow.successors(name))}
     groups: dict[str, list[str]] = {}
@@ -75,14 +76,13 @@ def draw(
 
 
 def check_block(flow: nx.DiGraph[str], block: str) -> None:
-    """Raise ConfigError, with the nearest name, for a block that is not there."""
-    _inside(flow, block)
+    """Raise ConfigError, with the nearest name, for a block that is not there; an empty one is the whole."""
+    if block:
+        _blocks(flow, block)
 
 
-def _inside(flow: nx.DiGraph[str], block: str) -> set[str]:
-    """Return the nodes of a block: ``3`` is the block of that index in every stage, ``up_blocks.1`` one of them."""
-    if not block:
-        return set(flow)
+def _blocks(flow: nx.DiGraph[str], block: str) -> list[str]:
+    """Return the paths that a block means: ``3`` is that of its index in every stage, ``up_blocks.1`` one of them."""
     places = [(data["stage"], data["block"]) for _, data in flow.nodes(data=True) if data["stage"]]
     known = list(dict.fromkeys(stage if index < 0 else f"{stage}.{index}" for stage, index in places))
     wanted = [path for path in known if block in (path, path.partition(".")[2])] or [
@@ -92,7 +92,7 @@ def _inside(flow: nx.DiGraph[str], block: str) -> set[str]:
         raise ConfigError(
             f"no block {block!r}{did_you_mean(block, known) or f' (there are: {known[0]} to {known[-1]})'}"
         )
-    return {name for name in flow if any(name.startswith(f"{path}.") for path in wanted)}
+    return wanted
 
 
 def _boxes(flow: nx.DiGraph[str], units: Sequence[Unit], repeats: Repeats) -> Callable[[str], str]:

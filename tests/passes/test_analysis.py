@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,9 +33,25 @@ def test_bops_follow_the_definition_layer_by_layer() -> None:
     assert macs == {"image": 4 * 9 * 16, "row": 6 * 4 * 16, "head": 5 * 6 * 16, "tail": 3 * 5 * 16}
     step = rules(image=("uaq", 3), row=("kmeans-c", 4), head=("kmeans-a", 2))
     data = q2.run_passes(graph, [step, Bops()])[1].report.data
-    expected = 16 * (3 * macs["image"] + 16 * macs["row"] + 16 * macs["head"] + 16 * macs["tail"])
-    assert data["tbops"] == expected / 1e12
-    assert data["full_tbops"] == sum(macs.values()) * 256 / 1e12
+    norm = 2 * 4 * 16 * 32  # a weight too, 4 channels of 16 pixels, at 32 bits
+    layers = 3 * macs["image"] + 16 * macs["row"] + 16 * macs["head"] + 16 * macs["tail"]
+    assert data["tbops"] == (16 * layers + norm) / 1e12
+    assert data["full_tbops"] == (sum(macs.values()) * 256 + norm) / 1e12
+    eight = q2.run_passes(graph, [Bops(activations=8)])[0].report.data
+    assert eight["tbops"] == (8 * layers + norm) / 1e12
+
+
+def test_attention_is_counted_at_the_bits_of_activations_and_softmax() -> None:
+    class Attention(nn.Module):
+        def forward(self, q: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(q, q, q)
+
+    graph = q2.trace(Attention(), {"q": torch.randn(1, 2, 5, 4)})
+    scores = 2 * 5 * 5
+    for step, widths in ((Bops(), (16, 16)), (Bops(8), (8, 8)), (Bops(8, 16), (8, 16)), (Bops(6, 4), (6, 4))):
+        data = q2.run_passes(graph, [step])[0].report.data
+        product = widths[0] * (widths[0] + widths[1])
+        assert data["tbops"] == pytest.approx((scores * 4 * product + scores * 16) / 1e12, rel=1e-12)
 
 
 def test_gmacs_of_the_embedded_denoiser_are_half_the_flops_torch_counts(digits: Denoiser, graph: Graph) -> None:

@@ -11,6 +11,7 @@ from q2.config import Key
 from q2.errors import ConfigError, OptionError, PassError, Q2Error
 from q2.graph import Graph
 from q2.passes import PassContext
+from q2.passes.analysis.bops import Bops
 from q2.passes.analysis.size import SIZES, Size
 from q2.passes.transform.quantize import Quantize
 from q2.quant import Recipe, fitted_of, option_of
@@ -105,10 +106,13 @@ def test_quantizing_twice_keeps_what_is_there_and_refuses_another_option() -> No
         q2.run_passes(graph, [other])
 
 
-def test_a_layer_without_weights_is_one_line() -> None:
+def test_layers_without_weights_are_planned_with_the_sizes_that_they_will_have() -> None:
     graph = q2.trace(one_of_each().model.to("meta"), {"sample": torch.empty(1, 2, 4, 4, device="meta")})
-    with pytest.raises(PassError, match="at 'head': the layer has no weights"):
-        q2.run_passes(graph, [quantize(linear="uaq-4")])
+    steps = [quantize(linear="uaq-4", conv1d="kmeans-c-3"), Size(), Bops()]
+    planned, real = q2.run_passes(graph, steps), q2.run_passes(one_of_each(), steps)
+    assert [result.report.data for result in planned[1:]] == [result.report.data for result in real[1:]]
+    assert "planned: weights on meta have no values to fit" in planned[0].report.summary
+    assert {row[-1] for row in planned[0].report.tables[0].rows} == {"–"}
 
 
 @pytest.mark.parametrize(
