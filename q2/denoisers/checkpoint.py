@@ -2,9 +2,14 @@
 
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from safetensors import SafetensorError, safe_open
 
@@ -18,6 +23,7 @@ _OUT_OF_REACH = (
     'and weights = "meta" traces, counts and draws without any'
 )
 _VARIANTS = ("", "fp16", "bf16")
+_PATIENCE = 5.0  # seconds
 
 
 class Checkpoint:
@@ -57,10 +63,10 @@ class Checkpoint:
                 name = file.relative_to(self.local)
                 raise CheckpointError(f"checkpoint {self.where!r}: {name} is truncated or damaged ({error})") from error
 
-    def options(self, component: str) -> dict[str, str]:
-        """Return what `from_pretrained` needs to find a local component whose only weights are a variant (fp16)."""
+    def options(self, component: str) -> dict[str, Any]:
+        """Return what `from_pretrained` needs: the variant of local weights (fp16), or to look in the cache alone."""
         if self.local is None:
-            return {}
+            return {} if self._within_reach else {"local_files_only": True}
         names = [file.name for file in self._weights(component)]
         return next(
             ({"variant": variant} if variant else {} for variant in _VARIANTS if any(map(_of(variant), names))), {}
@@ -90,8 +96,9 @@ class Checkpoint:
             with quiet():
                 yield self.where
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
-            hint = "" if self.local else _OUT_OF_REACH
+            reason, hint = str(error).strip().split("\n")[0], "" if self.local else _OUT_OF_REACH
+            if self.local is None and not self._within_reach:
+                reason = "it is not in the cache"
             raise CheckpointError(f"checkpoint {self.where!r}: cannot be loaded: {reason}{hint}") from error
 
     def config(self, component: str) -> dict[str, object]:
@@ -117,7 +124,21 @@ class Checkpoint:
         from huggingface_hub import hf_hub_download
 
         with self.reading() as where:
-            return Path(hf_hub_download(where, name))
+            return Path(hf_hub_download(where, name, local_files_only=not self._within_reach))
+
+    @cached_property
+    def _within_reach(self) -> bool:
+        """Whether the Hub answers, asked once; its own client would try for half a minute and print every try."""
+        from huggingface_hub import constants
+
+        if any(getproxies().get(kind) for kind in ("https", "all")):
+            return True
+        address = urlsplit(constants.ENDPOINT)
+        try:
+            with socket.create_connection((address.hostname, address.port or 443), timeout=_PATIENCE):
+                return True
+        except OSError:
+            return False
 
 
 def read_config(path: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,8 +97,11 @@ class Other(Denoiser):
             raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
         import diffusers
 
+        options = {self._found[0]: model, **self.checkpoint.options(self._found[0])}
         with self.checkpoint.reading() as where:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=self.dtype, **{self._found[0]: model})
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                where, dtype=self.dtype, use_safetensors=True, **options
+            )
         return pipeline.to(self.device)
 
     def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
@@ -138,12 +141,11 @@ def _class(name: str) -> Any:
     return kind
 
 
-def _checked(build: Any, name: str) -> nn.Module:
+def _checked(build: Callable[[], nn.Module], name: str) -> nn.Module:
     try:
-        model: nn.Module = build()
+        return build()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model {name!r} cannot be built from config: {str(error).splitlines()[0]}") from error
-    return model
 
 
 def _table(config: str | Mapping[str, Any]) -> dict[str, Any]:

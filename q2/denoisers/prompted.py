@@ -1,5 +1,6 @@
 """What text-to-image families share: a few prompts, and embeddings in their place where there is no text encoder."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -41,9 +42,9 @@ class Prompted(Family):
             return {"prompt": [self.prompts[i % self.classes()] for i in images], **size}
         return {**self.embeddings(images), **size}
 
+    @abstractmethod
     def embeddings(self, images: range) -> Mapping[str, Any]:
         """Return the pipeline's arguments in the place of prompts; the empty prompt's embeddings are zeros."""
-        raise NotImplementedError
 
     def drawn(self, images: range, *shape: int) -> Tensor:
         """Return normal numbers (N, *shape), the same for the same prompt."""

@@ -1,5 +1,6 @@
 """Keep diffusers and transformers from talking while they load: what goes wrong is said by q2, in one line."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with _transformers():
+        with warnings.catch_warnings(action="ignore"), _transformers():
             yield
     finally:
         logging.set_verbosity(verbosity)
