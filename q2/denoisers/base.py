@@ -59,18 +59,22 @@ class Denoiser(ABC):
         """Choose the weights.
 
         ``pretrained`` ones come from `checkpoint`: a local pipeline folder, a Hub id, or the denoiser's own (empty).
-        ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files and
-        leave `checkpoint` alone. `tiny` is the same class at toy width, for tests; it has no pretrained weights.
+        ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files, and
+        take the config of `checkpoint` if that is a local folder. `tiny` is the same class at toy width, for tests; it
+        has no pretrained weights.
 
         Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for what does not go together and for
         a device that is not here.
         """
         if weights not in ("pretrained", "random", "meta"):
             raise ConfigError(f"weights {weights!r} is none of pretrained, random, meta")
+        if tiny and checkpoint not in ("", self.default_checkpoint()):
+            raise ConfigError(f"tiny has no pretrained weights; leave out tiny, or checkpoint {checkpoint!r}")
         self.weights: Weights = "random" if tiny and weights == "pretrained" else weights
         self.tiny = tiny
         self.dtype = _dtype(dtype)
         self.device = torch.device("meta") if self.weights == "meta" else device_of(device)
+        self.given = checkpoint
         self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint()) if self.pretrained else None
         self._pipeline: Any = None
 

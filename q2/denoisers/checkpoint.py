@@ -22,7 +22,10 @@ _OUT_OF_REACH = (
     "; is the Hub within reach? checkpoint takes a local pipeline folder too, "
     'and weights = "meta" traces, counts and draws without any'
 )
+_PICKLED = "; q2 reads no pickled weights: load it in diffusers once, and save_pretrained it into another folder"
 _VARIANTS = ("", "fp16", "bf16")
+_OLD = "Transformer2DModel"  # what checkpoints from before diffusers 0.29 say; their config tells which heir it is
+_HEIRS = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 _PATIENCE = 5.0  # seconds
 
 
@@ -50,11 +53,7 @@ class Checkpoint:
         """Raise `CheckpointError` if a local `component` is of another class or a weight file is not whole."""
         if self.local is None:
             return
-        index = self._index()
-        found = index.get(component)
-        if not isinstance(found, list) or found[-1:] != [class_name]:
-            what = found[-1] if isinstance(found, list) and found else "nothing"
-            raise CheckpointError(f"checkpoint {self.where!r}: {component} is {what}, expected {class_name}")
+        self.check_class(component, class_name)
         for file in self._weights(component):
             try:
                 with safe_open(file, framework="pt") as whole:
@@ -62,6 +61,26 @@ class Checkpoint:
             except (SafetensorError, OSError) as error:
                 name = file.relative_to(self.local)
                 raise CheckpointError(f"checkpoint {self.where!r}: {name} is truncated or damaged ({error})") from error
+
+    def check_class(self, component: str, class_name: str) -> None:
+        """Raise `CheckpointError` if `component` is of another class."""
+        found = self.class_of(component)
+        if found != class_name:
+            raise CheckpointError(
+                f"checkpoint {self.where!r}: {component} is {found or 'nothing'}, expected {class_name}"
+            )
+
+    def class_of(self, component: str) -> str:
+        """Return the name of a component's class, empty where there is no such component."""
+        entry = self._index().get(component)
+        name = entry[-1] if isinstance(entry, list) and entry else None
+        if name == _OLD:
+            name = _HEIRS.get(str(self.config(component).get("norm_type")), _OLD)
+        return name if isinstance(name, str) else ""
+
+    def absent(self, components: tuple[str, ...]) -> dict[str, None]:
+        """Return those of `components` that a local folder does not have, as `from_pretrained` is told so."""
+        return {name: None for name in components if self.local is not None and not self.class_of(name)}
 
     def options(self, component: str) -> dict[str, Any]:
         """Return what `from_pretrained` needs: the variant of local weights (fp16), or to look in the cache alone."""
@@ -74,19 +93,17 @@ class Checkpoint:
 
     def component(self, names: tuple[str, ...]) -> tuple[str, str]:
         """Return the first of the components `names` that is there, with its class. Raises `CheckpointError`."""
-        index = self._index()
         for name in names:
-            entry = index.get(name)
-            if isinstance(entry, list) and isinstance(entry[-1], str):
-                return name, entry[-1]
-        kind = index.get("_class_name", "pipeline")
+            if found := self.class_of(name):
+                return name, found
+        kind = self._index().get("_class_name", "pipeline")
         raise CheckpointError(f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing)")
 
     def _weights(self, component: str) -> list[Path]:
         assert self.local is not None
         files = sorted((self.local / component).glob("*.safetensors"))
         if not files:
-            raise CheckpointError(f"checkpoint {self.where!r}: {component} holds no .safetensors file")
+            raise CheckpointError(f"checkpoint {self.where!r}: {component} holds no .safetensors file{_PICKLED}")
         return files
 
     @contextmanager

@@ -1,12 +1,10 @@
 """The embedded denoisers: they draw handwritten digits, and were trained in `examples/train_digits`."""
 
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from q2.denoisers.base import Protocol
-from q2.denoisers.checkpoint import read_config
 from q2.denoisers.dit import DiT
 from q2.denoisers.family import Family
 from q2.denoisers.judge import DigitsJudge
@@ -20,17 +18,12 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 class _Digits(Family):
     """What both have: a packaged pipeline folder, ten classes, a judge."""
 
-    latent: ClassVar[int] = 8
     protocol: ClassVar[Protocol] = Protocol(steps=12, guidance=1.0)
 
     @classmethod
     def default_checkpoint(cls) -> str:
         """Return the packaged pipeline folder."""
         return str(_asset(cls.name))
-
-    def published(self) -> Mapping[str, Any]:
-        """Return the packaged model's config."""
-        return read_config(_asset(self.name) / self.component / "config.json")
 
     def classes(self) -> int:
         """Return the number of digits."""
@@ -60,9 +53,7 @@ class DigitsSDXL(_Digits, SDXL):
 
     name: ClassVar[str] = "digits-sdxl"
     tokens: ClassVar[int] = 12
-    extent: ClassVar[int] = 0
     prompts = tuple(f"a photo of the digit {word}" for word in WORDS)
-    small: ClassVar[Mapping[str, Any]] = {**SDXL.small, "cross_attention_dim": 128}
 
 
 def _asset(name: str) -> Path:

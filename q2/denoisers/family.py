@@ -1,17 +1,20 @@
 """A family of denoisers: a published diffusers model that is loaded, or built from its config without weights."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from q2.denoisers.base import Denoiser, Samples, image_generator
+from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.quiet import quiet
 from q2.progress import Progress, silent
 
-__all__ = ["Family", "Inputs", "Shape"]
+__all__ = ["Family", "Inputs", "Shape", "batches", "built", "known"]
 
 Inputs = Mapping[str, object]
 
@@ -47,7 +50,8 @@ class Family(Denoiser):
     """A diffusers model with its published config. A subclass is one small file.
 
     It gives the classes' names in diffusers, `config` (the published constructor arguments), `small` (what a tiny one
-    has instead), the Hub id, and the side of the latents and the number of text tokens in the example inputs.
+    has instead), the Hub id, the side of the latents and the number of text tokens in the example inputs, and the
+    `optional` parts that a pipeline can do without: its text encoders and filters.
     """
 
     model_class: ClassVar[str]
@@ -57,6 +61,7 @@ class Family(Denoiser):
     small: ClassVar[Mapping[str, Any]]
     latent: ClassVar[int]
     tokens: ClassVar[int] = 0
+    optional: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def default_checkpoint(cls) -> str:
@@ -77,11 +82,17 @@ class Family(Denoiser):
                 )
             moved: nn.Module = loaded.to(self.device)
             return moved
-        return built(kind, {**self.published(), **(self.small if self.tiny else {})}, self)
+        config = {**self.config, **self.small} if self.tiny else known(kind, self.arguments())
+        return built(kind, config, self)
 
-    def published(self) -> Mapping[str, Any]:
-        """Return the published constructor arguments."""
-        return self.config
+    def arguments(self) -> Mapping[str, Any]:
+        """Return the constructor arguments: a local checkpoint's own, else the published. Raises `CheckpointError`."""
+        where = self.given or self.default_checkpoint()
+        if not Path(where).is_dir():
+            return self.config
+        checkpoint = Checkpoint(where)
+        checkpoint.check_class(self.component, self.model_class)
+        return checkpoint.config(self.component)
 
     def load_pipeline(self, model: nn.Module) -> Any:
         """Load the pipeline around `model`; without a checkpoint, one that takes embeddings in the place of prompts."""
@@ -90,9 +101,9 @@ class Family(Denoiser):
         with quiet():
             kind = getattr(diffusers, self.pipeline_class)
             if self.checkpoint is None:
-                return kind(**{self.component: model, **self.parts()}).to(self.device)
+                return kind(**dict.fromkeys(self.optional), **{self.component: model, **self.parts()}).to(self.device)
         self.checkpoint.check("vae", "AutoencoderKL")
-        options = {self.component: model, **self.checkpoint.options("vae")}
+        options = {**self.checkpoint.absent(self.optional), **self.checkpoint.options("vae"), self.component: model}
         with self.checkpoint.reading() as where:
             pipeline = kind.from_pretrained(where, dtype=self.dtype, use_safetensors=True, **options)
         return pipeline.to(self.device)
@@ -120,8 +131,9 @@ class Family(Denoiser):
 
     @property
     def side(self) -> int:
-        """The side of the example latents."""
-        return int(self.small["sample_size"]) if self.tiny else self.latent
+        """The side of the latents: the protocol's, or the model's own where that is smaller."""
+        config: Any = self.model.config
+        return min(self.latent, int(config.sample_size))
 
     def example_inputs(
         self, batch: int = 1, *, size: int | None = None, timestep: int = 500, tokens: int | None = None
@@ -146,13 +158,14 @@ class Family(Denoiser):
         """Make `count` images: image i from noise of its own, for class or prompt i."""
         pipeline, images = self.pipeline(), []
         for chosen in progress(batches(count, batch), "generate", -(-count // batch)):
-            made = pipeline(
-                **self.conditions(chosen),
-                generator=[image_generator(seed, i) for i in chosen],
-                num_inference_steps=steps or self.protocol.steps,
-                guidance_scale=self.protocol.guidance,
-                output_type="pt",
-            )
+            with quiet():
+                made = pipeline(
+                    **self.conditions(chosen),
+                    generator=[image_generator(seed, i) for i in chosen],
+                    num_inference_steps=steps or self.protocol.steps,
+                    guidance_scale=self.protocol.guidance,
+                    output_type="pt",
+                )
             images.append(made.images.float().cpu())
         labels = torch.arange(count) % self.classes()
         return Samples(torch.cat(images) if images else torch.empty(0, 3, 8, 8), labels)
@@ -173,6 +186,15 @@ def batches(count: int, batch: int) -> Iterator[range]:
     [[0, 1], [2]]
     """
     return (range(start, min(start + batch, count)) for start in range(0, count, batch))
+
+
+def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a diffusers model's constructor takes of a saved config, which another version may have written."""
+    taken = inspect.signature(kind.__init__).parameters.values()
+    if any(entry.kind is entry.VAR_KEYWORD for entry in taken):
+        return dict(config)
+    names = {entry.name for entry in taken}
+    return {name: value for name, value in config.items() if name in names}
 
 
 def built(kind: Any, config: Mapping[str, Any], denoiser: Denoiser) -> nn.Module:

@@ -26,7 +26,15 @@ class Hunyuan(Prompted):
     hub: ClassVar[str] = "Tencent-Hunyuan/HunyuanDiT-v1.1-Diffusers"
     protocol: ClassVar[Protocol] = Protocol(steps=50, guidance=5.0)
     latent: ClassVar[int] = 128
-    extent: ClassVar[int] = 1024
+    optional: ClassVar[tuple[str, ...]] = (
+        "text_encoder",
+        "tokenizer",
+        "text_encoder_2",
+        "tokenizer_2",
+        "safety_checker",
+        "feature_extractor",
+    )
+    asked: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False}
     config: ClassVar[Mapping[str, Any]] = {
         "num_attention_heads": 16,
         "attention_head_dim": 88,
@@ -80,18 +88,12 @@ class Hunyuan(Prompted):
         from diffusers import DDPMScheduler
 
         scheduler = DDPMScheduler(beta_schedule="scaled_linear", beta_end=0.03, prediction_type="v_prediction")
-        absent = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "safety_checker", "feature_extractor")
-        return {
-            "vae": self.autoencoder(),
-            "scheduler": scheduler,
-            "requires_safety_checker": False,
-            **dict.fromkeys(absent),
-        }
+        return {"vae": self.autoencoder(), "scheduler": scheduler, "requires_safety_checker": False}
 
     def embeddings(self, images: range) -> Mapping[str, Any]:
         """Return embeddings and masks of both text encoders."""
         config: Any = self.model.config
-        made: dict[str, Any] = {"use_resolution_binning": False}
+        made: dict[str, Any] = {}
         for end, length, width in (
             ("", config.text_len, config.cross_attention_dim),
             ("_2", config.text_len_t5, config.cross_attention_dim_t5),

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +12,8 @@ from torch import nn
 from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
 from q2.denoisers.checkpoint import Checkpoint, read_config
 from q2.denoisers.derive import example_inputs
-from q2.denoisers.family import built
-from q2.errors import ConfigError
+from q2.denoisers.family import built, known
+from q2.errors import ConfigError, did_you_mean
 from q2.progress import Progress, silent
 
 __all__ = ["Other"]
@@ -81,8 +81,8 @@ class Other(Denoiser):
         """Load from the checkpoint, or build from the config. Raises `ConfigError` for a class that is no denoiser."""
         kind = _class(self.class_name)
         if self.checkpoint is None:
-            table = _table(self._config) if self._index is None else self._index.config(self._found[0])
-            return _checked(lambda: built(kind, table, self), self.class_name)
+            table = _table(self._config, kind) if self._index is None else self._saved(kind)
+            return self._built(kind, table)
         component, name = self._found
         self.checkpoint.check(component, name)
         options = self.checkpoint.options(component)
@@ -90,6 +90,17 @@ class Other(Denoiser):
             model = kind.from_pretrained(where, subfolder=component, dtype=self.dtype, use_safetensors=True, **options)
         moved: nn.Module = model.to(self.device)
         return moved
+
+    def _saved(self, kind: Any) -> dict[str, Any]:
+        assert self._index is not None
+        return known(kind, self._index.config(self._found[0]))
+
+    def _built(self, kind: Any, table: Mapping[str, Any]) -> nn.Module:
+        try:
+            return built(kind, table, self)
+        except Exception as error:  # whatever its constructor makes of a config that is not for it
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise ConfigError(f"model {self.class_name!r} cannot be built from config: {reason}") from error
 
     def load_pipeline(self, model: nn.Module) -> Any:
         """Load the checkpoint's pipeline. Raises `ConfigError` where there is none."""
@@ -104,9 +115,9 @@ class Other(Denoiser):
             )
         return pipeline.to(self.device)
 
-    def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
+    def example_inputs(self, batch: int = 1, *, size: int | None = None, tokens: int = 9) -> Mapping[str, object]:
         """Derive the inputs. Raises `TraceError` for one that the config says nothing about."""
-        return example_inputs(self.model, batch)
+        return example_inputs(self.model, batch, size=size, tokens=tokens)
 
     def generate(
         self,
@@ -131,8 +142,9 @@ def _class(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"model {name!r}: expected package.module:Class ({error})") from error
+    except Exception as error:  # a module of the user's own may fail in any way
+        reason = str(error).split("\n")[0]
+        raise ConfigError(f"model {name!r}: expected package.module:Class ({reason})") from error
     if not (isinstance(kind, type) and issubclass(kind, ModelMixin) and issubclass(kind, nn.Module)):
         raise ConfigError(f"model {name!r} is no diffusers model (ModelMixin)")
     inputs = inspect.signature(kind.forward).parameters
@@ -141,21 +153,19 @@ def _class(name: str) -> Any:
     return kind
 
 
-def _checked(build: Callable[[], nn.Module], name: str) -> nn.Module:
-    try:
-        return build()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model {name!r} cannot be built from config: {str(error).splitlines()[0]}") from error
-
-
-def _table(config: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return constructor arguments from a table, a config.json or the folder that holds it."""
+def _table(config: str | Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """Return constructor arguments from a table, where every key must be one, a config.json, or its folder."""
     if isinstance(config, Mapping):
-        return dict(config)
+        taken = known(kind, config)
+        wrong = next((name for name in config if name not in taken), None)
+        if wrong is not None:
+            near = did_you_mean(wrong, list(inspect.signature(kind.__init__).parameters))
+            raise ConfigError(f"config.{wrong}: {kind.__name__} takes no such argument{near}")
+        return taken
     if not config:
         return {}
     path = Path(config) / "config.json" if Path(config).is_dir() else Path(config)
     try:
-        return read_config(path)
+        return known(kind, read_config(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"config {config!r}: cannot be read as a JSON object: {error}") from error

@@ -27,7 +27,8 @@ class PixArtAlpha(Prompted):
     protocol: ClassVar[Protocol] = Protocol(steps=20, guidance=4.5)
     latent: ClassVar[int] = 64
     tokens: ClassVar[int] = 120
-    extent: ClassVar[int] = 512
+    optional: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder")
+    asked: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False}
     config: ClassVar[Mapping[str, Any]] = {
         "num_attention_heads": 16,
         "attention_head_dim": 72,
@@ -70,8 +71,7 @@ class PixArtAlpha(Prompted):
         """Return an autoencoder and the scheduler."""
         from diffusers import DPMSolverMultistepScheduler
 
-        scheduler = DPMSolverMultistepScheduler()
-        return {"vae": self.autoencoder(), "scheduler": scheduler, "tokenizer": None, "text_encoder": None}
+        return {"vae": self.autoencoder(), "scheduler": DPMSolverMultistepScheduler()}
 
     def embeddings(self, images: range) -> Mapping[str, Any]:
         """Return embeddings and masks of `tokens` tokens."""
@@ -84,7 +84,6 @@ class PixArtAlpha(Prompted):
             "negative_prompt_embeds": torch.zeros_like(text),
             "negative_prompt_attention_mask": mask,
             "negative_prompt": None,
-            "use_resolution_binning": False,
         }
 
 
@@ -100,6 +99,5 @@ class PixArtSigma(PixArtAlpha):
     hub: ClassVar[str] = "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
     latent: ClassVar[int] = 128
     tokens: ClassVar[int] = 300
-    extent: ClassVar[int] = 1024
     config: ClassVar[Mapping[str, Any]] = {**PixArtAlpha.config, "sample_size": 128, "interpolation_scale": 2}
     small: ClassVar[Mapping[str, Any]] = {**PixArtAlpha.small, "sample_size": 16}

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -27,20 +27,20 @@ class Prompted(Family):
         "a cosy bookshop on a rainy evening",
         "two children flying a kite on a wide beach",
     )
-    extent: ClassVar[int] = 0
-    """Side of the images in pixels; 0 leaves it to the pipeline."""
+    asked: ClassVar[Mapping[str, Any]] = {}
 
     def classes(self) -> int:
         """Return the number of prompts."""
         return len(self.prompts)
 
     def conditions(self, images: range) -> Mapping[str, Any]:
-        """Return the prompt of every image, or random embeddings in its place, and the images' side."""
-        side = 8 * self.side if self.checkpoint is None else self.extent
-        size = {"height": side, "width": side} if side else {}
-        if self.checkpoint is not None:
-            return {"prompt": [self.prompts[i % self.classes()] for i in images], **size}
-        return {**self.embeddings(images), **size}
+        """Return the prompt of every image, or embeddings where no text encoder is, and the side if not the model's."""
+        pipeline, config = self.pipeline(), cast(Any, self.model.config)
+        side = self.side * pipeline.vae_scale_factor
+        size = {"height": side, "width": side} if self.side < config.sample_size else {}
+        if any(getattr(pipeline, name, None) is not None for name in ("text_encoder", "text_encoder_2")):
+            return {"prompt": [self.prompts[i % self.classes()] for i in images], **self.asked, **size}
+        return {**self.embeddings(images), **self.asked, **size}
 
     @abstractmethod
     def embeddings(self, images: range) -> Mapping[str, Any]:

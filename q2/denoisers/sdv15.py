@@ -27,7 +27,7 @@ class StableDiffusion15(Prompted):
     protocol: ClassVar[Protocol] = Protocol(steps=50, guidance=7.5)
     latent: ClassVar[int] = 64
     tokens: ClassVar[int] = 77
-    extent: ClassVar[int] = 512
+    optional: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer", "safety_checker", "feature_extractor")
     config: ClassVar[Mapping[str, Any]] = {
         "sample_size": 64,
         "in_channels": 4,
@@ -65,13 +65,7 @@ class StableDiffusion15(Prompted):
         scheduler = PNDMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
         )
-        absent = ("text_encoder", "tokenizer", "safety_checker", "feature_extractor")
-        return {
-            "vae": self.autoencoder(),
-            "scheduler": scheduler,
-            "requires_safety_checker": False,
-            **dict.fromkeys(absent),
-        }
+        return {"vae": self.autoencoder(), "scheduler": scheduler, "requires_safety_checker": False}
 
     def embeddings(self, images: range) -> Mapping[str, Any]:
         """Return embeddings of 77 tokens."""

@@ -23,6 +23,7 @@ class SDXL(StableDiffusion15):
     pipeline_class: ClassVar[str] = "StableDiffusionXLPipeline"
     hub: ClassVar[str] = "stabilityai/stable-diffusion-xl-base-1.0"
     protocol: ClassVar[Protocol] = Protocol(steps=40, guidance=5.0)
+    optional: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     config: ClassVar[Mapping[str, Any]] = {
         **StableDiffusion15.config,
         "sample_size": 128,
@@ -64,13 +65,7 @@ class SDXL(StableDiffusion15):
         scheduler = EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
         )
-        absent = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        return {
-            "vae": self.autoencoder(),
-            "scheduler": scheduler,
-            "add_watermarker": False,
-            **dict.fromkeys(absent),
-        }
+        return {"vae": self.autoencoder(), "scheduler": scheduler, "add_watermarker": False}
 
     def embeddings(self, images: range) -> Mapping[str, Any]:
         """Return embeddings of 77 tokens, and pooled ones."""
