@@ -105,7 +105,10 @@ def test_any_class_of_diffusers_with_a_config(tmp_path: Path) -> None:
         ({"model": "diffusers:AutoencoderKL"}, "model 'diffusers:AutoencoderKL' is no denoiser: its forward takes no"),
         ({"model": "diffusers:Nothing"}, "model 'diffusers:Nothing': expected package.module:Class"),
         ({"model": "nowhere.at.all:X"}, "model 'nowhere.at.all:X': expected package.module:Class"),
-        ({"model": "diffusers:DiTTransformer2DModel", "config": {"depth": 3}}, "config.depth: DiTTransformer2DModel takes no such argument"),
+        (
+            {"model": "diffusers:DiTTransformer2DModel", "config": {"depth": 3}},
+            "config.depth: DiTTransformer2DModel takes no such",
+        ),
         ({"model": "diffusers:DiTTransformer2DModel", "config": "/nowhere"}, "config '/nowhere': cannot be read as a"),
         ({"name": "dit", "model": "diffusers:DiTTransformer2DModel"}, "name 'dit' and model .* both name a denoiser"),
         ({"name": "dit", "config": {"num_layers": 1}}, "config needs model"),
