@@ -4,30 +4,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
-from q2.quant.chunks import each_chunk
+from q2.quant.dtypes import cast_to
+from q2.quant.measure import Errors, measure
 from q2.quant.options import MAX_WIDTH, Option
 
-__all__ = ["Encoded", "Fitted", "Quantizer", "cast_to", "parameter_dtype"]
-
-
-class Encoded(NamedTuple):
-    """A weight as codes (uint8, the weight's shape) and parameters (already rounded to what is stored)."""
-
-    codes: Tensor
-    parameters: Mapping[str, Tensor]
+__all__ = ["Fitted", "FittedWeight", "Quantizer", "check_weight"]
 
 
 class Quantizer(ABC):
     """An algorithm that turns a weight of shape (output channels, ...) into codes and parameters, and back.
 
-    Authors write `encode`, `decode` and `overhead_bits`; `fit` puts them together. Parameters must be stored at `prec`
-    bits an element (16 or 32), so that the size predicted from shapes is the size that a layer really holds.
+    Authors write `parameters`, `encode`, `decode` and `overhead_bits`; `fit` puts them together. Parameters must be
+    stored at `prec` bits an element (16 or 32), so that the size predicted from shapes is the size that a layer really
+    holds. Codes are not kept: they must follow from the weight and the parameters, and from the quantized weight alike.
     """
 
     name: ClassVar[str]
@@ -35,8 +30,15 @@ class Quantizer(ABC):
     max_bits: ClassVar[int] = MAX_WIDTH
 
     @abstractmethod
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
-        """Choose codes and parameters for a finite, non-empty float32, float16 or bfloat16 weight of 2 or more dims."""
+    def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
+        """Choose parameters, rounded to what is stored, for a finite, non-empty weight of 2 or more dims.
+
+        The weight is float32, float16 or bfloat16; gradients are not tracked.
+        """
+
+    @abstractmethod
+    def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the codes: uint8, the weight's shape."""
 
     @abstractmethod
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -46,6 +48,14 @@ class Quantizer(ABC):
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return what the parameters of a weight of this shape take, in bits."""
 
+    def parameters_each(self, weight: Tensor, widths: Sequence[int], prec: int) -> list[Mapping[str, Tensor]]:
+        """Return `parameters` at each of `widths`, for quantizers to which several are less work than one by one."""
+        return [self.parameters(weight, bits, prec) for bits in widths]
+
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the quantized weight, in the weight's dtype: what `decode` makes of `encode`, perhaps faster."""
+        return cast_to(self.decode(self.encode(weight, parameters, bits), parameters), weight.dtype)
+
     def size_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the exact size of a quantized weight of this shape, codes and parameters, in bits."""
         return math.prod(shape) * bits + self.overhead_bits(shape, bits, prec)
@@ -54,60 +64,74 @@ class Quantizer(ABC):
         """Return the width at which the weight enters the arithmetic, the b_w of BOPs (Qua2SeDiMo, BOPs)."""
         return bits
 
-    def fit(self, weight: Tensor, bits: int, prec: int = 16) -> "Fitted":
+    def fit(self, weight: Tensor, bits: int, prec: int = 16) -> "FittedWeight":
         """Quantize `weight`, of shape (O, I) or (O, I/groups, *kernel) and dtype float32, float16 or bfloat16.
 
         Raises `OptionError` for a width or precision that is not offered, `Q2Error` for a weight without values, of
         another dtype, or with NaN or infinity in it. Gradients are not tracked.
         """
-        if not self.min_bits <= bits <= self.max_bits:
-            raise OptionError(f"width {bits} of {self.name!r} is outside {self.min_bits} to {self.max_bits}")
+        return self.fit_each(weight, [bits], prec)[0]
+
+    def fit_each(self, weight: Tensor, widths: Sequence[int], prec: int = 16) -> list["FittedWeight"]:
+        """Quantize `weight` at each of `widths`; see `fit`."""
+        for bits in widths:
+            if not self.min_bits <= bits <= self.max_bits:
+                raise OptionError(f"width {bits} of {self.name!r} is outside {self.min_bits} to {self.max_bits}")
         if prec not in (16, 32):
             raise OptionError(f"prec is {prec}, expected 16 or 32 bits for each parameter")
         with torch.no_grad():
-            weight = _checked(weight.detach())
-            codes, parameters = self.encode(weight, bits, prec)
-            values = cast_to(self.decode(codes, parameters), weight.dtype)
-            errors = _errors(weight, values)
-        return Fitted(Option(self.name, bits), self, dict(parameters), codes, weight.dtype, prec, **errors)
+            weight = check_weight(weight.detach())
+            found = self.parameters_each(weight, widths, prec)
+            return [self._fitted(weight, bits, prec, each) for bits, each in zip(widths, found, strict=True)]
+
+    def _fitted(self, weight: Tensor, bits: int, prec: int, parameters: Mapping[str, Tensor]) -> "FittedWeight":
+        errors = measure(weight, self.restore(weight, parameters, bits))
+        option = Option(self.name, bits)
+        return FittedWeight(option, self, dict(parameters), weight.shape, weight.dtype, prec, errors, weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A quantized weight: codes and parameters, from which alone its values come, and how far they are from the weight.
+    """The parameters that quantize a weight, without the weight, and how far they leave it from what it was.
 
-    Errors are float64, over the values in the weight's dtype: `mse` the mean of (x - x')^2, `l24` the mean of
-    |x - x'|^2.4, `sqnr_db` 10 log10(sum x^2 / sum (x - x')^2), infinite where exact; `quantized_error` the sum over
-    output channels of the channel's mean |x - x'|^2.4 (Qua2SeDiMo's error for a channel-wise quantizer).
     It never changes, so that copies of a module share it.
     """
 
     option: Option
     quantizer: Quantizer = field(repr=False)
     parameters: Mapping[str, Tensor] = field(repr=False)
-    _codes: Tensor = field(repr=False)
+    shape: torch.Size
     dtype: torch.dtype
     prec: int
-    mse: float
-    l24: float
-    sqnr_db: float
-    quantized_error: float
+    errors: Errors
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Fitted":
         return self
 
+    def restore(self, weight: Tensor) -> Tensor:
+        """Return the quantized `weight`, which must be the one that was fitted, or the quantized one already."""
+        parameters = {name: parameter.to(weight.device) for name, parameter in self.parameters.items()}
+        return self.quantizer.restore(weight, parameters, self.option.bits)
+
     @property
-    def shape(self) -> torch.Size:
-        """The weight's shape."""
-        return self._codes.shape
+    def mse(self) -> float:
+        """The mean of (x - x')^2."""
+        return self.errors.mse
 
-    def codes(self) -> Tensor:
-        """Return the codes: uint8, the weight's shape."""
-        return self._codes
+    @property
+    def l24(self) -> float:
+        """The mean of |x - x'|^2.4."""
+        return self.errors.l24
 
-    def dequantize(self) -> Tensor:
-        """Return the values the codes stand for, in the weight's shape and dtype: bitwise what a layer holds."""
-        return cast_to(self.quantizer.decode(self._codes, self.parameters), self.dtype)
+    @property
+    def sqnr_db(self) -> float:
+        """The ratio of signal to quantization noise, in dB."""
+        return self.errors.sqnr_db
+
+    @property
+    def quantized_error(self) -> float:
+        """The sum over output channels of the channel's mean |x - x'|^2.4."""
+        return self.errors.quantized_error
 
     @property
     def bits(self) -> int:
@@ -118,24 +142,32 @@ class Fitted:
     def bits_held(self) -> int:
         """The size in bits counted from the tensors held: codes at the width, every parameter element at `prec`."""
         elements = sum(parameter.numel() for parameter in self.parameters.values())
-        return self._codes.numel() * self.option.bits + elements * self.prec
+        return math.prod(self.shape) * self.option.bits + elements * self.prec
 
 
-def parameter_dtype(prec: int, largest: float) -> torch.dtype:
-    """Return the dtype in which a parameter is stored at `prec` bits, when `largest` is the largest absolute value.
+@dataclass(frozen=True, eq=False)
+class FittedWeight(Fitted):
+    """The same together with the weight, from which the codes follow."""
 
-    At 16 bits float16, unless `largest` leaves its range (above 65504, or so small that bfloat16 resolves it better).
+    weight: Tensor = field(repr=False)
 
-    >>> parameter_dtype(16, 0.5), parameter_dtype(16, 1e6)
-    (torch.float16, torch.bfloat16)
-    """
-    if prec == 32:
-        return torch.float32
-    small = 0 < largest < torch.finfo(torch.float16).smallest_normal / 4
-    return torch.bfloat16 if small or largest > torch.finfo(torch.float16).max else torch.float16
+    def codes(self) -> Tensor:
+        """Return the codes: uint8, the weight's shape."""
+        return self.quantizer.encode(self.weight, self.parameters, self.option.bits)
+
+    def dequantize(self) -> Tensor:
+        """Return the quantized weight, in the weight's shape and dtype: bitwise what a layer holds."""
+        return self.quantizer.restore(self.weight, self.parameters, self.option.bits)
+
+    def without_weight(self) -> Fitted:
+        """Return what may be kept without keeping the weight."""
+        return Fitted(
+            self.option, self.quantizer, self.parameters, self.shape, self.dtype, self.prec, self.errors
+        )
 
 
-def _checked(weight: Tensor) -> Tensor:
+def check_weight(weight: Tensor) -> Tensor:
+    """Return the weight. Raises `Q2Error` if it has no values, another dtype, or NaN or infinity in it."""
     shape = tuple(weight.shape)
     if weight.is_meta:
         raise Q2Error(f"a layer with a weight of shape {shape} has no weights (device meta)")
@@ -143,34 +175,8 @@ def _checked(weight: Tensor) -> Tensor:
         raise Q2Error(f"a weight of shape {shape} is {weight.dtype}, expected float32, float16 or bfloat16")
     if weight.ndim < 2 or weight.numel() == 0:
         raise Q2Error(f"a weight of shape {shape} cannot be quantized, expected (output channels, inputs, ...)")
-    if not bool(torch.isfinite(weight).all()):
+    low, high = weight.aminmax()
+    if not math.isfinite(float(low)) or not math.isfinite(float(high)):
         bad = int((~torch.isfinite(weight)).sum())
         raise Q2Error(f"a weight of shape {shape} holds {bad} values that are NaN or infinite")
     return weight
-
-
-def cast_to(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast to the weight's dtype; what lies beyond its range becomes its largest value, not infinity."""
-    if values.dtype == dtype:
-        return values
-    limit = torch.finfo(dtype).max
-    return values.float().clamp(-limit, limit).to(dtype)
-
-
-def _errors(weight: Tensor, values: Tensor) -> dict[str, float]:
-    rows, restored = weight.flatten(1), values.flatten(1)
-
-    def sums(part: slice) -> tuple[float, float, float]:
-        exact = rows[part].double()
-        error = (exact - restored[part].double()).abs_()
-        return float(exact.square_().sum()), float(error.square().sum()), float(error.pow_(2.4).sum())
-
-    signal, square, power = (math.fsum(each) for each in zip(*each_chunk(rows, sums), strict=True))
-    count = weight.numel()
-    ratio = math.inf if square == 0 else -math.inf if signal == 0 else 10 * (math.log10(signal) - math.log10(square))
-    return {
-        "mse": square / count,
-        "l24": power / count,
-        "sqnr_db": ratio,
-        "quantized_error": power / rows.shape[1],
-    }

@@ -7,7 +7,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["each_chunk", "in_threads"]
+from q2.quant.dtypes import cast_to
+
+__all__ = ["each_chunk", "in_blocks", "in_threads", "over_chunks"]
 
 # Elements at a time. On a CPU so few that torch works on each alone: its own threads wait for one another after every
 # operation, which takes seconds on a machine that is busy otherwise. On a GPU enough to fill it.
@@ -26,6 +28,22 @@ def each_chunk(rows: Tensor, work: Callable[[slice], R]) -> list[R]:
     return in_threads(parts, work) if rows.device.type == "cpu" else [work(part) for part in parts]
 
 
+def over_chunks(weight: Tensor, dtype: torch.dtype, work: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """Return, in the shape of `weight` and in `dtype`, what `work` makes of its rows, a few float32 ones at a time.
+
+    >>> over_chunks(torch.ones(2, 3), torch.uint8, lambda rows, part: rows + part.start).tolist()
+    [[1, 1, 1], [1, 1, 1]]
+    """
+    rows, out = weight.flatten(1), torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    flat = out.flatten(1)
+
+    def one(part: slice) -> None:
+        flat[part] = cast_to(work(rows[part].float(), part), dtype)
+
+    each_chunk(rows, one)
+    return out
+
+
 def in_threads(parts: list[slice], work: Callable[[slice], R]) -> list[R]:
     """Return what `work` returns for each of `parts`, in order, done by as many threads as torch uses."""
     threads = min(torch.get_num_threads(), len(parts))
@@ -33,3 +51,9 @@ def in_threads(parts: list[slice], work: Callable[[slice], R]) -> list[R]:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
+
+
+def in_blocks(work: Callable[[slice], None], rows: int) -> None:
+    """Do `work` on blocks of rows, several for each thread, as rows differ in how long they take."""
+    step = max(1, rows // (8 * torch.get_num_threads()))
+    in_threads([slice(start, start + step) for start in range(0, rows, step)], work)

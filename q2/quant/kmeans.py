@@ -1,5 +1,6 @@
 """The quantizers ``kmeans-c`` and ``kmeans-a``: codebooks of 2^bits centroids, found exactly."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -7,15 +8,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from q2.quant.base import Encoded, Quantizer, parameter_dtype
-from q2.quant.optimal import Floats, Rows, cluster, cluster_rows, nearest_rows
+from q2.quant.base import Quantizer
+from q2.quant.chunks import over_chunks
+from q2.quant.dtypes import cast_to, parameter_dtype
+from q2.quant.lookup import borders, look_up
+from q2.quant.narrow import cluster_many
+from q2.quant.optimal import Floats, cluster, cluster_rows
 
 __all__ = ["KMeansA", "KMeansC"]
 
-_TABLE = 1 << 24  # entries of the split table of one fit: 64 MiB
+
+class _KMeans(Quantizer):
+    """What both have: codebooks of centroids, looked up for the nearest."""
+
+    def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
+        """Find the codebooks."""
+        return self.parameters_each(weight, [bits], prec)[0]
+
+    def parameters_each(self, weight: Tensor, widths: Sequence[int], prec: int) -> list[Mapping[str, Tensor]]:
+        """Find the codebooks of all widths in one go."""
+        stored, held = _dtypes(weight, prec)
+        books = self.codebooks(weight, [2**bits for bits in widths], held)
+        return [{"codebook": cast_to(torch.from_numpy(book), stored).to(weight.device)} for book in books]
+
+    @abstractmethod
+    def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
+        """Return for each of `ks` the codebook or codebooks, ascending, of numbers that `dtype` holds."""
+
+    def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the nearest entry's code, the lower of two."""
+        books = torch.atleast_2d(parameters["codebook"])
+        numbers = torch.arange(books.shape[1], dtype=torch.float32, device=books.device)[None]
+        return _looked_up(weight, books, numbers, torch.uint8)
+
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the nearest entries."""
+        books = torch.atleast_2d(parameters["codebook"])
+        return _looked_up(weight, books, books.float(), weight.dtype)
+
+    def arithmetic_bits(self, bits: int) -> int:
+        """Return 16: weights are looked up, the arithmetic stays at 16 bits."""
+        return 16
 
 
-class KMeansC(Quantizer):
+class KMeansC(_KMeans):
     """A codebook for every output channel: the squared error is the global optimum for codebooks stored at `prec`.
 
     Parameters: ``codebook`` (C, 2^bits), ascending, the last centroid repeated where a channel has fewer
@@ -28,11 +64,9 @@ class KMeansC(Quantizer):
 
     name: ClassVar[str] = "kmeans-c"
 
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
+    def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster every channel by itself."""
-        rows = _rows(weight)
-        stored, held = _dtypes(weight, prec)
-        return _encoded(weight, rows, cluster_rows(np.sort(rows, axis=1), 2**bits, held), stored)
+        return cluster_rows(weight.flatten(1).float().cpu().numpy(), ks, dtype)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in its channel's codebook."""
@@ -48,17 +82,11 @@ class KMeansC(Quantizer):
         """
         return int(2**bits * prec * shape[0])
 
-    def arithmetic_bits(self, bits: int) -> int:
-        """Return 16: weights are looked up, the arithmetic stays at 16 bits."""
-        return 16
 
-
-class KMeansA(Quantizer):
+class KMeansA(_KMeans):
     """One codebook for the whole tensor: the squared error is the global optimum for codebooks stored at `prec`.
 
-    Parameters: ``codebook`` (2^bits,), ascending. Exact while distinct values x 2^bits <= 2^24, hence for every float16
-    and bfloat16 weight; a larger float32 problem is solved on 2^24 / 2^bits equal bins of the range, to which alone the
-    borders between clusters are then bound. Source: Qua2SeDiMo, K-Means A.
+    Parameters: ``codebook`` (2^bits,), ascending. Source: Qua2SeDiMo, K-Means A.
 
     >>> fitted = KMeansA().fit(torch.tensor([[0.0, 1.0], [9.0, 9.0]]), 1)
     >>> fitted.parameters["codebook"].tolist()
@@ -67,15 +95,11 @@ class KMeansA(Quantizer):
 
     name: ClassVar[str] = "kmeans-a"
 
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
-        """Cluster the distinct values, weighted by how often they occur."""
-        rows = _rows(weight)
-        stored, held = _dtypes(weight, prec)
-        values, counts = _histogram(weight, rows)
-        if len(values) << bits > _TABLE:
-            values, counts = _binned(values, counts, _TABLE >> bits)
-        encoded = _encoded(weight, rows, cluster(values, counts, 2**bits, held)[None], stored)
-        return Encoded(encoded.codes, {"codebook": encoded.parameters["codebook"][0]})
+    def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
+        """Cluster the values, of 16-bit weights the distinct ones, weighted by how often they occur."""
+        if weight.dtype == torch.float32:
+            return cluster_many(weight.flatten().cpu().numpy(), ks, dtype)
+        return cluster(*_histogram(weight), ks, dtype)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in the codebook."""
@@ -89,34 +113,18 @@ class KMeansA(Quantizer):
         """
         return int(2**bits * prec)
 
-    def arithmetic_bits(self, bits: int) -> int:
-        """Return 16: weights are looked up, the arithmetic stays at 16 bits."""
-        return 16
-
-
-def _rows(weight: Tensor) -> Rows:
-    """Return the weight as a float32 matrix of output channels, without negative zeros."""
-    rows: Rows = weight.flatten(1).float().cpu().numpy()
-    return rows + np.float32(0.0)
-
 
 def _dtypes(weight: Tensor, prec: int) -> tuple[torch.dtype, torch.dtype]:
     """Return the dtype that stores the codebook, and the coarsest its values pass through up to the layer."""
     if weight.dtype == torch.float32:
-        stored = parameter_dtype(prec, float(weight.abs().max()))
+        low, high = weight.aminmax()
+        stored = parameter_dtype(prec, max(-float(low), float(high)))
         return stored, stored
     return (torch.float32 if prec == 32 else weight.dtype), weight.dtype
 
 
-def _encoded(weight: Tensor, rows: Rows, books: Floats, stored: torch.dtype) -> Encoded:
-    codes = torch.from_numpy(nearest_rows(rows, books)).reshape(weight.shape)
-    return Encoded(codes.to(weight.device), {"codebook": torch.from_numpy(books).to(weight.device, stored)})
-
-
-def _histogram(weight: Tensor, rows: Rows) -> tuple[Floats, Floats]:
-    if weight.dtype == torch.float32:
-        distinct, counts = np.unique(rows, return_counts=True)
-        return distinct.astype(np.float64), counts.astype(np.float64)
+def _histogram(weight: Tensor) -> tuple[Floats, Floats]:
+    """Return the distinct values of a 16-bit weight, ascending, and how often each occurs."""
     patterns = weight.cpu().contiguous().view(torch.int16).flatten().int().bitwise_and_(0xFFFF)
     times = torch.bincount(patterns)
     seen = times.nonzero().flatten()
@@ -125,9 +133,18 @@ def _histogram(weight: Tensor, rows: Rows) -> tuple[Floats, Floats]:
     return merged.astype(np.float64), np.bincount(inverse, weights=times[seen].numpy()).astype(np.float64)
 
 
-def _binned(values: Floats, counts: Floats, bins: int) -> tuple[Floats, Floats]:
-    """Merge distinct ascending values into their mean within each of `bins` equal parts of their range."""
-    width = (values[-1] - values[0]) / bins
-    edges = np.flatnonzero(np.diff(np.floor((values - values[0]) / width), prepend=-1.0))
-    merged = np.add.reduceat(counts, edges)
-    return np.add.reduceat(values * counts, edges) / merged, merged
+def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return for every value what `entries` (C or 1, k) have in the place of the nearest of `books` (C or 1, k)."""
+    if weight.device.type != "cpu":
+        edges = torch.from_numpy(borders(books.float().cpu().numpy())).to(weight.device)
+        rows = weight.flatten(1).float()
+        codes = torch.searchsorted(edges.expand(len(rows), -1).contiguous(), rows)
+        return cast_to(entries.float().expand(len(rows), -1).gather(1, codes), dtype).reshape(weight.shape)
+    edges, values = borders(books.float().numpy()), entries.float().numpy()
+
+    def work(rows: Tensor, part: slice) -> Tensor:
+        out = np.empty(rows.shape, np.float32)
+        look_up(rows.numpy(), edges[part] if len(edges) > 1 else edges, values[part] if len(values) > 1 else values, out)
+        return torch.from_numpy(out)
+
+    return over_chunks(weight, dtype, work)

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from q2.quant.base import cast_to
+from q2.quant.dtypes import cast_to
 
-__all__ = ["Format", "exact_levels"]
+__all__ = ["Format", "exact_levels", "likely_rows"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,16 @@ class Format:
     dtype: torch.dtype
     stored: torch.dtype
     limit: int
+
+
+def likely_rows(rows: Tensor, most: int) -> Tensor:
+    """Return which channels of `rows` (C, n), on a CPU, have at most `most` distinct values as far as a glance tells.
+
+    >>> likely_rows(torch.tensor([[2.0, 4.0, 8.0], [0.0, 0.0, 9.0]]), 2).tolist()
+    [1]
+    """
+    ordered = np.sort(rows[:, : 2 * most].numpy(), axis=1)
+    return torch.from_numpy(np.flatnonzero((ordered[:, 1:] != ordered[:, :-1]).sum(1) < most))
 
 
 def exact_levels(rows: Tensor, form: Format) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,75 +1,139 @@
 """Simulated quantization: layers that compute with the dequantized weight and remember how it was fitted."""
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from q2.errors import Q2Error
-from q2.quant.base import Fitted
+from q2.quant.base import Fitted, FittedWeight
 from q2.quant.options import NONE, Option
 
-__all__ = ["Simulated", "fitted_of", "option_of", "plan_layer", "quantize_layer"]
+__all__ = ["Part", "Simulated", "parts_of", "plan_layer", "quantize_layer", "quantize_parts", "switch_layer"]
 
 M = TypeVar("M", bound=nn.Module)
 
 
-class Simulated(nn.Module):
-    """Mixed into a layer's own class: the layer's weight is `fitted.dequantize()`, or its option is planned for it."""
+@dataclass(frozen=True)
+class Part:
+    """The option of a layer, or of a range of its input channels, and how it was fitted if it was."""
 
     option: Option
-    fitted: Fitted | None
+    fitted: Fitted | None = None
+    channels: tuple[int, int] | None = None
+
+    @property
+    def prec(self) -> int:
+        """The bits of each parameter."""
+        return self.fitted.prec if self.fitted else 16
+
+    def of(self, weight: Tensor) -> Tensor:
+        """Return the part of a weight (O, I, ...) that this is about; a view."""
+        return weight if self.channels is None else weight[:, self.channels[0] : self.channels[1]]
+
+
+_PLAIN = (Part(Option(NONE, 0)),)
+
+
+class Simulated(nn.Module):
+    """Mixed into a layer's own class: what the layer's weight was quantized to, or is planned to be, part by part."""
+
+    parts: tuple[Part, ...]
     exact_class: type[nn.Module]
 
     def extra_repr(self) -> str:
         """Show the option after the layer's own hyper-parameters."""
-        return f"{super().extra_repr()}, option={self.option}"
+        return f"{super().extra_repr()}, option={' + '.join(str(part.option) for part in self.parts)}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (self.exact_class,), vars(self).copy()
 
 
-def quantize_layer(module: M, fitted: Fitted) -> M:
+def quantize_layer(module: M, fitted: FittedWeight) -> M:
     """Return a layer like `module` whose weight is what `fitted` dequantizes to; `module` itself does not change.
+
+    See `quantize_parts`.
+
+    >>> from q2.quant import fit
+    >>> layer = nn.Linear(2, 1)
+    >>> parts_of(quantize_layer(layer, fit(layer.weight, "uaq-4")))[0].option
+    Option(quantizer='uaq', bits=4)
+    """
+    return quantize_parts(module, [Part(fitted.option, fitted.without_weight())], fitted.weight)
+
+
+def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor) -> M:
+    """Return a layer like `module` whose weight is the quantized `exact` one; `module` itself does not change.
 
     The new layer is an instance of a subclass of the module's class. It shares the bias and every other parameter and
     buffer, and has the hyper-parameters, training flag and hooks; the names in its state dict are the same. A weight of
     any shape (O, ...) will do, hence Linear, Conv1d, Conv2d and Conv3d, grouped or not. Raises `Q2Error` if the
     module has no weight of its own, one of another shape or on the meta device, or a forward that was replaced.
-
-    >>> import torch
-    >>> from q2.quant import fit
-    >>> layer = nn.Linear(2, 1)
-    >>> fitted_of(quantize_layer(layer, fit(layer.weight, "uaq-4"))).option
-    Option(quantizer='uaq', bits=4)
     """
-    exact = module.exact_class if isinstance(module, Simulated) else type(module)
+    kind = module.exact_class if isinstance(module, Simulated) else type(module)
     weight = module._parameters.get("weight")
     if weight is None:
-        raise Q2Error(f"{exact.__name__} has no weight parameter of its own")
+        raise Q2Error(f"{kind.__name__} has no weight parameter of its own")
     if weight.is_meta:
-        raise Q2Error(f"{exact.__name__} has no weights (device meta)")
-    if weight.shape != fitted.shape:
-        raise Q2Error(f"{exact.__name__} has a weight of shape {tuple(weight.shape)}, fitted is {tuple(fitted.shape)}")
+        raise Q2Error(f"{kind.__name__} has no weights (device meta)")
+    if weight.shape != exact.shape:
+        raise Q2Error(f"{kind.__name__} has a weight of shape {tuple(weight.shape)}, fitted is {tuple(exact.shape)}")
     if "forward" in vars(module):
-        raise Q2Error(f"{exact.__name__} has a replaced forward (accelerate's hook?), which would keep the old weight")
-    layer = _like(module, exact)
-    values = fitted.dequantize().to(weight.device, weight.dtype)
-    layer._parameters["weight"] = nn.Parameter(values, requires_grad=weight.requires_grad)
-    vars(layer).update(fitted=fitted, option=fitted.option)
+        raise Q2Error(f"{kind.__name__} has a replaced forward (accelerate's hook?), which would keep the old weight")
+    layer = _like(module, kind)
+    held = nn.Parameter(torch.empty_like(weight), requires_grad=weight.requires_grad)
+    layer._parameters["weight"] = held
+    _write(held, parts, exact)
+    vars(layer).update(parts=tuple(parts))
     return cast(M, layer)
 
 
-def plan_layer(module: M, option: Option) -> M:
-    """Return a layer like `module` that says `option`: without values its size is known, its error is not.
+def switch_layer(module: nn.Module, parts: Sequence[Part], exact: Tensor) -> None:
+    """Turn a simulated layer into what `quantize_parts` would make of it, in place: only parts that differ are written.
+
+    >>> from q2.quant import fit
+    >>> layer, exact = nn.Linear(2, 1), torch.tensor([[1.0, 2.0]])
+    >>> layer = quantize_layer(layer, fit(exact, "uaq-1"))
+    >>> switch_layer(layer, [Part(Option.parse("none"))], exact)
+    >>> layer.weight.tolist()
+    [[1.0, 2.0]]
+    """
+    assert isinstance(module, Simulated)
+    held = cast(Tensor, module.weight)
+    changed = [part for part in parts if part not in module.parts]
+    _write(held, changed, exact)
+    module.parts = tuple(parts)
+
+
+def plan_layer(module: M, parts: Sequence[Part]) -> M:
+    """Return a layer like `module` that says what its `parts` will be: their sizes are known, their errors are not.
 
     >>> layer = nn.Linear(2, 1, device="meta")
-    >>> str(option_of(plan_layer(layer, Option.parse("uaq-4")))[0])
+    >>> str(parts_of(plan_layer(layer, [Part(Option.parse("uaq-4"))]))[0].option)
     'uaq-4'
     """
     layer = _like(module, module.exact_class if isinstance(module, Simulated) else type(module))
-    vars(layer).update(fitted=None, option=option)
+    vars(layer).update(parts=tuple(parts))
     return cast(M, layer)
+
+
+def parts_of(module: nn.Module) -> tuple[Part, ...]:
+    """Return what a layer's weight was quantized to, or planned to be, part by part; ``none`` for any other layer.
+
+    >>> str(parts_of(nn.Linear(2, 1))[0].option)
+    'none'
+    """
+    return module.parts if isinstance(module, Simulated) else _PLAIN
+
+
+@torch.no_grad()
+def _write(held: Tensor, parts: Sequence[Part], exact: Tensor) -> None:
+    for part in parts:
+        values = part.of(exact)
+        part.of(held).copy_(part.fitted.restore(values) if part.fitted else values)
 
 
 def _like(module: nn.Module, exact: type[nn.Module]) -> Simulated:
@@ -77,26 +141,6 @@ def _like(module: nn.Module, exact: type[nn.Module]) -> Simulated:
     for name, value in vars(module).items():
         vars(layer)[name] = value.copy() if isinstance(value, dict) else value
     return layer
-
-
-def fitted_of(module: nn.Module) -> Fitted | None:
-    """Return what a layer's weight was quantized to, or None if it was not, or only planned to be.
-
-    >>> fitted_of(nn.Linear(2, 1)) is None
-    True
-    """
-    return module.fitted if isinstance(module, Simulated) else None
-
-
-def option_of(module: nn.Module) -> tuple[Option, int]:
-    """Return the option that a layer holds, ``none`` if it was not quantized, and its `prec`.
-
-    >>> str(option_of(nn.Linear(2, 1))[0])
-    'none'
-    """
-    if not isinstance(module, Simulated):
-        return Option(NONE, 0), 16
-    return module.option, module.fitted.prec if module.fitted else 16
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from q2.quant.base import Encoded, Quantizer
+from q2.quant.base import Quantizer
 from q2.quant.options import NONE
 
 __all__ = ["NoQuantizer"]
@@ -24,10 +24,13 @@ class NoQuantizer(Quantizer):
     min_bits: ClassVar[int] = 0
     max_bits: ClassVar[int] = 0
 
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
-        """Return a copy of the weight as the only parameter, and codes that take no memory (one zero, expanded)."""
-        codes = torch.zeros(1, dtype=torch.uint8, device=weight.device).expand(weight.shape)
-        return Encoded(codes, {"weight": weight.clone()})
+    def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
+        """Return a copy of the weight as the only parameter."""
+        return {"weight": weight.clone()}
+
+    def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return codes that take no memory: one zero, expanded."""
+        return torch.zeros(1, dtype=torch.uint8, device=weight.device).expand(weight.shape)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the weight."""

@@ -1,212 +1,237 @@
-"""The exact optimum of one-dimensional k-means over sorted values, by dynamic programming.
+"""The exact optimum of one-dimensional k-means over sorted values.
 
-Ckmeans.1d.dp (Wang and Song, The R Journal 2011) with the monotone split points of a Monge cost: O(k n log n).
-Centroids are restricted to the numbers that a float format can hold. The cost stays Monge under that restriction, so
-the result is the global optimum among *stored* codebooks, not a rounded optimum. The kernels release the GIL and take
-no part in numba's own threading, which dies when two Python threads meet in it.
+The best codebook of k is the best of h for the values below some place with the best of k - h for those above it, so
+the dynamic program runs from both ends and meets half-way: no prefix is looked at that alone costs more than a
+codebook already known, which halves the work. Centroids are restricted to the numbers that a float format can hold. The
+cost stays Monge under that restriction, so the result is the global optimum among *stored* codebooks, not a rounded
+optimum.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from q2.quant.chunks import in_threads
+from q2.quant.chunks import in_blocks
+from q2.quant.compiled import compiled
+from q2.quant.monge import PAD, Form, Places, minima
 
-__all__ = ["Grid", "cluster", "cluster_rows", "nearest_rows"]
+__all__ = ["best_ends", "centroids", "cluster", "cluster_rows", "exact", "form_of", "guess", "improve", "mirrored", "reversed_sums", "rounded", "sums"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.uint8]
-Grid = tuple[float, float, float]
-Problem = tuple[Floats, Floats, Floats, float, Grid]  # prefix sums of 1, x, x^2; what x is centred on; what rounds
-F = TypeVar("F", bound=Callable[..., Any])
+_NONE: Floats = np.empty(0)
 
 
-def grid(dtype: torch.dtype) -> Grid:
-    """Return what the kernels need to round to `dtype`: Veltkamp's splitter, least normal, adder for subnormals."""
+def form_of(dtype: torch.dtype) -> Form:
+    """Return what the kernels need to round to `dtype`; at float32 nothing that they could tell from float64."""
     info = torch.finfo(dtype)
-    return info.eps * 2.0**52 + 1.0, info.smallest_normal, info.smallest_normal * info.eps * 1.5 * 2.0**52
+    splitter, adder = info.eps * 2.0**52 + 1.0, info.smallest_normal * info.eps * 1.5 * 2.0**52
+    return Form(dtype != torch.float32, 0.0, splitter, info.smallest_normal, adder)
 
 
-def _compiled(function: F) -> F:
-    """Compile at the first call; keep the machine code on disk where some folder is writable."""
-    try:
-        return cast(F, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no writable folder for the cache
-        return cast(F, numba.njit(nogil=True)(function))
-
-
-@_compiled
-def _round(x: float, to: Grid) -> float:
-    splitter, least, adder = to
-    if abs(x) < least:
-        return (x + adder) - adder
-    scaled = x * splitter
+@compiled
+def rounded(x, form):  # type: ignore[no-untyped-def]
+    if abs(x) < form.normal:
+        return (x + form.adder) - form.adder
+    scaled = x * form.splitter
     return scaled - (scaled - x)
 
 
-@_compiled
-def _prefix_sums(values: Floats, counts: Floats, middle: float) -> tuple[Floats, Floats, Floats]:
+@compiled
+def sums(values, counts, middle, places):  # type: ignore[no-untyped-def]
+    """Fill `places` from ascending values, each so often as `counts` says, or once where that is empty."""
     size = len(values)
-    count, total, square = np.zeros(size + 1), np.zeros(size + 1), np.zeros(size + 1)
+    places.total[0] = places.square[0] = places.count[0] = 0.0
     for i in range(size):
+        times = counts[i] if len(counts) else 1.0
         x = values[i] - middle
-        count[i + 1] = count[i] + counts[i]
-        total[i + 1] = total[i] + counts[i] * x
-        square[i + 1] = square[i] + counts[i] * x * x
-    return count, total, square
+        places.total[i + 1] = places.total[i] + times * x
+        places.square[i + 1] = places.square[i] + times * x * x
+        places.count[i + 1] = places.count[i] + times
+    for i in range(size + 1, size + 1 + PAD):
+        places.total[i], places.square[i], places.count[i] = places.total[size], places.square[size], places.count[size]
 
 
-@_compiled
-def _best_start(problem: Problem, before: Floats, low: int, high: int, stop: int) -> tuple[float, int]:
-    """Return the least squared error of everything below `stop`, and where its last cluster starts."""
-    count, total, square, middle, to = problem
-    count_stop, total_stop, square_stop = count[stop], total[stop], square[stop]
-    best, where = np.inf, low
-    for start in range(low, high + 1):
-        n, s = count_stop - count[start], total_stop - total[start]
-        mean = s / n
-        rest = before[start] + (square_stop - square[start])
-        if rest - s * mean < best:  # the error around the mean bounds that around a centroid that can be stored
-            centroid = _round(mean + middle, to) - middle
-            error = rest - centroid * (2.0 * s - n * centroid)
-            if error < best:
-                best, where = error, start
-    return best, where
+@compiled
+def reversed_sums(places, other):  # type: ignore[no-untyped-def]
+    """Fill `other` with the sums of the same values negated, hence in reverse."""
+    size = len(places.total) - PAD - 1
+    for i in range(size + 1):
+        other.total[i] = places.total[size - i] - places.total[size]
+        other.square[i] = places.square[size] - places.square[size - i]
+        other.count[i] = places.count[size] - places.count[size - i]
+    for i in range(size + 1, size + 1 + PAD):
+        other.total[i], other.square[i], other.count[i] = other.total[size], other.square[size], other.count[size]
 
 
-@_compiled
-def _splits(values: Floats, counts: Floats, k: int, middle: float, to: Grid) -> npt.NDArray[np.int32]:
-    """Return where each of `k` clusters starts, and the end."""
-    size = len(values)
-    count, total, square = _prefix_sums(values, counts, middle)
-    problem = (count, total, square, middle, to)
-    before, now = np.zeros(size + 1), np.zeros(size + 1)
-    split = np.zeros((k, size + 1), np.int32)
-    for stop in range(1, size + 1):
-        before[stop], _ = _best_start(problem, now, 0, 0, stop)
-    top = 1
-    while top * 2 <= size:
-        top *= 2
-    for j in range(1, k):
-        step = top if j < k - 1 else 0
-        while True:  # stops far apart first: their splits bound those between them
-            first, stride = (step, 2 * step) if step else (size, size)
-            for stop in range(first, size + 1, stride):
-                if stop <= j:
-                    continue
-                low = max(j, split[j - 1, stop])
-                high = stop - 1
-                if step and stop - step > j:
-                    low = max(low, split[j, stop - step])
-                if step and stop + step <= size:
-                    high = min(high, split[j, stop + step])
-                now[stop], split[j, stop] = _best_start(problem, before, low, high, stop)
-            step //= 2
-            if step == 0:
-                break
-        before, now = now, before
-    ends = np.zeros(k + 1, np.int32)
-    ends[k] = size
-    for j in range(k - 1, 0, -1):
-        ends[j] = split[j, ends[j + 1]]
+@compiled
+def improve(values, places, form, ends):  # type: ignore[no-untyped-def]
+    """Return what the partition at `ends` costs, and move the ends half-way between its centroids (Lloyd's step)."""
+    k, cost, previous = len(ends) - 1, 0.0, -np.inf
+    for j in range(k):
+        start, stop = ends[j], ends[j + 1]
+        n = places.count[stop] - places.count[start]
+        if n > 0:
+            total = places.total[stop] - places.total[start]
+            mean = total / n + form.middle
+            centroid = rounded(mean, form) if form.rounds else mean
+            if previous > -np.inf:
+                ends[j] = np.searchsorted(values, (previous + centroid) / 2)
+            previous, centroid = centroid, centroid - form.middle
+            square = places.square[stop] - places.square[start]
+            cost += square - centroid * (2.0 * total - n * centroid)
+    return cost
+
+
+@compiled
+def _from_below(places, table, form, bounds, now, split):  # type: ignore[no-untyped-def]
+    """Fill layer j of `now` and `split` with the best j clusters below every place; none dearer than ``bounds[j]``."""
+    now[:, :] = np.inf
+    now[0, 0] = 0.0
+    last = 0
+    for j in range(1, len(bounds)):
+        last = minima(places, last + 1, now[j - 1], places, table, 0, form, bounds[j], now[j], split[j])
+
+
+@compiled
+def _meet(places, lower, upper, lower_split, upper_split, h, ends):  # type: ignore[no-untyped-def]
+    """Find the best place between h clusters below and k - h above, and set the `ends` of all k."""
+    size, k = len(places.total) - PAD - 1, len(ends) - 1
+    squares = places.square[size]
+    best, place = np.inf, 0
+    for i in range(size + 1):
+        cost = lower[h, i] + upper[k - h, size - i] + squares
+        if cost < best:
+            best, place = cost, i
+    ends[0], ends[h], ends[k] = 0, place, size
+    for j in range(h, 1, -1):
+        ends[j - 1] = lower_split[j, ends[j]]
+    for j in range(k - h, 1, -1):
+        ends[k - j + 1] = size - upper_split[j, size - ends[k - j]]
+
+
+@compiled
+def centroids(values, places, form, ends, codebook):  # type: ignore[no-untyped-def]
+    for j in range(len(codebook)):
+        start, stop = ends[j], ends[j + 1]
+        mean = (places.total[stop] - places.total[start]) / (places.count[stop] - places.count[start]) + form.middle
+        codebook[j] = rounded(min(max(mean, values[start]), values[stop - 1]), form)
+
+
+@compiled
+def exact(values, form, codebook):  # type: ignore[no-untyped-def]
+    """Fill the codebook with the values themselves if they are few enough; return whether they are."""
+    k, distinct = len(codebook), 0
+    for i in range(len(values)):
+        if i == 0 or values[i] != values[i - 1]:
+            if distinct < k:
+                codebook[distinct] = rounded(values[i], form)
+            distinct += 1
+            if distinct > k:
+                return False
+    codebook[distinct:] = codebook[distinct - 1]
+    return True
+
+
+@compiled
+def mirrored(form):  # type: ignore[no-untyped-def]
+    """Return the form for the same values negated."""
+    return Form(form.rounds, -form.middle, form.splitter, form.normal, form.adder)
+
+
+@compiled
+def _solve(places, table, form, ks, bounds, ends, work):  # type: ignore[no-untyped-def]
+    other, now, split, upper, upper_split = work
+    reversed_sums(places, other)
+    _from_below(places, table, form, bounds, now, split)
+    _from_below(other, table, mirrored(form), bounds, upper, upper_split)
+    for i in range(len(ks)):
+        _meet(places, now, upper, split, upper_split, (ks[i] + 1) // 2, ends[i, : ks[i] + 1])
+
+
+@compiled
+def best_ends(places, table, form, ks, bounds, ends):  # type: ignore[no-untyped-def]
+    """Set ``ends[i]`` to where the best ``ks[i]`` clusters start, and the end; `bounds` as in `_from_below`."""
+    _solve(places, table, form, ks, bounds, ends, _workspace(len(places.total) - PAD - 1, len(bounds) - 1))
+
+
+@compiled
+def _cluster(values, counts, table, form, ks, ends, places, work, codebooks):  # type: ignore[no-untyped-def]
+    """Fill ``codebooks[i, :ks[i]]``. `ends` holds good guesses of the partitions, and then the best ones."""
+    form = Form(form.rounds, np.mean(values), form.splitter, form.normal, form.adder)
+    sums(values, counts, form.middle, places)
+    bounds = np.zeros((np.max(ks) + 1) // 2 + 1)
+    for i in range(len(ks)):
+        k = ks[i]
+        for _ in range(2):
+            improve(values, places, form, ends[i, : k + 1])
+        cost = improve(values, places, form, ends[i, : k + 1])
+        half = (k + 1) // 2 + 1
+        bounds[:half] = np.maximum(bounds[:half], cost * (1 + 1e-9) + 1e-12 * places.square[len(values)])
+    _solve(places, table, form, ks, bounds, ends, work)
+    for i in range(len(ks)):
+        if not exact(values, form, codebooks[i, : ks[i]]):
+            centroids(values, places, form, ends[i, : ks[i] + 1], codebooks[i, : ks[i]])
+
+
+@compiled
+def _workspace(size, layers):  # type: ignore[no-untyped-def]
+    length = size + 1 + PAD
+    other = Places(np.empty(length), np.empty(length), np.empty(length))
+    now, split = np.empty((layers + 1, length)), np.zeros((layers + 1, length), np.int64)
+    upper, upper_split = np.empty((layers + 1, length)), np.zeros((layers + 1, length), np.int64)
+    return other, now, split, upper, upper_split
+
+
+@compiled
+def guess(size, ks):  # type: ignore[no-untyped-def]
+    ends = np.zeros((len(ks), np.max(ks) + 1), np.int64)
+    for i in range(len(ks)):
+        for j in range(ks[i] + 1):
+            ends[i, j] = size * j // ks[i]
     return ends
 
 
-@_compiled
-def _cluster(values: Floats, counts: Floats, to: Grid, codebook: Floats) -> None:
-    size, k = len(values), len(codebook)
-    if size <= k:
-        for j in range(k):
-            codebook[j] = _round(values[min(j, size - 1)], to)
-        return
-    middle = np.sum(values * counts) / np.sum(counts)
-    ends = _splits(values, counts, k, middle, to)
-    for j in range(k):
-        start, stop = ends[j], ends[j + 1]
-        n = s = 0.0
-        for i in range(start, stop):
-            n += counts[i]
-            s += counts[i] * (values[i] - middle)
-        mean = min(max(s / n + middle, values[start]), values[stop - 1])
-        codebook[j] = _round(mean, to)
+@compiled
+def _cluster_rows(rows, form, ks, codebooks):  # type: ignore[no-untyped-def]
+    many, size = rows.shape
+    table = 1.0 / np.abs(np.arange(-size - PAD, size + PAD + 1)).astype(np.float64)
+    places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
+    work, ends, none = _workspace(size, (np.max(ks) + 1) // 2), guess(size, ks), np.empty(0)
+    for row in range(many):
+        _cluster(rows[row].astype(np.float64), none, table, form, ks, ends, places, work, codebooks[row])
 
 
-@_compiled
-def _cluster_rows(rows: Rows, to: Grid, codebooks: Floats) -> None:
-    size = rows.shape[1]
-    values, counts = np.empty(size), np.empty(size)
-    for r in range(rows.shape[0]):
-        distinct = 0
-        for i in range(size):
-            if i and rows[r, i] == rows[r, i - 1]:
-                counts[distinct - 1] += 1.0
-            else:
-                values[distinct], counts[distinct] = rows[r, i], 1.0
-                distinct += 1
-        _cluster(values[:distinct], counts[:distinct], to, codebooks[r])
+@compiled
+def _cluster_one(values, counts, form, ks, codebooks):  # type: ignore[no-untyped-def]
+    size = len(values)
+    places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
+    work, ends = _workspace(size, (np.max(ks) + 1) // 2), guess(size, ks)
+    _cluster(values, counts, np.empty(0), form, ks, ends, places, work, codebooks)
 
 
-@_compiled
-def _nearest_rows(rows: Rows, codebooks: Floats, codes: Codes) -> None:
-    k = codebooks.shape[1]
-    for r in range(rows.shape[0]):
-        book = codebooks[min(r, codebooks.shape[0] - 1)]
-        for i in range(rows.shape[1]):
-            low, high = 0, k - 1
-            while low < high:
-                middle = (low + high) // 2
-                if 2.0 * rows[r, i] > book[middle] + book[middle + 1]:
-                    low = middle + 1
-                else:
-                    high = middle
-            codes[r, i] = low
-
-
-def cluster(values: Floats, counts: Floats, k: int, dtype: torch.dtype) -> Floats:
-    """Return the best codebook (k,), ascending, for distinct ascending `values` (n,) that occur `counts` (n,) times.
+def cluster(values: Floats, counts: Floats, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
+    """Return for each of `ks` the best codebook (k,), ascending, for ascending values (n,) that occur `counts` times.
 
     With n <= k the codebook is the values, the last one repeated.
 
-    >>> cluster(np.array([0.0, 1.0, 9.0]), np.array([1.0, 3.0, 1.0]), 2, torch.float16).tolist()
+    >>> cluster(np.array([0.0, 1.0, 9.0]), np.array([1.0, 3.0, 1.0]), [2], torch.float16)[0].tolist()
     [0.75, 9.0]
     """
-    codebook = np.empty(k)
-    _cluster(values, counts, grid(dtype), codebook)
-    return codebook
+    codebooks = np.empty((len(ks), max(ks)))
+    _cluster_one(values, counts, form_of(dtype), np.array(ks), codebooks)
+    return [codebooks[i, :k] for i, k in enumerate(ks)]
 
 
-def cluster_rows(rows: Rows, k: int, dtype: torch.dtype) -> Floats:
-    """Return the best codebook of every row, (C, k), ascending, for rows (C, n) that are each sorted.
+def cluster_rows(rows: Rows, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
+    """Return for each of `ks` the best codebooks of all rows, (C, k), ascending, for rows (C, n).
 
-    >>> cluster_rows(np.array([[0.0, 1.0, 9.0]], np.float32), 2, torch.float16).tolist()
+    >>> cluster_rows(np.array([[9.0, 0.0, 1.0]], np.float32), [2], torch.float16)[0].tolist()
     [[0.5, 9.0]]
     """
-    codebooks = np.empty((rows.shape[0], k))
-    to = grid(dtype)
-    _in_blocks(lambda part: _cluster_rows(rows[part], to, codebooks[part]), rows.shape[0])
-    return codebooks
-
-
-def nearest_rows(rows: Rows, codebooks: Floats) -> Codes:
-    """Return the code of the nearest entry, the lower of two, for rows (C, n) and codebooks (C, k) or (1, k).
-
-    >>> nearest_rows(np.array([[0.0, 5.0, 9.0]], np.float32), np.array([[1.0, 9.0]])).tolist()
-    [[0, 0, 1]]
-    """
-    codes = np.empty(rows.shape, np.uint8)
-    shared = codebooks.shape[0] == 1
-    _in_blocks(
-        lambda part: _nearest_rows(rows[part], codebooks if shared else codebooks[part], codes[part]), rows.shape[0]
-    )
-    return codes
-
-
-def _in_blocks(work: Callable[[slice], None], rows: int) -> None:
-    """Do `work` on blocks of rows, several for each thread, as rows differ in how long they take."""
-    step = max(1, rows // (8 * torch.get_num_threads()))
-    in_threads([slice(start, start + step) for start in range(0, rows, step)], work)
+    codebooks = np.empty((len(rows), len(ks), max(ks)))
+    form, sizes = form_of(dtype), np.array(ks)
+    in_blocks(lambda part: _cluster_rows(np.sort(rows[part], axis=1), form, sizes, codebooks[part]), len(rows))
+    return [codebooks[:, i, :k] for i, k in enumerate(ks)]

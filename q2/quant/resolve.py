@@ -7,7 +7,7 @@ from torch import Tensor
 
 from q2.errors import OptionError, did_you_mean
 from q2.plugins.builtin import QUANTIZERS
-from q2.quant.base import Fitted, Quantizer
+from q2.quant.base import FittedWeight, Quantizer
 from q2.quant.options import Option
 
 __all__ = ["builtin_quantizer", "fit"]
@@ -25,7 +25,7 @@ def builtin_quantizer(name: str) -> Quantizer:
     return cast(type[Quantizer], getattr(importlib.import_module(module), attribute))()
 
 
-def fit(weight: Tensor, option: str | Option, *, prec: int = 16, quantizer: Quantizer | None = None) -> Fitted:
+def fit(weight: Tensor, option: str | Option, *, prec: int = 16, quantizer: Quantizer | None = None) -> FittedWeight:
     """Quantize a weight of shape (O, I) or (O, I/groups, *kernel), float32, float16 or bfloat16, on any device.
 
     `prec` is the width in bits of codebooks, scales and zero points: 16 or 32. `quantizer` serves an option that q2

@@ -4,17 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from q2.quant.base import Encoded, Quantizer, cast_to, parameter_dtype
-from q2.quant.chunks import each_chunk
-from q2.quant.lattice import Format, exact_levels
+from q2.quant.base import Quantizer
+from q2.quant.chunks import in_blocks, over_chunks
+from q2.quant.dtypes import cast_to, parameter_dtype
+from q2.quant.lattice import Format, exact_levels, likely_rows
+from q2.quant.measure import largest_exponent
+from q2.quant.monge import Form
+from q2.quant.optimal import form_of
+from q2.quant.scales import requantize, search_rows
 
 __all__ = ["Uaq"]
 
-_FACTORS = tuple(1 - i / 100 for i in range(0, 91, 10))  # the reference's grid: the floor of the search
-_STEPS = (0.05, 0.025, 0.0125)
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Uaq(Quantizer):
@@ -32,29 +37,47 @@ class Uaq(Quantizer):
 
     name: ClassVar[str] = "uaq"
 
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
-        """Search scale and zero point of every channel, a chunk of channels at a time."""
-        rows = weight.flatten(1)
+    def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
+        """Search scale and zero point of every channel."""
+        rows = weight.flatten(1).float().cpu()
         top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**21
-        form = Format(top, weight.dtype, parameter_dtype(prec, _largest_scale(rows, top, limit)), limit)
-        scale = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
-        zero = torch.empty_like(scale)
-        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-
-        def search(part: slice) -> None:
-            found = _Search(rows[part].float(), form)
-            scale[part], zero[part] = found.best()
-            steps = _steps(found.rows, scale[part, None], zero[part, None], form.top)
-            codes[part] = steps.add_(zero[part, None]).to(torch.uint8)
-
-        each_chunk(rows, search)
+        stored = parameter_dtype(prec, _largest_scale(rows, top, limit))
+        exponent = max(-120, min(120, largest_exponent(weight)))
+        unit = 0 if abs(exponent) < 30 else exponent  # far from 1, |x|^2.4 leaves float32
+        info = torch.finfo(stored)
+        least, most = math.ldexp(info.smallest_normal, round(math.log2(info.eps)) - unit), math.ldexp(info.max, -unit)
+        scale, zero = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+        scaled = np.ldexp(rows.numpy(), -unit) if unit else rows.numpy()
+        forms = _within(weight.dtype, 24, unit), _within(stored, 53, unit)
+        in_blocks(
+            lambda part: search_rows(scaled[part], top, limit, *forms, least, most, scale[part], zero[part]), len(rows)
+        )
+        scale = np.ldexp(scale, unit) if unit else scale
+        likely = likely_rows(rows, top + 1)
+        if len(likely):
+            found, its_scale, its_zero = exact_levels(rows[likely], Format(top, weight.dtype, stored, limit))
+            solved = likely[found].numpy()
+            scale[solved], zero[solved] = its_scale[found].numpy(), its_zero[found].numpy()
         whole = torch.int16 if prec == 16 else torch.int32
-        return Encoded(codes.reshape(weight.shape), {"scale": scale.to(form.stored), "zero": zero.to(whole)})
+        parameters = {"scale": torch.from_numpy(scale).to(stored), "zero": torch.from_numpy(zero).to(whole)}
+        return {name: parameter.to(weight.device) for name, parameter in parameters.items()}
+
+    def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the nearest level of every value."""
+        scale, zero = parameters["scale"].float(), parameters["zero"].float()
+        return _requantized(weight, scale, zero, bits, zero, torch.ones_like(scale), torch.uint8)
+
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the nearest levels' values."""
+        scale, zero = parameters["scale"].float(), parameters["zero"].float()
+        return _requantized(weight, scale, zero, bits, torch.zeros_like(scale), scale, weight.dtype)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return scale * (code - zero) in float32."""
         each = (-1, *(1,) * (codes.ndim - 1))
-        return (codes.float() - parameters["zero"].float().view(each)).mul_(parameters["scale"].float().view(each))
+        return (codes.float() - parameters["zero"].float().view(each)).mul_(
+            parameters["scale"].float().view(each)
+        ).clamp_(-_LARGEST, _LARGEST)
 
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the bits of one scale and one zero point for each output channel.
@@ -71,61 +94,30 @@ def _largest_scale(rows: Tensor, top: int, limit: int) -> float:
     return float(torch.where(width * limit > middle, width, middle).max())
 
 
-def _steps(rows: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
-    """Return code - zero: how many scales each value becomes. Adding 1.5 * 2^23 rounds, half to even.
+def _within(dtype: torch.dtype, mantissa: int, unit: int) -> Form:
+    """Return what rounds to `dtype` in units of 2^`unit` by arithmetic of so many bits of `mantissa`."""
+    form = form_of(dtype)
+    eps = torch.finfo(dtype).eps
+    adder = torch.finfo(dtype).smallest_normal * eps * 1.5 * 2.0 ** (mantissa - 1)
+    splitter = eps * 2.0 ** (mantissa - 1) + 1.0
+    return Form(form.rounds, 0.0, splitter, math.ldexp(form.normal, -unit), math.ldexp(adder, -unit))
 
-    `Tensor.round` would wait for torch's threads at every call, however small the tensor.
-    """
-    return torch.clamp(rows / scale, -zero, top - zero).add_(12582912.0).sub_(12582912.0)
 
+def _requantized(
+    weight: Tensor, scale: Tensor, zero: Tensor, bits: int, shift: Tensor, factor: Tensor, dtype: torch.dtype
+) -> Tensor:
+    top = 2**bits - 1
+    if weight.device.type != "cpu":
+        each = (-1, *(1,) * (weight.ndim - 1))
+        scale, zero, shift, factor = (part.view(each) for part in (scale, zero, shift, factor))
+        steps = torch.clamp((weight.float() / scale).round_(), -zero, top - zero)
+        return cast_to(steps.add_(shift).mul_(factor).clamp_(-_LARGEST, _LARGEST), dtype)
+    fixed = [part.numpy() for part in (scale, zero, shift, factor)]
 
-class _Search:
-    """The best scale and zero point so far of some channels: `rows` is (c, n) float32, everything else (c,)."""
+    def work(rows: Tensor, part: slice) -> Tensor:
+        out = np.empty(rows.shape, np.float32)
+        scales, zeros, shifts, factors = (array[part] for array in fixed)
+        requantize(rows.numpy(), scales, zeros, top, shifts, factors, out)
+        return torch.from_numpy(out)
 
-    def __init__(self, rows: Tensor, form: Format) -> None:
-        self.rows, self.form = rows, form
-        self.low, self.high = rows.amin(1).double(), rows.amax(1).double()
-        middle = (self.low + self.high) / 2
-        # A single level at the middle: all there is for a constant channel, and for one too far from zero for a grid.
-        self.scale = self._stored(torch.where(middle == 0, 1.0, middle.abs()))
-        self.zero = (middle < 0).float()
-        self.factor = torch.ones_like(self.low)
-        self.error = self._error(self.scale, self.zero)
-
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Return scale and zero point of every channel, both float32 and as stored."""
-        width = (self.high - self.low) / self.form.top
-        wide = width > 0
-        offset = torch.where(wide, -self.low / torch.where(wide, width, 1.0), 0.0)
-        offset = offset.clamp(-self.form.limit, self.form.limit)
-        for factor in _FACTORS:
-            for zero in (offset.floor(), offset.ceil()):
-                self._try(width, torch.full_like(width, factor), zero.float())
-        for step in _STEPS:
-            for change in (-step, step):
-                self._try(width, self.factor + change, self.zero)
-        solved, scale, zero = exact_levels(self.rows, self.form)
-        if not bool(solved.any()):
-            return self.scale, self.zero
-        exact = solved & (self._error(scale, zero) == 0)
-        return torch.where(exact, scale, self.scale), torch.where(exact, zero, self.zero)
-
-    def _try(self, width: Tensor, factor: Tensor, zero: Tensor) -> None:
-        scale = self._stored(width * factor)
-        error = self._error(scale, zero)
-        better = error < self.error
-        self.scale = torch.where(better, scale, self.scale)
-        self.zero = torch.where(better, zero, self.zero)
-        self.factor = torch.where(better, factor, self.factor)
-        self.error = torch.where(better, error, self.error)
-
-    def _stored(self, scale: Tensor) -> Tensor:
-        info = torch.finfo(self.form.stored)
-        least = math.ldexp(info.smallest_normal, round(math.log2(info.eps)))  # the smallest subnormal
-        return scale.clamp(least, info.max).to(self.form.stored).float()
-
-    def _error(self, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return the sum of |x - x'|^2.4 per channel, float64, for the values as the layer will hold them."""
-        steps = _steps(self.rows, scale[:, None], zero[:, None], self.form.top)
-        values = cast_to(steps.mul_(scale[:, None]), self.form.dtype)
-        return values.float().sub_(self.rows).abs_().double().pow_(2.4).sum(1)
+    return over_chunks(weight, dtype, work)

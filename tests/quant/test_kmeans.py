@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from q2.quant import fit, kmeans
+from q2.quant import fit, narrow
 from tests.quant.strategies import DTYPES, noise, relaxed, weights
 
 
@@ -102,12 +102,18 @@ def test_as_many_distinct_values_as_codes_are_exact(dtype: torch.dtype) -> None:
         assert torch.equal(fitted.dequantize(), weight)
 
 
-def test_a_tensor_too_large_for_the_table_is_solved_on_fine_bins(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = noise(40, 100)
-    exact = fit(weight, "kmeans-a-4", prec=32)
-    monkeypatch.setattr(kmeans, "_TABLE", 2000 * 16)
-    binned = fit(weight, "kmeans-a-4", prec=32)
-    assert exact.mse <= binned.mse <= exact.mse * 1.001
+@pytest.mark.parametrize("kind", ["normal", "heavy", "rounded"])
+def test_millions_of_values_are_narrowed_down_to_the_same_optimum(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = noise(300, 400)
+    if kind == "heavy":
+        weight = weight / noise(300, 400, seed=1).abs().clamp_min(1e-3)
+    prec = 16 if kind == "rounded" else 32
+    narrowed = [fit(weight, f"kmeans-a-{bits}", prec=prec) for bits in (1, 3, 4, 6)]
+    monkeypatch.setattr(narrow, "_MANY", 1 << 30)
+    direct = [fit(weight, f"kmeans-a-{bits}", prec=prec) for bits in (1, 3, 4, 6)]
+    for one, other in zip(narrowed, direct, strict=True):
+        assert one.mse == pytest.approx(other.mse, rel=1e-12)
+        assert torch.allclose(one.parameters["codebook"], other.parameters["codebook"], rtol=1e-6)
 
 
 def test_half_precision_and_its_float32_copy_give_the_same_codebook() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from q2.errors import Q2Error
-from q2.quant import fit, fitted_of, option_of, quantize_layer
+from q2.quant import fit, parts_of, quantize_layer
 from tests.quant.strategies import noise
 
 
@@ -47,8 +47,8 @@ def test_only_the_weight_differs(case: tuple[nn.Module, Tensor]) -> None:
     assert quantized.bias is layer.bias
     assert quantized.training is layer.training is False
     assert list(quantized.state_dict()) == list(layer.state_dict())
-    assert fitted_of(quantized) is fitted
-    assert fitted_of(layer) is None
+    assert [str(part.option) for part in parts_of(quantized)] == ["kmeans-c-2"]
+    assert [str(part.option) for part in parts_of(layer)] == ["none"]
     own = {key: value for key, value in state.items() if key[0] != "_" and key != "training"}
     assert {key: getattr(quantized, key) for key in own} == own
     plain = copy.deepcopy(layer)
@@ -66,10 +66,11 @@ def test_copies_and_pickles_keep_weight_class_and_fit(case: tuple[nn.Module, Ten
         assert twin is not quantized
         assert torch.equal(twin(inputs), quantized(inputs))
         assert twin.weight is not quantized.weight
-        fitted = fitted_of(twin)
-        assert fitted is not None
+        (part,) = parts_of(twin)
+        assert part.fitted is not None
         assert isinstance(quantized.weight, Tensor)
-        assert torch.equal(fitted.dequantize(), quantized.weight)
+        assert torch.equal(part.fitted.restore(layer.weight.detach()), quantized.weight)
+        assert torch.equal(part.fitted.restore(quantized.weight.detach()), quantized.weight)
 
 
 def test_hooks_stay_and_later_ones_are_the_new_layers_own() -> None:
@@ -87,8 +88,8 @@ def test_a_quantized_layer_can_be_quantized_anew() -> None:
     once = quantize_layer(layer, fit(layer.weight, "uaq-4"))
     twice = quantize_layer(once, fit(layer.weight, "kmeans-a-3", prec=32))
     assert type(twice) is type(once)
-    assert (str(option_of(twice)[0]), option_of(twice)[1]) == ("kmeans-a-3", 32)
-    assert (str(option_of(layer)[0]), option_of(layer)[1]) == ("none", 16)
+    assert [(str(part.option), part.prec) for part in parts_of(twice)] == [("kmeans-a-3", 32)]
+    assert [(str(part.option), part.prec) for part in parts_of(layer)] == [("none", 16)]
     assert (twice.weight.dtype, twice.weight.requires_grad) == (torch.float16, False)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
-from q2.quant import Encoded, Option, Quantizer, builtin_quantizer, fit
+from q2.quant import Option, Quantizer, builtin_quantizer, fit
 from tests.quant.strategies import noise
 
 
@@ -18,9 +18,11 @@ class Sign(Quantizer):
     name: ClassVar[str] = "sign"
     max_bits: ClassVar[int] = 1
 
-    def encode(self, weight: Tensor, bits: int, prec: int) -> Encoded:
-        scale = weight.float().flatten(1).abs().mean(1).to(torch.float16 if prec == 16 else torch.float32)
-        return Encoded((weight > 0).to(torch.uint8), {"scale": scale})
+    def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
+        return {"scale": weight.float().flatten(1).abs().mean(1).to(torch.float16 if prec == 16 else torch.float32)}
+
+    def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        return (weight > 0).to(torch.uint8)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         return (2.0 * codes - 1.0) * parameters["scale"].float().view(-1, *(1,) * (codes.ndim - 1))
@@ -29,7 +31,7 @@ class Sign(Quantizer):
         return prec * shape[0]
 
 
-def test_a_quantizer_of_ones_own_needs_three_methods() -> None:
+def test_a_quantizer_of_ones_own_needs_four_methods() -> None:
     fitted = fit(noise(4, 3, 3, 3), "sign-1", quantizer=Sign())
     assert str(fitted.option) == "sign-1"
     assert fitted.bits == fitted.bits_held == 4 * 27 + 4 * 16

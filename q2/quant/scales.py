@@ -1,0 +1,124 @@
+"""Finds the scale and zero point of every channel: the search of ``uaq``.
+
+It minimizes the channel's sum of |x - x'|^2.4, over scales as they are stored and values as the layer will hold them.
+"""
+
+import numpy as np
+
+from q2.quant.compiled import compiled
+from q2.quant.measure import power
+from q2.quant.monge import Form
+from q2.quant.optimal import rounded
+from q2.quant.vector import LANES, absolute, each, less, load, nearest, store, total, where
+
+__all__ = ["requantize", "search_rows"]
+
+_STEPS = (0.05, 0.025, 0.0125)
+_LANES = 2 * LANES
+_CHUNK = 16 * _LANES
+_LARGEST = np.finfo(np.float32).max
+
+
+@compiled
+def _codes(x, scale, low, high):  # type: ignore[no-untyped-def]
+    """Return lanes of code - zero, which is `low` to `high`."""
+    code = nearest(x / scale)
+    return where(less(code, low), low, where(less(high, code), high, code))
+
+
+@compiled
+def _levels(x, scale, low, high, form):  # type: ignore[no-untyped-def]
+    """Return lanes of x' = scale * (code - zero), as the layer will hold them."""
+    value = _codes(x, scale, low, high) * scale
+    if form.rounds:
+        scaled = value * each(np.float32(form.splitter))
+        adder = each(np.float32(form.adder))
+        tiny = less(absolute(value), each(np.float32(form.normal)))
+        value = where(tiny, (value + adder) - adder, scaled - (scaled - value))
+    return value
+
+
+@compiled
+def _error(row, mask, size, scale, zero, top, form, enough):  # type: ignore[no-untyped-def]
+    """Return the sum of |x - x'|^2.4, or infinity as soon as it is above `enough`."""
+    scales, low, high = each(np.float32(scale)), each(np.float32(-zero)), each(np.float32(top - zero))
+    one, first, second, third = each(np.float32(1)), each(np.float32(0.2)), each(np.float32(0.12)), each(np.float32(0.088))
+    error, tiny = 0.0, each(np.float32(1e-35))  # of 0, the powers in between would leave float32
+    for chunk in range(0, size, _CHUNK):
+        sums = each(np.float32(0.0))
+        for i in range(chunk, min(chunk + _CHUNK, size), _LANES):
+            x = load(row, i)
+            rest = x - _levels(x, scales, low, high, form)
+            if i + _LANES > size:
+                rest = rest * load(mask, 0)
+            square = rest * rest
+            sums = sums + power(where(less(square, tiny), tiny, square), one, first, second, third)
+        error += total(sums)
+        if error > enough:
+            return np.inf
+    return error
+
+
+@compiled
+def _stored(scale, stored, least, most):  # type: ignore[no-untyped-def]
+    return rounded(min(max(scale, least), most), stored)
+
+
+@compiled
+def _search(row, mask, size, top, limit, form, stored, least, most):  # type: ignore[no-untyped-def]
+    """Return scale and zero point of a channel: the best of the reference's ten, bettered in ever finer steps."""
+    low, high = float(np.min(row[:size])), float(np.max(row[:size]))
+    middle = (low + high) / 2
+    # A single level at the middle: all there is for a constant channel, and for one too far from zero for a grid.
+    scale, zero = _stored(abs(middle) if middle else 1.0, stored, least, most), 1.0 if middle < 0 else 0.0
+    best = _error(row, mask, size, scale, zero, top, form, np.inf)
+    width = (high - low) / top
+    if width <= 0:
+        return scale, zero
+    offset = min(max(-low / width, -limit), limit)
+    factor, around = 1.0, float(np.rint(offset))
+    for i in range(10):
+        tried = _stored(width * (1 - i / 10), stored, least, most)
+        error = _error(row, mask, size, tried, around, top, form, best)
+        if error < best:
+            best, scale, zero, factor = error, tried, around, 1 - i / 10
+    other = float(np.floor(offset)) if around > offset else float(np.ceil(offset))
+    for step in (0.0, *_STEPS):
+        start, kept = factor, zero
+        for change in (-step, step):
+            tried, place = _stored(width * (start + change), stored, least, most), kept if step else other
+            error = _error(row, mask, size, tried, place, top, form, best)
+            if error < best:
+                best, scale, zero, factor = error, tried, place, start + change
+    return scale, zero
+
+
+@compiled
+def search_rows(rows, top, limit, form, stored, least, most, scales, zeros):  # type: ignore[no-untyped-def]
+    """Fill `scales` and `zeros` (C,) for float32 `rows` (C, n): codes 0 to `top`, zero points up to +-`limit`.
+
+    `form` says how values are rounded, in float32; `stored` how scales are, which lie from `least` to `most`.
+    """
+    many, size = rows.shape
+    row, mask = np.zeros(size + _LANES, np.float32), np.zeros(_LANES, np.float32)
+    mask[: size % _LANES] = 1.0
+    for c in range(many):
+        row[:size] = rows[c]
+        scales[c], zeros[c] = _search(row, mask, size, top, limit, form, stored, least, most)
+
+
+@compiled
+def requantize(rows, scales, zeros, top, shifts, factors, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (C, n) with (code - zero + shift) * factor for float32 `rows` (C, n): values, or codes themselves."""
+    for c in range(rows.shape[0]):
+        values, result, size = rows[c], out[c], rows.shape[1] // _LANES * _LANES
+        least, most = -zeros[c], np.float32(top) - zeros[c]
+        scale, low, high, shift, factor = each(scales[c]), each(least), each(most), each(shifts[c]), each(factors[c])
+        below, above = each(-_LARGEST), each(_LARGEST)
+        for i in range(0, size, _LANES):
+            value = (_codes(load(values, i), scale, low, high) + shift) * factor
+            value = where(less(value, below), below, where(less(above, value), above, value))
+            store(result, i, value)
+        for i in range(size, len(values)):
+            value = (min(max(np.rint(values[i] / scales[c]), least), most) + shifts[c]) * factors[c]
+            result[i] = min(max(value, -_LARGEST), _LARGEST)
