@@ -9,7 +9,7 @@ from q2.quant.chunks import each_chunk
 from q2.quant.compiled import compiled
 from q2.quant.vector import LANES, each, fifth_root_guess, total, widened
 
-__all__ = ["Errors", "largest_exponent", "measure", "power"]
+__all__ = ["Errors", "largest_exponent", "measure"]
 
 
 class Errors(NamedTuple):
@@ -27,7 +27,7 @@ class Errors(NamedTuple):
 
 
 @compiled
-def power(square, one, first, second, third):  # type: ignore[no-untyped-def]
+def _power(square, one, first, second, third):  # type: ignore[no-untyped-def]
     """Return lanes of square^1.2, by two steps of order four towards square^-0.2 (5e-15 in float64)."""
     root = fifth_root_guess(square)
     for _ in range(2):
@@ -49,7 +49,7 @@ def _sums(weight, values, unit):  # type: ignore[no-untyped-def]
         error = x - widened(values, i) * units
         square = error * error
         signals, squares = signals + x * x, squares + square
-        powers = powers + power(square, one, first, second, third)
+        powers = powers + _power(square, one, first, second, third)
     signal, squared, powered = total(signals), total(squares), total(powers)
     for i in range(size, len(weight)):
         x = weight[i] * unit

@@ -58,22 +58,6 @@ def costs(before, total, count, reciprocal, form):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _best(starts, before, stops, table, offset, form, low, high, stop):  # type: ignore[no-untyped-def]
-    """Return the least cost at `stop`, and the first start from `low` to `high` that has it."""
-    total, count = each(stops.total[stop]), each(stops.count[stop])
-    best, at, index = each(np.inf), each(low), integers(low)
-    for start in range(low, high + 1, LANES):
-        n = count - load(starts.count, start)
-        reciprocal = load(table, len(table) // 2 + start - stop - offset) if len(table) else each(1.0) / n
-        cost = costs(load(before, start), total - load(starts.total, start), n, reciprocal, form)
-        better = less(cost, best)
-        best, at = where(better, cost, best), where(better, index, at)
-        index = index + each(LANES)
-    lowest = least(best)
-    return lowest, max(low, min(high, first(where(equal(best, each(lowest)), at, each(high)))))
-
-
-@compiled
 def minima(starts, many, before, stops, table, offset, form, bound, now, split):  # type: ignore[no-untyped-def]
     """For every stop set in `now` the least cost and in `split` the start that has it; return the last one done.
 
@@ -82,7 +66,8 @@ def minima(starts, many, before, stops, table, offset, form, bound, now, split):
     and stop t enclose values if t - s + `offset` is above 0: as many, where `table` has 1 / |n| at its middle + n; it
     is empty where values have weights.
     """
-    last, top = len(stops.total) - PAD - 1, LANES
+    totals, counts, stop_totals, stop_counts, squares = starts.total, starts.count, stops.total, stops.count, stops.square
+    last, top, centre = len(stop_totals) - PAD - 1, LANES, len(table) // 2
     while top * 2 <= last:
         top *= 2
     step = top
@@ -92,19 +77,29 @@ def minima(starts, many, before, stops, table, offset, form, bound, now, split):
                 break
             low = split[stop - step] if stop else 0
             high = min(split[stop + step] if step < top and stop + step <= last else many - 1, stop + offset - 1)
-            now[stop], split[stop] = _best(starts, before, stops, table, offset, form, low, high, stop)
-            if now[stop] + stops.square[stop] > bound and now[stop] < np.inf:
+            total, count, place = each(stop_totals[stop]), each(stop_counts[stop]), centre - stop - offset
+            best, at, index = each(np.inf), each(low), integers(low)
+            for start in range(low, high + 1, LANES):
+                n = count - load(counts, start)
+                reciprocal = load(table, place + start) if len(table) else each(1.0) / n
+                cost = costs(load(before, start), total - load(totals, start), n, reciprocal, form)
+                better = less(cost, best)
+                best, at = where(better, cost, best), where(better, index, at)
+                index = index + each(LANES)
+            now[stop] = least(best)
+            split[stop] = max(low, min(high, first(where(equal(best, each(now[stop])), at, each(high)))))
+            if now[stop] + squares[stop] > bound and now[stop] < np.inf:
                 last = stop
         step //= 2
     for group in range(0, last, LANES):
         low = split[group]
         high = min(split[group + LANES] if group + LANES <= last else many - 1, group + LANES + offset - 2)
-        total, count = load(stops.total, group), load(stops.count, group)
+        total, count = load(stop_totals, group), load(stop_counts, group)
         best, at = each(np.inf), each(low)
         for start in range(low, high + 1):
-            n = count - each(starts.count[start])
-            reciprocal = load(table, len(table) // 2 + group - start + offset) if len(table) else each(1.0) / n
-            cost = costs(each(before[start]), total - each(starts.total[start]), n, reciprocal, form)
+            n = count - each(counts[start])
+            reciprocal = load(table, centre + group - start + offset) if len(table) else each(1.0) / n
+            cost = costs(each(before[start]), total - each(totals[start]), n, reciprocal, form)
             better = less(cost, best)
             best, at = where(better, cost, best), where(better, each(start), at)
         store(now, group, best)

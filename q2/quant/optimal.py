@@ -165,7 +165,7 @@ def _cluster(values, counts, table, form, ks, ends, places, work, codebooks):  #
     bounds = np.zeros((np.max(ks) + 1) // 2 + 1)
     for i in range(len(ks)):
         k = ks[i]
-        for _ in range(2):
+        for _ in range(4):
             improve(values, places, form, ends[i, : k + 1])
         cost = improve(values, places, form, ends[i, : k + 1])
         half = (k + 1) // 2 + 1
