@@ -1,6 +1,7 @@
 """The command line: parse, call `q2.api` and friends, print. Heavy imports live inside the commands."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,23 @@ def transform(
     print(
         f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'} --set seed={plan.settings.seed + 1}"
     )
+
+
+@app.command()
+def bank(
+    config: Config = DEFAULT,
+    override: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the bank.", show_default="bank/…")] = None,
+) -> None:
+    """Fit every option of every layer once, so that quantize need not; a build that was stopped goes on."""
+    run = _load(config, override)
+    from q2.runs import make_bank, prepare
+
+    start = time.perf_counter()
+    with _drawn_progress() as progress:
+        report = make_bank(prepare(run), out, progress)
+    print(f"bank {time.perf_counter() - start:.1f} s   {report.summary}\nwritten: {report.bank.folder}/")
+    print(f"next:    q2 transform --config {config} --set bank.path={report.bank.folder}")
 
 
 @plots.command()

@@ -58,14 +58,26 @@ class SampleSettings(_Section):
     batch: int = pydantic.Field(default=100, ge=1)
 
 
+class BankSettings(_Section):
+    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds."""
+
+    path: str = ""
+    options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
+
+
 class Settings(_Section):
-    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table."""
+    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table.
+
+    `prec` is how many bits a centroid, a scale, a zero point and a weight that is not quantized take.
+    """
 
     seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    prec: Literal[16, 32] = 16
     denoiser: DenoiserSettings = DenoiserSettings()
     plugins: PluginSettings = PluginSettings()
     passes: dict[str, Table] = {}
     samples: SampleSettings = SampleSettings()
+    bank: BankSettings = BankSettings()
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,8 @@ class RunFile:
         denoiser = found.model_copy(update=paths)
         modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
         plugins = settings.plugins.model_copy(update={"modules": modules})
-        return settings.model_copy(update={"denoiser": denoiser, "plugins": plugins})
+        bank = settings.bank.model_copy(update={"path": self.find(settings.bank.path)})
+        return settings.model_copy(update={"denoiser": denoiser, "plugins": plugins, "bank": bank})
 
     def find(self, path: str) -> str:
         """Return where `path` lies: beside the run file, else in the working folder, else just `path`."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "BankError",
     "CheckpointError",
     "ConfigError",
     "GuardError",
@@ -31,6 +32,10 @@ class OptionError(Q2Error):
 
 class RecipeError(Q2Error):
     """A recipe that is malformed or belongs to another denoiser."""
+
+
+class BankError(Q2Error):
+    """A bank that is missing, incomplete, damaged or for other weights."""
 
 
 class CheckpointError(Q2Error):

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 
+from q2.banks import BankReport, bank_folder, build_bank, find_bank
 from q2.config import RunFile, Settings, Table, to_toml
 from q2.denoisers import Denoiser, Samples, Weights, device_of, load
 from q2.denoisers.compare import Comparison, compare
@@ -28,8 +30,20 @@ from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option, Recipe
+from q2.quant.bank import Bank
 
-__all__ = ["Outcome", "Plan", "Step", "load_denoiser", "plot_dag", "prepare", "recipe_of", "run_folder", "transform"]
+__all__ = [
+    "Outcome",
+    "Plan",
+    "Step",
+    "load_denoiser",
+    "make_bank",
+    "plot_dag",
+    "prepare",
+    "recipe_of",
+    "run_folder",
+    "transform",
+]
 
 T = TypeVar("T")
 
@@ -123,7 +137,10 @@ def transform(
     weights = sum(layer.weights for layer in graph.weight_layers.values())
     facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers, {weights / 1e6:.2f} M weights"
     show(Step("trace", time.perf_counter() - start, f"{facts}, {graph.macs / 1e9:.4g} GMACs"))
-    ctx = PassContext(plan.plugins, denoiser, settings.seed, progress)
+    bank = _bank(plan, graph, denoiser)
+    if bank is not None:
+        show(Step("bank", 0, f"{bank.folder}: {len(bank.plan.options)} options of {len(bank.plan.layers)} layers"))
+    ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
     manager = PassManager(_possible(plan, denoiser, show), ctx, verify_each)
     _named(plan.run, lambda: manager.check(graph))
     start = time.perf_counter()
@@ -164,7 +181,8 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
     except ConfigError as error:
         raise ConfigError(f"--block {block}: {error}") from error
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
-    manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], PassContext(plan.plugins, denoiser), False)
+    ctx = PassContext(plan.plugins, denoiser, prec=plan.settings.prec)
+    manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], ctx, False)
     _named(plan.run, lambda: manager.check(graph))
     report = manager.run(graph)[-1].report
     try:
@@ -173,6 +191,33 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
     except OSError as error:
         raise Q2Error(f"--out {out}: cannot be written: {error.strerror or error}") from error
     return report.summary.partition(" → ")[0]
+
+
+def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) -> BankReport:
+    """Build the bank of the run's denoiser into `out`, or where the run file says; see `build_bank`."""
+    settings = plan.settings
+    folder = out or bank_folder(settings.bank.path, plan.title)
+    denoiser, shapes = (_create(each) for each in (plan, plan.with_weights("meta")))
+    return _named(
+        plan.run,
+        lambda: build_bank(
+            denoiser,
+            shapes,
+            folder,
+            options=settings.bank.options,
+            prec=settings.prec,
+            plugins=plan.plugins,
+            progress=progress,
+        ),
+    )
+
+
+def _bank(plan: Plan, graph: Graph, denoiser: Denoiser) -> Bank | None:
+    if denoiser.weights == "meta":
+        return None
+    settings = plan.settings
+    find = partial(find_bank, settings.bank.path, plan.title, graph, denoiser, prec=settings.prec, plugins=plan.plugins)
+    return _named(plan.run, find, "bank", "path")
 
 
 def recipe_of(graph: Graph, ctx: PassContext, fingerprint: str) -> Recipe:
@@ -209,15 +254,24 @@ def _possible(plan: Plan, denoiser: Denoiser, show: Callable[[Step], None]) -> l
 
 def load_denoiser(plan: Plan) -> Denoiser:
     """Return the run's denoiser, its model loaded, and its pipeline too if there are images to make."""
+    denoiser = _create(plan)
+    images = plan.settings.samples.images and denoiser.weights != "meta"
+    _named(plan.run, lambda: denoiser.pipeline() if images else denoiser.model, "denoiser", _key(plan))
+    return denoiser
+
+
+def _create(plan: Plan) -> Denoiser:
+    """Return the run's denoiser; nothing of it is loaded yet."""
     wanted = plan.settings.denoiser
-    key = next((key for key in ("checkpoint", "model") if getattr(wanted, key)), "name")
     if wanted.name:
         _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
     _named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
-    denoiser = _named(plan.run, lambda: load(**wanted.model_dump(), plugins=plan.plugins), "denoiser", key)
-    images = plan.settings.samples.images and denoiser.weights != "meta"
-    _named(plan.run, lambda: denoiser.pipeline() if images else denoiser.model, "denoiser", key)
-    return denoiser
+    return _named(plan.run, lambda: load(**wanted.model_dump(), plugins=plan.plugins), "denoiser", _key(plan))
+
+
+def _key(plan: Plan) -> str:
+    """Return the key that says which denoiser it is."""
+    return next((key for key in ("checkpoint", "model") if getattr(plan.settings.denoiser, key)), "name")
 
 
 def _named(run: RunFile, call: Callable[[], T], *key: str) -> T:

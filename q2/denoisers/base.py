@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.judge import DigitsJudge
+from q2.denoisers.stored import StoredWeights
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
 from q2.progress import Progress, silent
@@ -139,6 +140,18 @@ class Denoiser(ABC):
         Weights on meta have none: their shapes are hashed, which no checkpoint's fingerprint equals.
         """
         return fingerprint(self.model)
+
+    @cached_property
+    def stored(self) -> StoredWeights | None:
+        """The weights as they lie in the checkpoint; None without one. Raises `CheckpointError`."""
+        return self.checkpoint.stored(self.component) if self.checkpoint else None
+
+    def exact_weight(self, layer: str) -> Tensor | None:
+        """Return a layer's full-precision weight from the checkpoint, as loaded; None where no file has it."""
+        name = f"{layer}.weight"
+        if self.stored is None or name not in self.stored:
+            return None
+        return self.stored[name].to(self.device, self.dtype)
 
     def pipeline(self) -> Any:
         """Return the diffusers pipeline; it holds the same `model`. Raises `CheckpointError` for weights on meta."""

@@ -14,6 +14,7 @@ from urllib.request import getproxies
 from safetensors import SafetensorError, safe_open
 
 from q2.denoisers.quiet import quiet
+from q2.denoisers.stored import StoredWeights
 from q2.errors import CheckpointError
 
 __all__ = ["Checkpoint", "read_config"]
@@ -99,9 +100,26 @@ class Checkpoint:
         kind = self._index().get("_class_name", "pipeline")
         raise CheckpointError(f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing)")
 
+    def stored(self, component: str) -> StoredWeights:
+        """Return a component's weights as they lie in its files, of the variant that `options` says.
+
+        Raises `CheckpointError` for files that are missing or damaged; a checkpoint of the Hub must be in the cache.
+        """
+        folder = self.local or self._cached(component)
+        files = [file.name for file in _safetensors(folder / component)]
+        variant = next(variant for variant in _VARIANTS if any(map(_of(variant), files)) or variant == _VARIANTS[-1])
+        return StoredWeights(folder / component / name for name in files if _of(variant)(name))
+
+    def _cached(self, component: str) -> Path:
+        from huggingface_hub import snapshot_download
+
+        with self.reading() as where:
+            files = [f"{component}/*.safetensors", f"{component}/config.json"]
+            return Path(snapshot_download(where, allow_patterns=files, local_files_only=not self._within_reach))
+
     def _weights(self, component: str) -> list[Path]:
         assert self.local is not None
-        files = sorted((self.local / component).glob("*.safetensors"))
+        files = _safetensors(self.local / component)
         if not files:
             raise CheckpointError(f"checkpoint {self.where!r}: {component} holds no .safetensors file{_PICKLED}")
         return files
@@ -164,6 +182,10 @@ def read_config(path: Path) -> dict[str, object]:
     if not isinstance(table, dict):
         raise ValueError("no JSON object")
     return {key: value for key, value in table.items() if not key.startswith("_")}
+
+
+def _safetensors(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _of(variant: str) -> Callable[[str], bool]:

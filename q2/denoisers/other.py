@@ -13,6 +13,7 @@ from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
 from q2.denoisers.checkpoint import Checkpoint, read_config
 from q2.denoisers.derive import example_inputs
 from q2.denoisers.family import built, known
+from q2.denoisers.stored import StoredWeights
 from q2.errors import ConfigError, did_you_mean
 from q2.progress import Progress, silent
 
@@ -76,6 +77,11 @@ class Other(Denoiser):
         """The pipeline's component that denoises, and the name of its class."""
         assert self._index is not None
         return self._index.component(_COMPONENTS)
+
+    @cached_property
+    def stored(self) -> StoredWeights | None:
+        """The weights as they lie in the checkpoint; None without one."""
+        return self.checkpoint.stored(self._found[0]) if self.checkpoint else None
 
     def load_model(self) -> nn.Module:
         """Load from the checkpoint, or build from the config. Raises `ConfigError` for a class that is no denoiser."""

@@ -1,9 +1,10 @@
 """A denoiser as a graph: trace it, ask it, run it, swap its layers."""
 
+from q2.graph.choices import Choice
 from q2.graph.facts import Fact, Facts
 from q2.graph.graph import Graph
 from q2.graph.layers import WeightLayer
 from q2.graph.trace import trace
 from q2.graph.units import Unit
 
-__all__ = ["Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]
+__all__ = ["Choice", "Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]

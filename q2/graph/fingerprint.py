@@ -1,11 +1,12 @@
 """A short name for the weights of a model, independent of how its files are cut into shards."""
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fingerprint_of"]
 
 _SAMPLES = 4096
 
@@ -20,8 +21,17 @@ def fingerprint(model: nn.Module, *, exact: bool = False) -> str:
     >>> fingerprint(nn.Linear(2, 2, device="meta"))
     '1896f1f64dd8925d'
     """
+    return fingerprint_of(model.state_dict().items(), exact=exact)
+
+
+def fingerprint_of(tensors: Iterable[tuple[str, Tensor]], *, exact: bool = False) -> str:
+    """Return the fingerprint of the model whose state dict has these entries, in this order.
+
+    >>> fingerprint_of(nn.Linear(2, 2, device="meta").state_dict().items())
+    '1896f1f64dd8925d'
+    """
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         if not tensor.is_meta:
             flat = tensor.detach().reshape(-1)

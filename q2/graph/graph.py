@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
+from q2.graph.choices import Choice, choices
 from q2.graph.cost import PRODUCTS, costs
 from q2.graph.facts import Facts
 from q2.graph.flow import flow_graph
@@ -57,6 +58,7 @@ class Graph:
         self._signature = self.__signature__ = forward_signature(model)
         self._replaced: dict[str, Geometry] = {}
         self._layers: dict[str, WeightLayer] | None = None
+        self._choices: dict[str, Choice] | None = None
         self._flow: nx.DiGraph[str] | None = None
         self._served: dict[tuple[object, ...], Variant] = {}
         self._variants = [Variant(model, self._call((), self.example_inputs), leaf_types=leaf_types)]
@@ -109,6 +111,13 @@ class Graph:
 
     def _geometry(self, name: str) -> Geometry | None:
         return Geometry.of(self.model.get_submodule(name)) or self._replaced.get(name)
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        """What a recipe chooses options for: the weight layers, those that read a skip connection in two parts."""
+        if self._choices is None:
+            self._choices = choices(self.flow(), self.weight_layers)
+        return MappingProxyType(self._choices)
 
     @property
     def macs(self) -> int:
@@ -253,7 +262,7 @@ class Graph:
         parent, _, attribute = name.rpartition(".")
         setattr(self.model.get_submodule(parent), attribute, module.train(old.training))
         if self._geometry(name) != geometry:
-            self._layers = self._flow = None
+            self._layers = self._flow = self._choices = None
 
     def eliminate_dead_code(self) -> bool:
         """Drop nodes of `fx` that nothing uses, but keep guards and writes in place; say whether there were any."""
@@ -263,7 +272,7 @@ class Graph:
 
     def recompile(self) -> None:
         """Make the next call see edits of `fx`."""
-        self._layers = self._flow = None
+        self._layers = self._flow = self._choices = None
         for variant in self._variants:
             variant.recompile()
 

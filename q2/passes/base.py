@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from q2.config import Key, Table, validate
 from q2.denoisers import Denoiser
 from q2.errors import ConfigError, Q2Error, did_you_mean
-from q2.graph import Fact, Graph, WeightLayer
+from q2.graph import Choice, Fact, Graph, WeightLayer
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
+from q2.quant import Option, parts_of
+from q2.quant.bank import Bank
 
 __all__ = [
     "AnalysisPass",
@@ -26,6 +28,7 @@ __all__ = [
     "TextTable",
     "TransformPass",
     "at_layer",
+    "options_in_place",
     "select",
     "weight_of",
 ]
@@ -66,6 +69,9 @@ class PassContext:
     denoiser: Denoiser | None = None
     seed: int = 0
     progress: Progress = silent
+    prec: int = 16
+    """Bits of a parameter of a quantizer, and of a weight that is not quantized."""
+    bank: Bank | None = None
 
     def need_denoiser(self, why: str) -> Denoiser:
         """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""
@@ -149,6 +155,19 @@ def weight_of(module: nn.Module) -> Tensor:
     if not isinstance(weight, Tensor) or weight.is_meta:
         raise Q2Error("the layer has no weights (device meta)")
     return weight.detach()
+
+
+def options_in_place(graph: Graph) -> Iterator[tuple[Choice, Option]]:
+    """Yield what can be chosen with the option that is in place; a layer quantized as a whole by hand is one choice."""
+    for choice in graph.choices.values():
+        parts = parts_of(choice.layer.module)
+        mine = next((part for part in parts if part.channels == choice.channels), None)
+        if mine is not None:
+            yield choice, mine.option
+        elif parts[0].option.is_none:
+            yield choice, parts[0].option
+        elif choice.name == choice.layer.name:
+            yield Choice(choice.name, choice.layer), parts[0].option
 
 
 def select(layers: Mapping[str, WeightLayer], pattern: str) -> Sequence[str]:

@@ -161,9 +161,7 @@ class FittedWeight(Fitted):
 
     def without_weight(self) -> Fitted:
         """Return what may be kept without keeping the weight."""
-        return Fitted(
-            self.option, self.quantizer, self.parameters, self.shape, self.dtype, self.prec, self.errors
-        )
+        return Fitted(self.option, self.quantizer, self.parameters, self.shape, self.dtype, self.prec, self.errors)
 
 
 def check_weight(weight: Tensor) -> Tensor:

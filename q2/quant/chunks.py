@@ -34,11 +34,12 @@ def over_chunks(weight: Tensor, dtype: torch.dtype, work: Callable[[Tensor, slic
     >>> over_chunks(torch.ones(2, 3), torch.uint8, lambda rows, part: rows + part.start).tolist()
     [[1, 1, 1], [1, 1, 1]]
     """
+    weight = weight.detach()
     rows, out = weight.flatten(1), torch.empty(weight.shape, dtype=dtype, device=weight.device)
     flat = out.flatten(1)
 
     def one(part: slice) -> None:
-        flat[part] = cast_to(work(rows[part].float(), part), dtype)
+        flat[part] = cast_to(work(rows[part].float().contiguous(), part), dtype)
 
     each_chunk(rows, one)
     return out

@@ -11,9 +11,10 @@ from torch import Tensor
 from q2.quant.base import Quantizer
 from q2.quant.chunks import over_chunks
 from q2.quant.dtypes import cast_to, parameter_dtype
-from q2.quant.lookup import borders, look_up
+from q2.quant.lookup import borders, gather, look_up
+from q2.quant.monge import Floats
 from q2.quant.narrow import cluster_many
-from q2.quant.optimal import Floats, cluster, cluster_rows
+from q2.quant.optimal import cluster, cluster_rows
 
 __all__ = ["KMeansA", "KMeansC"]
 
@@ -66,7 +67,7 @@ class KMeansC(_KMeans):
 
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster every channel by itself."""
-        return cluster_rows(weight.flatten(1).float().cpu().numpy(), ks, dtype)
+        return cluster_rows(weight.flatten(1).float().cpu().contiguous().numpy(), ks, dtype)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in its channel's codebook."""
@@ -135,16 +136,15 @@ def _histogram(weight: Tensor) -> tuple[Floats, Floats]:
 
 def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtype) -> Tensor:
     """Return for every value what `entries` (C or 1, k) have in the place of the nearest of `books` (C or 1, k)."""
+    edges = borders(books.float().cpu().numpy())
     if weight.device.type != "cpu":
-        edges = torch.from_numpy(borders(books.float().cpu().numpy())).to(weight.device)
-        rows = weight.flatten(1).float()
-        codes = torch.searchsorted(edges.expand(len(rows), -1).contiguous(), rows)
-        return cast_to(entries.float().expand(len(rows), -1).gather(1, codes), dtype).reshape(weight.shape)
-    edges, values = borders(books.float().numpy()), entries.float().numpy()
+        return cast_to(gather(weight, torch.from_numpy(edges).to(weight.device), entries.float()), dtype)
+    values = entries.float().numpy()
 
     def work(rows: Tensor, part: slice) -> Tensor:
         out = np.empty(rows.shape, np.float32)
-        look_up(rows.numpy(), edges[part] if len(edges) > 1 else edges, values[part] if len(values) > 1 else values, out)
+        own_edges, own_values = (array[part] if len(array) > 1 else array for array in (edges, values))
+        look_up(rows.numpy(), own_edges, own_values, out)
         return torch.from_numpy(out)
 
     return over_chunks(weight, dtype, work)

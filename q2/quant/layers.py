@@ -25,11 +25,6 @@ class Part:
     fitted: Fitted | None = None
     channels: tuple[int, int] | None = None
 
-    @property
-    def prec(self) -> int:
-        """The bits of each parameter."""
-        return self.fitted.prec if self.fitted else 16
-
     def of(self, weight: Tensor) -> Tensor:
         """Return the part of a weight (O, I, ...) that this is about; a view."""
         return weight if self.channels is None else weight[:, self.channels[0] : self.channels[1]]
@@ -42,6 +37,8 @@ class Simulated(nn.Module):
     """Mixed into a layer's own class: what the layer's weight was quantized to, or is planned to be, part by part."""
 
     parts: tuple[Part, ...]
+    exact: Tensor | None
+    """The full-precision weight, where it is kept."""
     exact_class: type[nn.Module]
 
     def extra_repr(self) -> str:
@@ -65,12 +62,13 @@ def quantize_layer(module: M, fitted: FittedWeight) -> M:
     return quantize_parts(module, [Part(fitted.option, fitted.without_weight())], fitted.weight)
 
 
-def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor) -> M:
+def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor, *, keep: bool = False) -> M:
     """Return a layer like `module` whose weight is the quantized `exact` one; `module` itself does not change.
 
     The new layer is an instance of a subclass of the module's class. It shares the bias and every other parameter and
     buffer, and has the hyper-parameters, training flag and hooks; the names in its state dict are the same. A weight of
-    any shape (O, ...) will do, hence Linear, Conv1d, Conv2d and Conv3d, grouped or not. Raises `Q2Error` if the
+    any shape (O, ...) will do, hence Linear, Conv1d, Conv2d and Conv3d, grouped or not. With `keep` the layer remembers
+    `exact`, which must not change then, so that it can be switched where no file has it. Raises `Q2Error` if the
     module has no weight of its own, one of another shape or on the meta device, or a forward that was replaced.
     """
     kind = module.exact_class if isinstance(module, Simulated) else type(module)
@@ -87,7 +85,7 @@ def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor) -> M:
     held = nn.Parameter(torch.empty_like(weight), requires_grad=weight.requires_grad)
     layer._parameters["weight"] = held
     _write(held, parts, exact)
-    vars(layer).update(parts=tuple(parts))
+    vars(layer).update(parts=tuple(parts), exact=exact.detach() if keep else None)
     return cast(M, layer)
 
 
@@ -116,7 +114,7 @@ def plan_layer(module: M, parts: Sequence[Part]) -> M:
     'uaq-4'
     """
     layer = _like(module, module.exact_class if isinstance(module, Simulated) else type(module))
-    vars(layer).update(parts=tuple(parts))
+    vars(layer).update(parts=tuple(parts), exact=None)
     return cast(M, layer)
 
 

@@ -2,17 +2,19 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from q2.quant.compiled import compiled
 from q2.quant.vector import LANES, each, less, load, store, where
 
-__all__ = ["borders", "look_up"]
+__all__ = ["borders", "gather", "look_up"]
 
 Rows = npt.NDArray[np.float32]
 
 
 def borders(codebooks: Rows) -> Rows:
-    """Return the greatest float32 that is nearest to each entry but the last, (C, k - 1), for ascending codebooks (C, k).
+    """Return the greatest float32 nearest to each entry but the last, (C, k - 1), for ascending codebooks (C, k).
 
     Half-way between two entries the lower one is taken.
 
@@ -24,8 +26,19 @@ def borders(codebooks: Rows) -> Rows:
     return np.where(rounded > middle, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
+def gather(weight: Tensor, edges: Tensor, entries: Tensor) -> Tensor:
+    """Do what `look_up` does on any device: return the entry for every value, in the shape of `weight` (C, ...).
+
+    >>> gather(torch.tensor([[0.2, 0.9]]), torch.tensor([[0.5]]), torch.tensor([[0.0, 1.0]]))
+    tensor([[0., 1.]])
+    """
+    rows = weight.flatten(1).float()
+    codes = torch.searchsorted(edges.expand(len(rows), -1).contiguous(), rows.contiguous())
+    return entries.expand(len(rows), -1).gather(1, codes).reshape(weight.shape)
+
+
 @compiled
-def look_up(rows, edges, entries, out):  # type: ignore[no-untyped-def]
+def look_up(rows: Rows, edges: Rows, entries: Rows, out: Rows) -> None:
     """Fill `out` (C, n) with the entry for each value of `rows` (C, n): ``entries[c, number of edges[c] below]``.
 
     `edges` (C or 1, k - 1) ascend, `entries` are (C or 1, k); all are float32.

@@ -3,12 +3,15 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from q2.quant.chunks import each_chunk
 from q2.quant.compiled import compiled
-from q2.quant.vector import LANES, each, fifth_root_guess, total, widened
+from q2.quant.vector import LANES, Lanes, each, fifth_root_guess, total, widened
 
+Rows = npt.NDArray[np.float32]
 __all__ = ["Errors", "largest_exponent", "measure"]
 
 
@@ -27,7 +30,7 @@ class Errors(NamedTuple):
 
 
 @compiled
-def _power(square, one, first, second, third):  # type: ignore[no-untyped-def]
+def _power(square: Lanes, one: Lanes, first: Lanes, second: Lanes, third: Lanes) -> Lanes:
     """Return lanes of square^1.2, by two steps of order four towards square^-0.2 (5e-15 in float64)."""
     root = fifth_root_guess(square)
     for _ in range(2):
@@ -39,7 +42,7 @@ def _power(square, one, first, second, third):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sums(weight, values, unit):  # type: ignore[no-untyped-def]
+def _sums(weight: Rows, values: Rows, unit: float) -> tuple[float, float, float]:
     """Return the sums of x^2, (x - x')^2 and |x - x'|^2.4 of two flat arrays, x in units of 1 / `unit`."""
     size = len(weight) // LANES * LANES
     one, first, second, third = each(1.0), each(0.2), each(0.12), each(0.088)
@@ -69,9 +72,8 @@ def measure(weight: Tensor, values: Tensor) -> Errors:
     exponent = largest_exponent(weight)  # the powers stay within float32, of which their first guess is made
 
     def sums(part: slice) -> tuple[float, float, float]:
-        flat = (tensor[part].float().flatten().cpu().numpy() for tensor in (rows, restored))
-        result: tuple[float, float, float] = _sums(*flat, 2.0**-exponent)
-        return result
+        one, other = (tensor[part].float().flatten().cpu().numpy() for tensor in (rows, restored))
+        return _sums(one, other, 2.0**-exponent)
 
     signal, square, powered = (math.fsum(part) for part in zip(*each_chunk(rows, sums), strict=True))
     ratio = math.inf if square == 0 else -math.inf if signal == 0 else 10 * (math.log10(signal) - math.log10(square))

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from q2.quant.compiled import compiled
-from q2.quant.vector import LANES, absolute, each, equal, first, integers, least, less, load, store, where
+from q2.quant.vector import LANES, Lanes, absolute, each, equal, first, integers, least, less, load, store, where
 
-__all__ = ["PAD", "Form", "Places", "minima"]
+__all__ = ["PAD", "Floats", "Form", "Integers", "Places", "minima"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -39,11 +39,11 @@ class Places(NamedTuple):
 
     total: Floats
     square: Floats
-    count: Floats
+    number: Floats
 
 
 @compiled
-def costs(before, total, count, reciprocal, form):  # type: ignore[no-untyped-def]
+def costs(before: Lanes, total: Lanes, count: Lanes, reciprocal: Lanes, form: Form) -> Lanes:
     """Return lanes of `before` + the cost of a cluster around its centroid, without the sum of its squares."""
     if form.rounds:
         mean = total * reciprocal + each(form.middle)
@@ -58,7 +58,18 @@ def costs(before, total, count, reciprocal, form):  # type: ignore[no-untyped-de
 
 
 @compiled
-def minima(starts, many, before, stops, table, offset, form, bound, now, split):  # type: ignore[no-untyped-def]
+def minima(
+    starts: Places,
+    many: int,
+    before: Floats,
+    stops: Places,
+    table: Floats,
+    offset: int,
+    form: Form,
+    bound: float,
+    now: Floats,
+    split: Integers,
+) -> int:
     """For every stop set in `now` the least cost and in `split` the start that has it; return the last one done.
 
     `before` (the first `many` starts) and `now` (stops) are costs less the squares up to there; `before` is infinite
@@ -66,7 +77,13 @@ def minima(starts, many, before, stops, table, offset, form, bound, now, split):
     and stop t enclose values if t - s + `offset` is above 0: as many, where `table` has 1 / |n| at its middle + n; it
     is empty where values have weights.
     """
-    totals, counts, stop_totals, stop_counts, squares = starts.total, starts.count, stops.total, stops.count, stops.square
+    totals, counts, stop_totals, stop_counts, squares = (
+        starts.total,
+        starts.number,
+        stops.total,
+        stops.number,
+        stops.square,
+    )
     last, top, centre = len(stop_totals) - PAD - 1, LANES, len(table) // 2
     while top * 2 <= last:
         top *= 2

@@ -8,14 +8,12 @@ codebook already known hold no border of the optimum. What is left is a few perc
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from q2.quant.chunks import in_threads
 from q2.quant.compiled import compiled
-from q2.quant.monge import PAD, Form, Places, minima
+from q2.quant.monge import PAD, Floats, Form, Integers, Places, minima
 from q2.quant.optimal import (
-    Floats,
     Rows,
     best_ends,
     centroids,
@@ -30,7 +28,6 @@ from q2.quant.optimal import (
 
 __all__ = ["cluster_many"]
 
-Integers = npt.NDArray[np.int64]
 _TABLE = 1 << 19  # bins x layers of the bounds
 _COARSE = 2048
 _MANY = 1 << 16
@@ -104,7 +101,7 @@ def _at(places: Places, edges: Integers) -> Places:
 
 
 @compiled
-def _lower_bounds(bins, form, bounds):  # type: ignore[no-untyped-def]
+def _lower_bounds(bins: Places, form: Form, bounds: Floats) -> None:
     """Fill ``bounds[j, b]`` with the least that the values below bin b cost in j clusters, one bin dropped at a border.
 
     A start at edge s > 0 comes after a border in the bin below s, hence from what was reached at s - 1.
@@ -127,7 +124,7 @@ def _lower_bounds(bins, form, bounds):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _windows(below, above, edges, cost, low, high):  # type: ignore[no-untyped-def]
+def _windows(below: Floats, above: Floats, edges: Integers, cost: float, low: Integers, high: Integers) -> None:
     """Set between which places every border must lie."""
     k, many = len(low) - 1, len(edges) - 1
     for i in range(1, k):

@@ -15,13 +15,25 @@ import torch
 
 from q2.quant.chunks import in_blocks
 from q2.quant.compiled import compiled
-from q2.quant.monge import PAD, Form, Places, minima
+from q2.quant.monge import PAD, Floats, Form, Integers, Places, minima
 
-__all__ = ["best_ends", "centroids", "cluster", "cluster_rows", "exact", "form_of", "guess", "improve", "mirrored", "reversed_sums", "rounded", "sums"]
+__all__ = [
+    "best_ends",
+    "centroids",
+    "cluster",
+    "cluster_rows",
+    "exact",
+    "form_of",
+    "guess",
+    "improve",
+    "mirrored",
+    "reversed_sums",
+    "rounded",
+    "sums",
+]
 
-Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]
-_NONE: Floats = np.empty(0)
+Work = tuple[Places, Floats, Integers, Floats, Integers]  # sums in reverse; costs and starts, from below and from above
 
 
 def form_of(dtype: torch.dtype) -> Form:
@@ -32,7 +44,8 @@ def form_of(dtype: torch.dtype) -> Form:
 
 
 @compiled
-def rounded(x, form):  # type: ignore[no-untyped-def]
+def rounded(x: float, form: Form) -> float:
+    """Return the number nearest to x that the form can hold."""
     if abs(x) < form.normal:
         return (x + form.adder) - form.adder
     scaled = x * form.splitter
@@ -40,39 +53,43 @@ def rounded(x, form):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sums(values, counts, middle, places):  # type: ignore[no-untyped-def]
+def sums(values: Floats, counts: Floats, middle: float, places: Places) -> None:
     """Fill `places` from ascending values, each so often as `counts` says, or once where that is empty."""
     size = len(values)
-    places.total[0] = places.square[0] = places.count[0] = 0.0
+    places.total[0] = places.square[0] = places.number[0] = 0.0
     for i in range(size):
         times = counts[i] if len(counts) else 1.0
         x = values[i] - middle
         places.total[i + 1] = places.total[i] + times * x
         places.square[i + 1] = places.square[i] + times * x * x
-        places.count[i + 1] = places.count[i] + times
+        places.number[i + 1] = places.number[i] + times
     for i in range(size + 1, size + 1 + PAD):
-        places.total[i], places.square[i], places.count[i] = places.total[size], places.square[size], places.count[size]
+        places.total[i], places.square[i], places.number[i] = (
+            places.total[size],
+            places.square[size],
+            places.number[size],
+        )
 
 
 @compiled
-def reversed_sums(places, other):  # type: ignore[no-untyped-def]
+def reversed_sums(places: Places, other: Places) -> None:
     """Fill `other` with the sums of the same values negated, hence in reverse."""
     size = len(places.total) - PAD - 1
     for i in range(size + 1):
         other.total[i] = places.total[size - i] - places.total[size]
         other.square[i] = places.square[size] - places.square[size - i]
-        other.count[i] = places.count[size] - places.count[size - i]
+        other.number[i] = places.number[size] - places.number[size - i]
     for i in range(size + 1, size + 1 + PAD):
-        other.total[i], other.square[i], other.count[i] = other.total[size], other.square[size], other.count[size]
+        other.total[i], other.square[i], other.number[i] = other.total[size], other.square[size], other.number[size]
 
 
 @compiled
-def improve(values, places, form, ends):  # type: ignore[no-untyped-def]
+def improve(values: Floats, places: Places, form: Form, ends: Integers) -> float:
     """Return what the partition at `ends` costs, and move the ends half-way between its centroids (Lloyd's step)."""
     k, cost, previous = len(ends) - 1, 0.0, -np.inf
     for j in range(k):
         start, stop = ends[j], ends[j + 1]
-        n = places.count[stop] - places.count[start]
+        n = places.number[stop] - places.number[start]
         if n > 0:
             total = places.total[stop] - places.total[start]
             mean = total / n + form.middle
@@ -86,7 +103,7 @@ def improve(values, places, form, ends):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _from_below(places, table, form, bounds, now, split):  # type: ignore[no-untyped-def]
+def _from_below(places: Places, table: Floats, form: Form, bounds: Floats, now: Floats, split: Integers) -> None:
     """Fill layer j of `now` and `split` with the best j clusters below every place; none dearer than ``bounds[j]``."""
     now[:, :] = np.inf
     now[0, 0] = 0.0
@@ -96,7 +113,9 @@ def _from_below(places, table, form, bounds, now, split):  # type: ignore[no-unt
 
 
 @compiled
-def _meet(places, lower, upper, lower_split, upper_split, h, ends):  # type: ignore[no-untyped-def]
+def _meet(
+    places: Places, lower: Floats, upper: Floats, lower_split: Integers, upper_split: Integers, h: int, ends: Integers
+) -> None:
     """Find the best place between h clusters below and k - h above, and set the `ends` of all k."""
     size, k = len(places.total) - PAD - 1, len(ends) - 1
     squares = places.square[size]
@@ -113,15 +132,16 @@ def _meet(places, lower, upper, lower_split, upper_split, h, ends):  # type: ign
 
 
 @compiled
-def centroids(values, places, form, ends, codebook):  # type: ignore[no-untyped-def]
+def centroids(values: Floats, places: Places, form: Form, ends: Integers, codebook: Floats) -> None:
+    """Fill the codebook with the means of the clusters that begin at `ends`, rounded."""
     for j in range(len(codebook)):
         start, stop = ends[j], ends[j + 1]
-        mean = (places.total[stop] - places.total[start]) / (places.count[stop] - places.count[start]) + form.middle
+        mean = (places.total[stop] - places.total[start]) / (places.number[stop] - places.number[start]) + form.middle
         codebook[j] = rounded(min(max(mean, values[start]), values[stop - 1]), form)
 
 
 @compiled
-def exact(values, form, codebook):  # type: ignore[no-untyped-def]
+def exact(values: Floats, form: Form, codebook: Floats) -> bool:
     """Fill the codebook with the values themselves if they are few enough; return whether they are."""
     k, distinct = len(codebook), 0
     for i in range(len(values)):
@@ -136,13 +156,13 @@ def exact(values, form, codebook):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mirrored(form):  # type: ignore[no-untyped-def]
+def mirrored(form: Form) -> Form:
     """Return the form for the same values negated."""
     return Form(form.rounds, -form.middle, form.splitter, form.normal, form.adder)
 
 
 @compiled
-def _solve(places, table, form, ks, bounds, ends, work):  # type: ignore[no-untyped-def]
+def _solve(places: Places, table: Floats, form: Form, ks: Integers, bounds: Floats, ends: Integers, work: Work) -> None:
     other, now, split, upper, upper_split = work
     reversed_sums(places, other)
     _from_below(places, table, form, bounds, now, split)
@@ -152,15 +172,25 @@ def _solve(places, table, form, ks, bounds, ends, work):  # type: ignore[no-unty
 
 
 @compiled
-def best_ends(places, table, form, ks, bounds, ends):  # type: ignore[no-untyped-def]
+def best_ends(places: Places, table: Floats, form: Form, ks: Integers, bounds: Floats, ends: Integers) -> None:
     """Set ``ends[i]`` to where the best ``ks[i]`` clusters start, and the end; `bounds` as in `_from_below`."""
     _solve(places, table, form, ks, bounds, ends, _workspace(len(places.total) - PAD - 1, len(bounds) - 1))
 
 
 @compiled
-def _cluster(values, counts, table, form, ks, ends, places, work, codebooks):  # type: ignore[no-untyped-def]
+def _cluster(
+    values: Floats,
+    counts: Floats,
+    table: Floats,
+    form: Form,
+    ks: Integers,
+    ends: Integers,
+    places: Places,
+    work: Work,
+    codebooks: Floats,
+) -> None:
     """Fill ``codebooks[i, :ks[i]]``. `ends` holds good guesses of the partitions, and then the best ones."""
-    form = Form(form.rounds, np.mean(values), form.splitter, form.normal, form.adder)
+    form = Form(form.rounds, float(np.mean(values)), form.splitter, form.normal, form.adder)
     sums(values, counts, form.middle, places)
     bounds = np.zeros((np.max(ks) + 1) // 2 + 1)
     for i in range(len(ks)):
@@ -177,7 +207,7 @@ def _cluster(values, counts, table, form, ks, ends, places, work, codebooks):  #
 
 
 @compiled
-def _workspace(size, layers):  # type: ignore[no-untyped-def]
+def _workspace(size: int, layers: int) -> Work:
     length = size + 1 + PAD
     other = Places(np.empty(length), np.empty(length), np.empty(length))
     now, split = np.empty((layers + 1, length)), np.zeros((layers + 1, length), np.int64)
@@ -186,7 +216,8 @@ def _workspace(size, layers):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def guess(size, ks):  # type: ignore[no-untyped-def]
+def guess(size: int, ks: Integers) -> Integers:
+    """Return partitions into clusters of as many places each, (number of ks, largest k + 1)."""
     ends = np.zeros((len(ks), np.max(ks) + 1), np.int64)
     for i in range(len(ks)):
         for j in range(ks[i] + 1):
@@ -195,20 +226,20 @@ def guess(size, ks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _cluster_rows(rows, form, ks, codebooks):  # type: ignore[no-untyped-def]
+def _cluster_rows(rows: Rows, form: Form, ks: Integers, codebooks: Floats) -> None:
     many, size = rows.shape
     table = 1.0 / np.abs(np.arange(-size - PAD, size + PAD + 1)).astype(np.float64)
     places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
-    work, ends, none = _workspace(size, (np.max(ks) + 1) // 2), guess(size, ks), np.empty(0)
+    work, ends, none = _workspace(size, int(np.max(ks) + 1) // 2), guess(size, ks), np.empty(0)
     for row in range(many):
         _cluster(rows[row].astype(np.float64), none, table, form, ks, ends, places, work, codebooks[row])
 
 
 @compiled
-def _cluster_one(values, counts, form, ks, codebooks):  # type: ignore[no-untyped-def]
+def _cluster_one(values: Floats, counts: Floats, form: Form, ks: Integers, codebooks: Floats) -> None:
     size = len(values)
     places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
-    work, ends = _workspace(size, (np.max(ks) + 1) // 2), guess(size, ks)
+    work, ends = _workspace(size, int(np.max(ks) + 1) // 2), guess(size, ks)
     _cluster(values, counts, np.empty(0), form, ks, ends, places, work, codebooks)
 
 

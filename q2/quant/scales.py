@@ -7,8 +7,8 @@ import numpy as np
 
 from q2.quant.compiled import compiled
 from q2.quant.monge import Form
-from q2.quant.optimal import rounded
-from q2.quant.vector import LANES, absolute, each, fifth_root_guess, less, load, nearest, store, total, where
+from q2.quant.optimal import Rows, rounded
+from q2.quant.vector import LANES, Lanes, absolute, each, fifth_root_guess, less, load, nearest, store, total, where
 
 __all__ = ["requantize", "search_rows"]
 
@@ -20,14 +20,14 @@ _LARGEST = np.finfo(np.float32).max
 
 
 @compiled
-def _codes(x, scale, low, high):  # type: ignore[no-untyped-def]
+def _codes(x: Lanes, scale: Lanes, low: Lanes, high: Lanes) -> Lanes:
     """Return lanes of code - zero, which is `low` to `high`."""
     code = nearest(x / scale)
     return where(less(code, low), low, where(less(high, code), high, code))
 
 
 @compiled
-def _levels(x, scale, low, high, form):  # type: ignore[no-untyped-def]
+def _levels(x: Lanes, scale: Lanes, low: Lanes, high: Lanes, form: Form) -> Lanes:
     """Return lanes of x' = scale * (code - zero), as the layer will hold them."""
     value = _codes(x, scale, low, high) * scale
     if form.rounds:
@@ -39,7 +39,7 @@ def _levels(x, scale, low, high, form):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _power(square):  # type: ignore[no-untyped-def]
+def _power(square: Lanes) -> Lanes:
     """Return float32 lanes of square^1.2, to 5e-6: one step of order six towards square^-0.2."""
     root = fifth_root_guess(square)
     twice = root * root
@@ -52,7 +52,7 @@ def _power(square):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _error(row, mask, size, scale, zero, top, form, enough):  # type: ignore[no-untyped-def]
+def _error(row: Rows, mask: Rows, size: int, scale: float, zero: float, top: int, form: Form, enough: float) -> float:
     """Return the sum of |x - x'|^2.4, or infinity as soon as it is above `enough`."""
     scales, low, high = each(np.float32(scale)), each(np.float32(-zero)), each(np.float32(top - zero))
     error, tiny = 0.0, each(np.float32(1e-35))  # of 0, the powers in between would leave float32
@@ -72,12 +72,14 @@ def _error(row, mask, size, scale, zero, top, form, enough):  # type: ignore[no-
 
 
 @compiled
-def _stored(scale, stored, least, most):  # type: ignore[no-untyped-def]
+def _stored(scale: float, stored: Form, least: float, most: float) -> float:
     return rounded(min(max(scale, least), most), stored)
 
 
 @compiled
-def _search(row, mask, size, top, limit, form, stored, least, most):  # type: ignore[no-untyped-def]
+def _search(
+    row: Rows, mask: Rows, size: int, top: int, limit: int, form: Form, stored: Form, least: float, most: float
+) -> tuple[float, float]:
     """Return scale and zero point of a channel: the best of the reference's ten, bettered in ever finer steps."""
     low, high = float(np.min(row[:size])), float(np.max(row[:size]))
     middle, width = (low + high) / 2, (high - low) / top
@@ -106,7 +108,9 @@ def _search(row, mask, size, top, limit, form, stored, least, most):  # type: ig
 
 
 @compiled
-def search_rows(rows, top, limit, form, stored, least, most, scales, zeros):  # type: ignore[no-untyped-def]
+def search_rows(
+    rows: Rows, top: int, limit: int, form: Form, stored: Form, least: float, most: float, scales: Rows, zeros: Rows
+) -> None:
     """Fill `scales` and `zeros` (C,) for float32 `rows` (C, n): codes 0 to `top`, zero points up to +-`limit`.
 
     `form` says how values are rounded, in float32; `stored` how scales are, which lie from `least` to `most`.
@@ -120,7 +124,7 @@ def search_rows(rows, top, limit, form, stored, least, most, scales, zeros):  # 
 
 
 @compiled
-def requantize(rows, scales, zeros, top, shifts, factors, out):  # type: ignore[no-untyped-def]
+def requantize(rows: Rows, scales: Rows, zeros: Rows, top: int, shifts: Rows, factors: Rows, out: Rows) -> None:
     """Fill `out` (C, n) with (code - zero + shift) * factor for float32 `rows` (C, n): values, or codes themselves."""
     for c in range(rows.shape[0]):
         values, result, size = rows[c], out[c], rows.shape[1] // _LANES * _LANES

@@ -17,7 +17,11 @@ from q2.quant.monge import Form
 from q2.quant.optimal import form_of
 from q2.quant.scales import requantize, search_rows
 
-__all__ = ["Uaq"]
+__all__ = ["Uaq", "snap"]
+
+Levels = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # of every channel: scale, zero point, and (code - zero + shift) * factor
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -39,7 +43,7 @@ class Uaq(Quantizer):
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
         """Search scale and zero point of every channel."""
-        rows = weight.flatten(1).float().cpu()
+        rows = weight.flatten(1).float().cpu().contiguous()
         top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**21
         stored = parameter_dtype(prec, _largest_scale(rows, top, limit))
         exponent = max(-120, min(120, largest_exponent(weight)))
@@ -65,19 +69,21 @@ class Uaq(Quantizer):
     def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
         """Return the nearest level of every value."""
         scale, zero = parameters["scale"].float(), parameters["zero"].float()
-        return _requantized(weight, scale, zero, bits, zero, torch.ones_like(scale), torch.uint8)
+        return _requantized(weight, (scale, zero, zero, torch.ones_like(scale)), bits, torch.uint8)
 
     def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
         """Return the nearest levels' values."""
         scale, zero = parameters["scale"].float(), parameters["zero"].float()
-        return _requantized(weight, scale, zero, bits, torch.zeros_like(scale), scale, weight.dtype)
+        return _requantized(weight, (scale, zero, torch.zeros_like(scale), scale), bits, weight.dtype)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return scale * (code - zero) in float32."""
         each = (-1, *(1,) * (codes.ndim - 1))
-        return (codes.float() - parameters["zero"].float().view(each)).mul_(
-            parameters["scale"].float().view(each)
-        ).clamp_(-_LARGEST, _LARGEST)
+        return (
+            (codes.float() - parameters["zero"].float().view(each))
+            .mul_(parameters["scale"].float().view(each))
+            .clamp_(-_LARGEST, _LARGEST)
+        )
 
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the bits of one scale and one zero point for each output channel.
@@ -103,21 +109,27 @@ def _within(dtype: torch.dtype, mantissa: int, unit: int) -> Form:
     return Form(form.rounds, 0.0, splitter, math.ldexp(form.normal, -unit), math.ldexp(adder, -unit))
 
 
-def _requantized(
-    weight: Tensor, scale: Tensor, zero: Tensor, bits: int, shift: Tensor, factor: Tensor, dtype: torch.dtype
-) -> Tensor:
+def snap(weight: Tensor, levels: Levels, top: int) -> Tensor:
+    """Do what `requantize` does on any device: return codes or values in float32, in the shape of `weight` (C, ...).
+
+    >>> ones, zeros = torch.ones(1), torch.zeros(1)
+    >>> snap(torch.tensor([[0.2, 0.9, 7.0]]), (ones, zeros, zeros, ones), 3)
+    tensor([[0., 1., 3.]])
+    """
+    scale, zero, shift, factor = (part.view(-1, *(1,) * (weight.ndim - 1)) for part in levels)
+    steps = torch.clamp((weight.float() / scale).round_(), -zero, top - zero)
+    return steps.add_(shift).mul_(factor).clamp_(-_LARGEST, _LARGEST)
+
+
+def _requantized(weight: Tensor, levels: Levels, bits: int, dtype: torch.dtype) -> Tensor:
     top = 2**bits - 1
     if weight.device.type != "cpu":
-        each = (-1, *(1,) * (weight.ndim - 1))
-        scale, zero, shift, factor = (part.view(each) for part in (scale, zero, shift, factor))
-        steps = torch.clamp((weight.float() / scale).round_(), -zero, top - zero)
-        return cast_to(steps.add_(shift).mul_(factor).clamp_(-_LARGEST, _LARGEST), dtype)
-    fixed = [part.numpy() for part in (scale, zero, shift, factor)]
+        return cast_to(snap(weight, levels, top), dtype)
+    scale, zero, shift, factor = (part.numpy() for part in levels)
 
     def work(rows: Tensor, part: slice) -> Tensor:
         out = np.empty(rows.shape, np.float32)
-        scales, zeros, shifts, factors = (array[part] for array in fixed)
-        requantize(rows.numpy(), scales, zeros, top, shifts, factors, out)
+        requantize(rows.numpy(), scale[part], zero[part], top, shift[part], factor[part], out)
         return torch.from_numpy(out)
 
     return over_chunks(weight, dtype, work)

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.errors import TypingError
+from numba.extending import models, overload, register_model
 
 __all__ = [
     "LANES",
+    "Lanes",
     "absolute",
     "each",
     "equal",
@@ -31,13 +34,21 @@ __all__ = [
     "widened",
 ]
 
+Lanes = Any
+"""A vector, as a type checker sees it."""
+
 LANES = 8
 """Lanes of a vector of float64 or int64; one of float32 or int32 has twice as many."""
 
 _FLAGS = ("nnan", "nsz")
 
 
-class Vector(types.Type):  # type: ignore[misc]
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Make a function of LLVM values one that numba functions can call."""
+    return extending.intrinsic(function)
+
+
+class Vector(types.Type):
     """As many lanes of `element` as fit in 64 bytes, or the comparisons of as many."""
 
     def __init__(self, element: Any, lanes: int) -> None:
@@ -46,10 +57,10 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         element = ir.IntType(1) if kind.element is types.boolean else manager.lookup(kind.element).get_value_type()
-        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))  # type: ignore[no-untyped-call]
 
 
 def _of(element: Any, lanes: int = 0) -> Vector:
@@ -58,6 +69,11 @@ def _of(element: Any, lanes: int = 0) -> Vector:
 
 def _same(kind: Any, other: Any) -> bool:
     return isinstance(kind, Vector) and kind == other
+
+
+def _contiguous(array: Any) -> None:
+    if array.layout != "C":
+        raise TypingError(f"lanes need a contiguous array, not {array}")
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, lanes: Any) -> Any:
@@ -77,6 +93,7 @@ def _suffix(kind: Vector) -> str:
 @intrinsic
 def load(_: Any, array: Any, index: Any) -> Any:
     """Return the lanes ``array[index:]``; the array must have as many there."""
+    _contiguous(array)
     kind = _of(array.dtype)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -89,6 +106,7 @@ def load(_: Any, array: Any, index: Any) -> Any:
 @intrinsic
 def widened(_: Any, array: Any, index: Any) -> Any:
     """Return float64 lanes of ``array[index:]``, a float32 array."""
+    _contiguous(array)
     kind = _of(types.float64)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -102,6 +120,7 @@ def widened(_: Any, array: Any, index: Any) -> Any:
 @intrinsic
 def store(_: Any, array: Any, index: Any, value: Any) -> Any:
     """Write lanes to ``array[index:]``."""
+    _contiguous(array)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[0], args[1], args[2].type)
@@ -152,7 +171,7 @@ def _operator(symbol: Any, on_floats: str, on_integers: str = "") -> None:
     @overload(symbol, strict=False)
     def overloaded(a: Any, b: Any) -> Any:
         if isinstance(a, Vector) and _same(b, a):
-            return lambda a, b: lanes(a, b)
+            return lambda a, b: lanes(a, b)  # noqa: PLW0108 (numba wants a function)
         return None
 
 
@@ -173,8 +192,8 @@ def _comparison(symbol: str) -> Any:
     return intrinsic(lanes)
 
 
-less: Callable[[Any, Any], Any] = _comparison("<")
-equal: Callable[[Any, Any], Any] = _comparison("==")
+less: Any = _comparison("<")
+equal: Any = _comparison("==")
 
 
 @intrinsic
@@ -197,8 +216,8 @@ def _function(llvm: str) -> Any:
     return intrinsic(lanes)
 
 
-absolute: Callable[[Any], Any] = _function("fabs")
-nearest: Callable[[Any], Any] = _function("rint")  # half to even
+absolute: Any = _function("fabs")
+nearest: Any = _function("rint")  # half to even
 
 
 def _reduction(llvm: str) -> Any:
@@ -214,9 +233,9 @@ def _reduction(llvm: str) -> Any:
     return intrinsic(lanes)
 
 
-least: Callable[[Any], Any] = _reduction("fmin")
-first: Callable[[Any], Any] = _reduction("smin")
-total: Callable[[Any], Any] = _reduction("fadd")  # in the order of the lanes: the same on every machine
+least: Any = _reduction("fmin")
+first: Any = _reduction("smin")
+total: Any = _reduction("fadd")  # in the order of the lanes: the same on every machine
 
 
 @intrinsic

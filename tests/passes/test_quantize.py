@@ -8,13 +8,13 @@ import torch
 
 import q2
 from q2.config import Key
-from q2.errors import ConfigError, OptionError, PassError, Q2Error
+from q2.errors import ConfigError, OptionError, Q2Error
 from q2.graph import Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import Bops
 from q2.passes.analysis.size import SIZES, Size
 from q2.passes.transform.quantize import Quantize
-from q2.quant import Recipe, fitted_of, option_of
+from q2.quant import Recipe, parts_of
 
 from .toys import one_of_each
 
@@ -28,7 +28,7 @@ def quantize(**table: Any) -> Quantize:
 
 
 def options(graph: Graph) -> dict[str, str]:
-    return {name: str(option_of(layer.module)[0]) for name, layer in graph.weight_layers.items()}
+    return {name: str(parts_of(layer.module)[0].option) for name, layer in graph.weight_layers.items()}
 
 
 def mase(name: str, width: int | None = None) -> dict[str, Any]:
@@ -85,25 +85,38 @@ def test_predicted_sizes_are_what_the_layers_hold() -> None:
     q2.run_passes(graph, [quantize(by="regex", **rules), Size()])
     sizes = graph.facts.get(SIZES)
     for name in ("image", "row", "head"):
-        fitted = fitted_of(graph.weight_layers[name].module)
-        assert fitted is not None
-        assert sizes[name].bits == fitted.bits_held
+        (part,) = parts_of(graph.weight_layers[name].module)
+        assert part.fitted is not None
+        assert sizes[name].bits == part.fitted.bits_held
         values = graph.weight_layers[name].module.weight
         assert isinstance(values, torch.Tensor)
-        assert torch.equal(values, fitted.dequantize())
+        assert torch.equal(values, part.fitted.restore(values))
     assert sizes["tail"].bits == 16 * graph.weight_layers["tail"].weights
 
 
-def test_quantizing_twice_keeps_what_is_there_and_refuses_another_option() -> None:
+def test_quantizing_twice_keeps_what_is_there() -> None:
     graph = one_of_each()
-    first, again, other = (quantize(linear=option) for option in ("uaq-4", "uaq-4", "uaq-3"))
+    first, again = (quantize(linear="uaq-4") for _ in range(2))
     q2.run_passes(graph, [first])
-    layer = graph.weight_layers["head"].module
+    layer, before = graph.weight_layers["head"].module, graph.weight_layers["head"].module.weight
     results = q2.run_passes(graph, [again])
     assert graph.weight_layers["head"].module is layer
+    assert layer.weight is before
     assert results[0].report.changed == ()  # type: ignore[attr-defined]
-    with pytest.raises(PassError, match="at 'head': is uaq-4 already and cannot become uaq-3"):
-        q2.run_passes(graph, [other])
+
+
+def test_another_option_is_written_in_place_as_if_it_were_the_first() -> None:
+    graph, other = one_of_each(), one_of_each()
+    exact = {name: tensor.clone() for name, tensor in graph.model.state_dict().items()}
+    q2.run_passes(graph, [quantize(linear="uaq-2", conv2d="kmeans-c-2")])
+    held = graph.weight_layers["head"].module.weight
+    changed = q2.run_passes(graph, [quantize(by="regex", head="kmeans-a-3", tail="uaq-2", image="none")])[0].report
+    assert changed.changed == ("image", "head")  # type: ignore[attr-defined]
+    assert graph.weight_layers["head"].module.weight is held
+    q2.run_passes(other, [quantize(by="name", head="kmeans-a-3", tail="uaq-2")])
+    after, fresh = graph.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(after[name], fresh[name]) for name in after)
+    assert torch.equal(after["image.weight"], exact["image.weight"])
 
 
 def test_layers_without_weights_are_planned_with_the_sizes_that_they_will_have() -> None:

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from q2.graph import Fact, Graph
 from q2.graph.cost import NORM, PRODUCTS, VALUES
-from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
-from q2.quant import option_of
+from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
 
 __all__ = ["BOPS", "Bops", "LayerBops"]
 
@@ -48,10 +47,10 @@ class Bops(AnalysisPass):
     def run(self, graph: Graph, ctx: PassContext) -> Report:
         """Set the fact `BOPS`."""
         layers: dict[str, LayerBops] = {}
-        for name, layer in graph.weight_layers.items():
-            option, _ = option_of(layer.module)
+        for choice, option in options_in_place(graph):
             width = ctx.plugins.quantizers.load(option.quantizer)().arithmetic_bits(option.bits)
-            layers[name] = LayerBops(layer.type, str(option), layer.macs, layer.macs * width * self.activations)
+            bops = choice.macs * width * self.activations
+            layers[choice.name] = LayerBops(choice.layer.type, str(option), choice.macs, bops)
         graph.facts.set(BOPS, layers)
         costs = graph.costs()
         others = {kind: (macs, macs * self._width(kind)) for kind, macs in costs.items()}

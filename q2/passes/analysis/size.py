@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from q2.graph import Fact, Graph
-from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
-from q2.quant import option_of
+from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
 
 __all__ = ["SIZES", "LayerSize", "Size"]
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """A weight layer's option and size. `overhead` is what codebooks, scales and zero points take, in bits."""
+    """A choice's option and size. `overhead` is what codebooks, scales and zero points take, in bits."""
 
     option: str
     weights: int
@@ -38,6 +37,7 @@ SIZES = Fact[dict[str, LayerSize]]("sizes", dict)
 class Size(AnalysisPass):
     """Exact bits and bytes of every weight layer, and the average bits of a weight, overheads included.
 
+    Layers that read a skip connection count as two, each with parameters of its own.
     Source: Qua²SeDiMo (AAAI'25), model size with overheads; biases and norms are not counted.
     """
 
@@ -47,19 +47,18 @@ class Size(AnalysisPass):
     def run(self, graph: Graph, ctx: PassContext) -> Report:
         """Set the fact `SIZES`."""
         sizes: dict[str, LayerSize] = {}
-        for name, layer in graph.weight_layers.items():
-            option, prec = option_of(layer.module)
+        for choice, option in options_in_place(graph):
             quantizer = ctx.plugins.quantizers.load(option.quantizer)()
-            overhead = quantizer.overhead_bits(layer.shape, option.bits, prec)
-            total = quantizer.size_bits(layer.shape, option.bits, prec)
-            sizes[name] = LayerSize(str(option), layer.weights, total - overhead, overhead)
+            overhead = quantizer.overhead_bits(choice.shape, option.bits, ctx.prec)
+            total = quantizer.size_bits(choice.shape, option.bits, ctx.prec)
+            sizes[choice.name] = LayerSize(str(option), choice.weights, total - overhead, overhead)
         graph.facts.set(SIZES, sizes)
-        return _report(sizes)
+        return _report(sizes, ctx.prec)
 
 
-def _report(sizes: Mapping[str, LayerSize]) -> Report:
+def _report(sizes: Mapping[str, LayerSize], prec: int) -> Report:
     weights = sum(size.weights for size in sizes.values())
-    full = weights * 2
+    full = weights * prec // 8
     held = sum(size.bytes for size in sizes.values())
     avg_bits = sum(size.bits for size in sizes.values()) / max(weights, 1)
     groups: dict[str, list[LayerSize]] = {}
@@ -69,8 +68,8 @@ def _report(sizes: Mapping[str, LayerSize]) -> Report:
         (option, len(group), _millions(group), sum(s.bits for s in group) / sum(s.weights for s in group), _mb(group))
         for option, group in sorted(groups.items())
     )
-    table = TextTable(("option", "layers", "weights", "bits/weight", "size"), rows)
-    summary = f"{held / 1e6:.2f} MB, {avg_bits:.3f} bits a weight (16 bits: {full / 1e6:.2f} MB)"
+    table = TextTable(("option", "choices", "weights", "bits/weight", "size"), rows)
+    summary = f"{held / 1e6:.2f} MB, {avg_bits:.3f} bits a weight ({prec} bits: {full / 1e6:.2f} MB)"
     data = {
         "avg_bits": avg_bits,
         "bytes": held,

@@ -3,18 +3,17 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from torch import Tensor, nn
-
 from q2.config import Key, Table, validate
-from q2.errors import ConfigError, OptionError, Q2Error, did_you_mean
-from q2.graph import Graph, WeightLayer
-from q2.passes.base import Change, PassContext, TextTable, TransformPass, at_layer, weight_of
-from q2.quant import Option, Recipe, option_of, plan_layer, quantize_layer
+from q2.errors import ConfigError, OptionError, did_you_mean
+from q2.graph import Choice, Graph
+from q2.passes.base import Change, PassContext, TextTable, TransformPass
+from q2.passes.transform.apply import Changed, apply_options
+from q2.quant import Option, Recipe
 
 __all__ = ["Quantize", "Rule"]
 
@@ -44,8 +43,9 @@ class Quantize(TransformPass):
     """Quantize weight layers, each as the first rule that matches it says; biases and norms stay.
 
     Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
-    A layer that no rule matches gets `default`. A quantized layer keeps its option: it has no full-precision weight to
-    start from. Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow.
+    A layer that reads a skip connection is quantized in two parts, which a rule tells apart as ``path`` and ``path#1``;
+    by name, ``path`` means both. A layer that no rule matches gets `default`, and stays what it is if that is ``none``.
+    Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow.
     """
 
     name: ClassVar[str] = "quantize"
@@ -79,128 +79,91 @@ class Quantize(TransformPass):
         self.plan(graph, ctx)
 
     def plan(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
-        """Return the option of every weight layer, before anything is changed."""
-        layers = graph.weight_layers
-        plan = dict.fromkeys(layers, _option(self.default, "default", ctx))
+        """Return the option of every choice that is to have one, before anything is changed.
+
+        A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
+        """
+        choices, default = graph.choices, _option(self.default, "default", ctx)
         if self.by == "recipe":
-            return plan | self._recipe(graph, ctx)
+            return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
             raise ConfigError(f"recipe is set, but by = {self.by!r}; say by = 'recipe'")
-        taken: set[str] = set()
+        found: dict[str, Option] = {}
         for key, rule in self.rules.items():
             option = _option(rule, key, ctx)
-            matched = list(self._matches(key, layers))
-            plan |= {name: option for name in matched if name not in taken}
-            taken.update(matched)
-        return plan
+            found = dict.fromkeys(self._matches(key, choices), option) | found
+        return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
     def run(self, graph: Graph, ctx: PassContext) -> Change:
-        """Swap in a simulated layer for every layer of the plan; biases are shared, not copied."""
-        plan = {name: option for name, option in self.plan(graph, ctx).items() if not option.is_none}
-        changed: dict[str, _Done] = {}
-        for name in ctx.progress(plan, "quantize", len(plan)):
-            with at_layer(name):
-                changed |= _quantize(graph, name, plan[name], ctx)
-        return _report(graph, changed)
+        """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.
+
+        Parameters come from the bank where it has the option, else they are fitted here.
+        """
+        return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
 
     def _recipe(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
         if not self.recipe or self.rules:
             raise ConfigError("by = 'recipe' needs the key recipe = 'FILE' and no rules")
         recipe = Recipe.load(self.recipe)
-        recipe.check(graph.weight_layers, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
+        recipe.check(graph.choices, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
             _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
         return dict(recipe.layers)
 
-    def _matches(self, key: str, layers: Mapping[str, WeightLayer]) -> Iterator[str]:
+    def _matches(self, key: str, choices: Mapping[str, Choice]) -> list[str]:
         if self.by == "regex":
             try:
                 pattern = re.compile(key)
             except re.error as error:
                 raise ConfigError(f"{key!r} is no regular expression: {error}") from error
-            found = [name for name in layers if pattern.search(name)]
-            known = list(layers)
+            found = [name for name in choices if pattern.search(name)]
+            known = list(choices)
         elif self.by == "type":
-            found = [name for name, layer in layers.items() if layer.type.lower() == key.lower()]
-            known = sorted({layer.type.lower() for layer in layers.values()})
+            found = [name for name, choice in choices.items() if choice.layer.type.lower() == key.lower()]
+            known = sorted({choice.layer.type.lower() for choice in choices.values()})
         else:
-            found, known = [key] if key in layers else [], list(layers)
+            found, known = [name for name, each in choices.items() if key in (name, each.layer.name)], list(choices)
         if not found:
             kind = {"regex": "no layer matches", "type": "no layer has the type", "name": "no layer is named"}[self.by]
             options = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
             raise ConfigError(f"{kind} {key!r}{did_you_mean(key, known) or did_you_mean(key, options) or _some(known)}")
-        yield from found
+        return found
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What one layer became: its energy (Σ w²) and squared error make up the SQNR of a group; None without values."""
-
-    type: str
-    option: str
-    weights: int
-    bits: int
-    energy: float | None
-    squared_error: float | None
-    quantized_error: float | None
-
-
-def _quantize(graph: Graph, name: str, option: Option, ctx: PassContext) -> dict[str, _Done]:
-    layer = graph.weight_layers[name]
-    there, _ = option_of(layer.module)
-    if there == option:
-        return {}
-    if not there.is_none:
-        raise Q2Error(f"is {there} already and cannot become {option}; load the denoiser again")
-    quantizer = ctx.plugins.quantizers.load(option.quantizer)()
-    if _is_meta(layer.module):
-        graph.replace(name, plan_layer(layer.module, option))
-        bits = quantizer.size_bits(layer.shape, option.bits)
-        return {name: _Done(layer.type, str(option), layer.weights, bits, None, None, None)}
-    weight = weight_of(layer.module)
-    fitted = quantizer.fit(weight, option.bits)
-    energy = float(weight.double().square().sum())
-    graph.replace(name, quantize_layer(layer.module, fitted))
-    squared = fitted.mse * layer.weights
-    return {name: _Done(layer.type, str(option), layer.weights, fitted.bits, energy, squared, fitted.quantized_error)}
-
-
-def _report(graph: Graph, changed: Mapping[str, _Done]) -> Change:
-    groups: dict[tuple[str, str], list[_Done]] = {}
-    for done in changed.values():
-        groups.setdefault((done.type, done.option), []).append(done)
+def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
+    groups: dict[tuple[str, str], list[Changed]] = {}
+    for each in changed.values():
+        groups.setdefault((each.type, each.option), []).append(each)
     rows = tuple(
         (kind, option, len(g), _sum(g, "weights") / 1e6, _sum(g, "bits") / _sum(g, "weights"), _shown(_sqnr(g)))
         for (kind, option), g in sorted(groups.items())
     )
     layers = {
-        name: {"option": d.option, "bits": d.bits, "sqnr_db": _sqnr([d]), "quantized_error": d.quantized_error}
-        for name, d in changed.items()
+        name: {"option": e.option, "bits": e.bits, "sqnr_db": _sqnr([e]), "quantized_error": e.quantized_error}
+        for name, e in changed.items()
     }
     table = TextTable(("type", "option", "layers", "M weights", "bits/weight", "SQNR dB"), rows)
-    planned = any(done.energy is None for done in changed.values())
-    summary = f"{len(changed)} of {len(graph.weight_layers)} weight layers"
+    planned = any(each.energy is None for each in changed.values())
+    total, split = len(graph.choices), len(graph.choices) - len(graph.weight_layers)
+    summary = f"{len(changed)} of {total} weight layers" + (f", {split} of them in two parts" if split else "")
     summary += ", planned: weights on meta have no values to fit" if planned else ""
-    return Change(summary, (table,), {"changed": len(changed), "planned": planned, "layers": layers}, tuple(changed))
+    names = tuple(dict.fromkeys(graph.choices[name].layer.name for name in changed))
+    return Change(summary, (table,), {"changed": len(changed), "planned": planned, "layers": layers}, names)
 
 
 def _shown(ratio: float | None) -> str | float:
     return "–" if ratio is None else ratio
 
 
-def _sum(group: list[_Done], key: str) -> float:
-    return float(sum(getattr(done, key) for done in group))
+def _sum(group: list[Changed], key: str) -> float:
+    return float(sum(getattr(each, key) for each in group))
 
 
-def _sqnr(group: list[_Done]) -> float | None:
-    if any(done.energy is None for done in group):
+def _sqnr(group: list[Changed]) -> float | None:
+    if any(each.energy is None for each in group):
         return None
     error = _sum(group, "squared_error")
     return 10 * math.log10(_sum(group, "energy") / error) if error else math.inf
-
-
-def _is_meta(module: nn.Module) -> bool:
-    return isinstance(module.weight, Tensor) and module.weight.is_meta
 
 
 def _option(rule: Rule, key: str, ctx: PassContext) -> Option:
