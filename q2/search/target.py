@@ -1,7 +1,7 @@
 """Targets: what a search maximizes, an arithmetic expression over the metrics of a trial.
 
 As in AutoBuild (CVPR'24) and Qua²SeDiMo (AAAI'25), whose ``-1*FID-GT-1k - avg_bits*150`` is read as written; there the
-text is evaluated as Python, here it is parsed (see `q2.search.expression`).
+text is evaluated as Python, here it is parsed (see `q2.search.grammar`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.errors import TargetError, did_you_mean
-from q2.search.expression import DivisionError, ExpressionError, Node, parse
+from q2.search.expression import DivisionError, Node
+from q2.search.grammar import ExpressionError, parse
 
 __all__ = ["Target"]
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from q2.errors import TargetError
-from q2.search.expression import Name, Node, Number, Operation, parse
+from q2.search.expression import Name, Node, Number, Operation
+from q2.search.grammar import parse
 from q2.search.target import Target
 
 METRICS = ["FID", "FID-GT-1k", "FID-FP-1k", "judge-fid", "avg_bits", "bops", "a", "b", "a-b", "3d-kid", "log"]
