@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from q2.config import dotted, flatten, validate
+from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError
 from q2.search.trials import Trial, join
 
@@ -47,17 +47,18 @@ class Fingerprint:
         >>> mine.differences(Fingerprint("sdxl", "0a1b", "0.1.7", {"images": 1000}))
         ['evaluation.images is 200, not 1000']
         """
-        ours, theirs = (flatten(entry._compared()) for entry in (self, other))
+        ours, theirs = self._compared(), other._compared()
         return [
             f"{dotted(key)} is {_shown(ours.get(key))}, not {_shown(theirs.get(key))}"
             for key in {**ours, **theirs}
             if ours.get(key) != theirs.get(key)
         ]
 
-    def _compared(self) -> dict[str, Any]:
-        """Return the table to compare, as it would come back from JSON; patch releases measure alike."""
+    def _compared(self) -> dict[Key, object]:
+        """Return the values to compare, as they would come back from JSON; patch releases measure alike."""
         table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return table | {"version": ".".join(self.version.split(".")[:2])}
+        table["version"] = ".".join(self.version.split(".")[:2])
+        return {key: value for key, value in flatten(table).items() if value != {}}
 
 
 class TrialStore:
@@ -243,4 +244,4 @@ def _checked(line: bytes) -> bytes | None:
 
 
 def _shown(value: object) -> str:
-    return "not given" if value is None else json.dumps(value, ensure_ascii=False)
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -241,7 +241,7 @@ def test_any_interleaving_of_writes_crashes_and_merges_keeps_what_was_acknowledg
         (Fingerprint("digits-dit", "0a1b", "0.2.0", RUN.evaluation), 'version is "0.1", not "0.2"'),
         (
             Fingerprint("digits-dit", "0a1b", "0.1.0", {"images": 1000, "sampler": {"steps": 8, "eta": 0.5}}),
-            "evaluation.images is 200, not 1000; evaluation.sampler.eta is not given, not 0.5",
+            "evaluation.images is 200, not 1000; evaluation.sampler.eta is nothing, not 0.5",
         ),
     ],
 )
