@@ -97,8 +97,7 @@ def import_(store: TrialStore, path: str | Path) -> int:
         raise TrialError(f"{path}: {error}") from error
     if file.fingerprint and (found := file.fingerprint.differences(store.fingerprint)):
         raise TrialError(f"{path}: the trials of another run than {store.path}: {'; '.join(found)}")
-    trials = [checked(trial, f"{path}: trials.{index}") for index, trial in enumerate(file.trials)]
-    return sum(store.add(trial) for trial in trials)
+    return store.extend([checked(trial, f"{path}: trials.{index}") for index, trial in enumerate(file.trials)])
 
 
 def checked(trial: Trial, where: str) -> Trial:

@@ -116,7 +116,7 @@ class Space:
         return {layer: chosen[index] for layer, index in self.layers.items()}
 
     def encode(self, recipe: Mapping[str, str]) -> Indices:
-        """Return the vector (choices,) of a recipe.
+        """Return the vector (choices,) of a recipe; of tied layers it need name but one.
 
         Raises `RecipeError` for a layer that is unknown or missing, an option that the space does not have, and tied
         layers with different options.
@@ -173,17 +173,16 @@ class Space:
 
 
 def _index(choice: Choice, recipe: Mapping[str, str]) -> int:
-    for layer in choice.layers:
-        if layer not in recipe:
-            raise RecipeError(f'layers."{layer}": missing, every layer of the search space needs an option')
-        if recipe[layer] != recipe[choice.name]:
-            first, other = recipe[choice.name], recipe[layer]
-            raise RecipeError(
-                f'layers."{layer}": {other!r}, but {choice.name!r}, which holds the same weights, has {first!r}'
-            )
-    text = recipe[choice.name]
+    named = [layer for layer in choice.layers if layer in recipe]
+    if not named:
+        raise RecipeError(f'layers."{choice.name}": missing, every layer of the search space needs an option')
+    first, text = named[0], recipe[named[0]]
+    for layer in named:
+        if recipe[layer] != text:
+            tied = f"{first!r}, which holds the same weights, has {text!r}"
+            raise RecipeError(f'layers."{layer}": {recipe[layer]!r}, but {tied}')
     try:
         return choice.options.index(str(Option.parse(text)))
     except (OptionError, ValueError):
         near = did_you_mean(text, choice.options)
-        raise RecipeError(f'layers."{choice.name}": {text!r} is no option of the search space{near}') from None
+        raise RecipeError(f'layers."{first}": {text!r} is no option of the search space{near}') from None

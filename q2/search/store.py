@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -133,7 +133,11 @@ class TrialStore:
 
         Another record of the same trial (more metrics, a retry) is kept beside the first; see `join`.
         """
-        return self._append(trial.to_json().encode())
+        return self.extend([trial]) == 1
+
+    def extend(self, trials: Iterable[Trial]) -> int:
+        """Append the records that are not there yet; return how many. Raises `TrialError` as `add` does."""
+        return self._append([trial.to_json().encode() for trial in trials])
 
     def merge(self, other: "TrialStore") -> int:
         """Append the records of `other` that are not here; return how many. Raises `TrialError` for another run.
@@ -142,8 +146,8 @@ class TrialStore:
         """
         if found := other.fingerprint.differences(self.fingerprint):
             raise TrialError(f"{other.path}: the trials of another run than {self.path}: {'; '.join(found)}")
-        bodies = [record.to_json().encode() for records in other._records.values() for record in records]
-        return sum(self._append(body) for body in sorted(bodies))
+        other.refresh()
+        return self.extend(record for records in other._records.values() for record in records)
 
     def refresh(self) -> int:
         """Take in what other processes have written since; return how many records were new. Raises `TrialError`."""
@@ -179,19 +183,19 @@ class TrialStore:
         self._joined.pop(trial.id, None)
         return True
 
-    def _append(self, body: bytes) -> bool:
+    def _append(self, bodies: Iterable[bytes]) -> int:
         with self._lock:
-            if not self._remember(body):
-                return False
+            new = [body for body in bodies if self._remember(body)]
             try:
-                with self._own_segment().open("ab") as file:
-                    file.write(_line(body) + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+                if new:
+                    with self._own_segment().open("ab") as file:
+                        file.writelines(_line(body) + b"\n" for body in new)
+                        file.flush()
+                        os.fsync(file.fileno())
             except OSError as error:
-                self._forget(body)
+                self._forget(new)
                 raise TrialError(f"{self.path}: cannot be written: {error}") from error
-            return True
+            return len(new)
 
     def _own_segment(self) -> Path:
         """Return this process's segment. A forked child has one of its own, and so has who failed to write to one."""
@@ -199,15 +203,16 @@ class TrialStore:
             self._segment = os.getpid(), self.path / f"{uuid.uuid4().hex}.jsonl"
         return self._segment[1]
 
-    def _forget(self, body: bytes) -> None:
+    def _forget(self, bodies: Iterable[bytes]) -> None:
         """Take back what could not be written; what comes next goes to a new segment, behind no torn line."""
         self._segment = None
-        self._known.discard(_digest(body))
-        trial = Trial.from_json(body.decode())
-        self._records[trial.id].remove(trial)
-        self._joined.pop(trial.id, None)
-        if not self._records[trial.id]:
-            del self._records[trial.id]
+        for body in bodies:
+            self._known.discard(_digest(body))
+            trial = Trial.from_json(body.decode())
+            self._joined.pop(trial.id, None)
+            self._records[trial.id].remove(trial)
+            if not self._records[trial.id]:
+                del self._records[trial.id]
 
 
 def _create(path: Path, fingerprint: Fingerprint) -> None:

@@ -91,7 +91,7 @@ def test_recipe_i_depends_on_seed_and_i_alone_and_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"a": "uaq-4", "b": "uaq-4"}, 'layers."c": missing, every layer of the search space needs an option'),
+        ({"a": "uaq-4", "c": "uaq-4"}, 'layers."b": missing, every layer of the search space needs an option'),
         (
             {"a": "uaq-4", "b": "uaq-4", "c": "uaq-4", "cc": "uaq-3"},
             "layers.\"cc\": no such layer in the search space; did you mean 'c'?",
@@ -112,6 +112,11 @@ def test_a_recipe_that_does_not_fit_is_one_line(recipe: dict[str, str], message:
     with pytest.raises(RecipeError) as error:
         space.encode(recipe)
     assert str(error.value) == message
+
+
+def test_of_tied_layers_one_speaks_for_all() -> None:
+    space = Space.of({"a": 1, "b": 1, "c": 1}, SIX, [("a", "c")])
+    assert space.decode(space.encode({"c": "uaq-3", "b": "uaq-4"})) == {"a": "uaq-3", "c": "uaq-3", "b": "uaq-4"}
 
 
 def test_na_is_none() -> None:

@@ -39,6 +39,11 @@ def test_a_trial_reads_back_from_its_text() -> None:
     assert Trial.from_json(text).to_json() == text
 
 
+def test_a_trial_is_called_by_its_number_or_else_its_name() -> None:
+    assert Trial(RECIPE, number=0).label == "trial 0"
+    assert Trial(RECIPE).label == "trial 420c91071d4e3100"
+
+
 def test_what_was_handed_over_may_change_afterwards() -> None:
     recipe, metrics = dict(RECIPE), {"bops": 1.0}
     trial = Trial(recipe, metrics)

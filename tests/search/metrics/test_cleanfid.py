@@ -21,8 +21,7 @@ def test_its_images_become_what_torchvision_makes_of_them() -> None:
     with clean_fid() as fid:
         to_tensor = fid.ResizeDataset([], mode="clean").transforms
     image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
-    expected = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255)
-    torch.testing.assert_close(to_tensor(image), expected)
+    np.testing.assert_array_equal(to_tensor(image).numpy(), image.transpose(2, 0, 1) / np.float32(255))
     assert to_tensor(image.astype(np.float32)).dtype == torch.float32
     assert to_tensor(image.astype(np.float32)).max() > 1
 

@@ -45,13 +45,13 @@ def test_the_interval_of_a_correlation_is_seeded_and_covers_the_truth() -> None:
 
 def test_the_interval_of_a_mean_covers_the_truth_and_an_accuracy_is_a_mean() -> None:
     covered = 0
-    for seed in range(200):
+    for seed in range(100):
         right = np.random.default_rng(seed).random(300) < 0.9
         found = mean_estimate(right, seed=seed)
         assert found.value == right.mean()
         assert 0 <= found.low <= found.high <= 1
         covered += found.low <= 0.9 <= found.high
-    assert covered >= 180
+    assert covered >= 88
     assert accuracy([1, 2, 3], [1, 2, 2], seed=4) == mean_estimate([1.0, 1.0, 0.0], seed=4)
 
 
