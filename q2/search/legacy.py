@@ -5,6 +5,7 @@ from pathlib import Path
 
 from q2.errors import OptionError, TrialError, did_you_mean
 from q2.quant.options import Option
+from q2.search.compvis import to_diffusers
 from q2.search.trials import Trial
 from q2.search.unpickle import read_pickle
 
@@ -68,10 +69,8 @@ def _trial(entry: object, number: int, where: str) -> Trial:
 
 def _layer(key: str) -> str:
     """Return q2's name of the layer: its module path, with ``#1`` for the part that reads the skip connection."""
-    path = key.removeprefix("model.")
-    if path.endswith(".weight_quantizer_0"):
-        return path.removesuffix(".weight_quantizer_0") + "#1"
-    return path.removesuffix(".weight_quantizer")
+    path, found, part = key.removeprefix("model.").partition(".weight_quantizer")
+    return to_diffusers(path) + ("#1" if found and part == "_0" else "")
 
 
 def _option(text: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import hashlib
 import os
 import pickle
 import pickletools
@@ -44,6 +45,38 @@ def test_a_cache_is_a_list_of_trials_with_their_metrics(tmp_path: Path, protocol
     assert first.metrics == {"quantized_size": 123.0, "FID-GT-1k": 91.5, "avg_bits": 3.75}
     assert (first.number, first.seed, first.strategy, second.number) == (0, 42, "reference", 1)
     assert second.recipe == {"pos_embed.proj": "kmeans-c-4"}
+
+
+def test_the_layers_of_stable_diffusion_get_the_names_of_diffusers(tmp_path: Path) -> None:
+    names = compvis_names()
+    assert len(names) == 282
+    config = {f"model.{name}.weight_quantizer": "mse-4" for name in names}
+    split = [f"model.output_blocks.{index}.0.in_layers.2.weight_quantizer_0" for index in range(12)]
+    (found,) = read_legacy(written(tmp_path / "sdv15_40.pkl", {**config, **dict.fromkeys(split, "mse-3")}))
+    whole = sorted(layer for layer in found.recipe if not layer.endswith("#1"))
+    digest = hashlib.sha256("\n".join(whole).encode()).hexdigest()
+    assert digest[:16] == "dd6091162eb4b863"  # of the sorted names in diffusers' UNet2DConditionModel
+    assert {layer for layer in found.recipe if layer.endswith("#1")} == {
+        f"up_blocks.{block}.resnets.{index}.conv1#1" for block in range(4) for index in range(3)
+    }
+
+
+def compvis_names() -> list[str]:
+    """Return the weight layers of the CompVis U-Net, block by block."""
+    block = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v"]
+    block += ["attn2.to_out.0", "ff.net.0.proj", "ff.net.2"]
+    transformer = ["proj_in", "proj_out", *(f"transformer_blocks.0.{name}" for name in block)]
+    resnets = [f"input_blocks.{index}.0" for index in (1, 2, 4, 5, 7, 8, 10, 11)] + ["middle_block.0", "middle_block.2"]
+    resnets += [f"output_blocks.{index}.0" for index in range(12)]
+    attentions = [f"input_blocks.{index}.1" for index in (1, 2, 4, 5, 7, 8)] + ["middle_block.1"]
+    attentions += [f"output_blocks.{index}.1" for index in range(3, 12)]
+    shortcuts = [f"input_blocks.{index}.0" for index in (4, 7)] + [f"output_blocks.{index}.0" for index in range(12)]
+    names = ["time_embed.0", "time_embed.2", "input_blocks.0.0", "out.2"]
+    names += [f"input_blocks.{index}.0.op" for index in (3, 6, 9)]
+    names += ["output_blocks.2.1.conv", "output_blocks.5.2.conv", "output_blocks.8.2.conv"]
+    names += [f"{name}.{layer}" for name in resnets for layer in ("in_layers.2", "emb_layers.1", "out_layers.3")]
+    names += [f"{name}.skip_connection" for name in shortcuts]
+    return names + [f"{name}.{layer}" for name in attentions for layer in transformer]
 
 
 def test_a_cache_may_be_a_dictionary_and_a_configuration_stand_alone(tmp_path: Path) -> None:

@@ -139,6 +139,28 @@ def test_processes_that_write_at_once_lose_and_double_nothing(tmp_path: Path) ->
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["trials"]
 
 
+FORKS = """
+import os, sys
+from q2.search.store import TrialStore
+from q2.search.trials import Trial
+store = TrialStore.read(sys.argv[1])
+store.add(Trial({"a": "uaq-1"}, number=0))
+child = os.fork()
+for number in range(1, 40):
+    store.add(Trial({"a": "uaq-1"}, seed=number + 1000 * (child == 0), number=number))
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_child_writes_a_segment_of_its_own(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    subprocess.run([sys.executable, "-c", FORKS, str(store.path)], timeout=60, check=True)
+    assert store.refresh() == 79
+    assert store.damaged == []
+    assert len(list(store.path.glob("*.jsonl"))) == 2
+
+
 def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "trials"
     dice = random.Random(1)
