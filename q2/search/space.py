@@ -83,10 +83,13 @@ class Space:
                 layer, (start, stop) = graph.weight_layers[node["layer"]], node["channels"]
                 layers[name] = layer.weights * (stop - start) // layer.in_channels
                 parts.setdefault(node["layer"], []).append(name)
-        groups = graph.ties() if ties else []
-        return cls.of(
-            layers, options, [part for group in groups for part in zip(*(parts[g] for g in group), strict=True)]
-        )
+        tied: list[tuple[str, ...]] = []
+        for group in graph.ties() if ties else ():
+            copies: dict[tuple[int, ...], list[list[str]]] = {}  # one of two copies may be split and the other not
+            for path in group:
+                copies.setdefault(tuple(layers[part] for part in parts[path]), []).append(parts[path])
+            tied += [part for alike in copies.values() for part in zip(*alike, strict=True)]
+        return cls.of(layers, options, tied)
 
     def __len__(self) -> int:
         return len(self.choices)

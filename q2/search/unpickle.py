@@ -23,7 +23,7 @@ def read_pickle(path: str | Path) -> object:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _plain(_Unpickler(file).load())
+            return _plain(_Unpickler(file).load(), {})
     except _RefusedError as error:
         raise TrialError(
             f"{path}: refused, {error}; only containers, numbers, text and NumPy arrays are read"
@@ -64,6 +64,8 @@ class _Array:
 
 
 def _rebuild(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> object:
+    if 0 in shape:
+        return []  # whatever its other sides claim to be
     return np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C").tolist()
 
 
@@ -102,13 +104,17 @@ class _Unpickler(pickle.Unpickler):  # it finds the stand-ins and nothing else
         return known[f"{place}.{name}"]
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, done: dict[int, object]) -> object:
+    """Return `value` without stand-ins; what is shared is converted once (`done`, by identity)."""
     if isinstance(value, _Array):
         return value.values
-    if isinstance(value, dict):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(inner) for inner in value)
-    if value is None or isinstance(value, bool | int | float | str | bytes | set | frozenset):
+    if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
-    raise _RefusedError(f"it holds a {type(value).__name__.strip('_')}")
+    if id(value) not in done:
+        if isinstance(value, dict):
+            done[id(value)] = {_plain(key, done): _plain(inner, done) for key, inner in value.items()}
+        elif isinstance(value, list | tuple | set | frozenset):
+            done[id(value)] = type(value)(_plain(inner, done) for inner in value)
+        else:
+            raise _RefusedError(f"it holds a {type(value).__name__.strip('_')}")
+    return done[id(value)]

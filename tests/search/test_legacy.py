@@ -170,6 +170,16 @@ def test_what_is_no_cache_is_one_line(tmp_path: Path, value: object, message: st
     assert "\n" not in str(error.value)
 
 
+def test_what_claims_to_be_huge_is_read_at_once(tmp_path: Path) -> None:
+    shared: list[object] = []
+    for _ in range(60):
+        shared = [shared, shared]
+    read_pickle(written(tmp_path / "shared.pkl", shared))
+    empty = pickle.dumps(np.zeros((1000, 0)), protocol=4).replace(b"M\xe8\x03", b"J\xff\xff\xff\x7f", 1)
+    (tmp_path / "empty.pkl").write_bytes(empty)
+    assert read_pickle(tmp_path / "empty.pkl") == []
+
+
 def test_any_damage_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "quant_cache.pkl"
     whole = pickletools.optimize(pickle.dumps([{"config": CONFIG, "avg_bits": np.float64(4)}], protocol=4))

@@ -140,7 +140,7 @@ def test_what_is_wrong_with_a_space_is_one_line() -> None:
 
 
 class Skip(nn.Module):
-    """Two convolutions in a row whose outputs are joined for a third; two embedders with the same weights."""
+    """Two convolutions whose outputs are joined for a third; copies of that and of an embedder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,12 +148,15 @@ class Skip(nn.Module):
         self.joined = nn.Conv2d(10, 2, 3, padding=1)
         self.embed, self.again = nn.Linear(5, 4), nn.Linear(5, 4)
         self.again.load_state_dict(self.embed.state_dict())
+        self.plain = nn.Conv2d(10, 2, 3, padding=1)
+        self.plain.load_state_dict(self.joined.state_dict())
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         skip = self.first(x) + self.embed(embedding)[:, :, None, None]
         hidden = self.second(skip + self.again(embedding)[:, :, None, None])
         joined: Tensor = self.joined(torch.cat([hidden, skip], dim=1))
-        return joined
+        plain: Tensor = self.plain(x.mean(dim=1, keepdim=True).expand(-1, 10, -1, -1))
+        return joined + plain
 
 
 def test_a_denoiser_has_a_choice_for_every_layer_two_for_a_split_one_and_one_for_copies() -> None:
@@ -165,6 +168,7 @@ def test_a_denoiser_has_a_choice_for_every_layer_two_for_a_split_one_and_one_for
         ("second",): 24,
         ("joined",): 6 * 2 * 9,
         ("joined#1",): 4 * 2 * 9,
+        ("plain",): 10 * 2 * 9,
     }
-    assert len(Space.of_graph(graph, SIX, ties=False)) == 6
+    assert len(Space.of_graph(graph, SIX, ties=False)) == 7
     assert space.decode(space.random(np.random.default_rng(0))).keys() == set(graph.weight_layers) | {"joined#1"}

@@ -1,13 +1,17 @@
 """The trial store: nothing that was acknowledged is lost, whoever writes, crashes or merges."""
 
 import json
+import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -84,6 +88,8 @@ def test_a_store_takes_in_what_another_has_written_since(tmp_path: Path) -> None
     ours.add(trial(0))
     theirs.add(trial(1))
     assert (len(ours), ours.refresh(), len(ours), ours.refresh()) == (1, 1, 2, 0)
+    theirs.add(trial(2))
+    assert (ours.refresh(), ours.damaged) == (1, [])
 
 
 def test_a_torn_tail_is_passed_over_wherever_it_was_torn(tmp_path: Path) -> None:
@@ -217,21 +223,17 @@ def test_any_interleaving_of_writes_crashes_and_merges_keeps_what_was_acknowledg
     paths = [folder / "x", folder / "x", folder / "y"]  # two writers of one store, and another store
     stores = [TrialStore.open(path, RUN) for path in paths]
     kept: dict[Path, set[str]] = {path: set() for path in paths}
-    for step, who, number in steps:
+    for turn, (step, who, number) in enumerate(steps):
         record = trial(number % 4, **{f"m{number}": 1.0})
         path = paths[who]
         if step == "add":
             stores[who].add(record)
             kept[path].add(record.to_json())
         elif step == "crash":  # killed while writing: part of a line is there, the process is not
-            stores[who].add(record)
-            for segment in path.glob("*.jsonl"):
-                text = segment.read_bytes()
-                if text.endswith(b"}}\n") and record.to_json().encode() in text.splitlines()[-1]:
-                    last = len(text.splitlines(keepends=True)[-1])
-                    segment.write_bytes(text[: len(text) - max(1, last * (number + 1) // 12)])
-                    kept[path].discard(record.to_json())
-            stores[:] = [TrialStore.open(path, RUN) for path in paths]
+            body = record.to_json()
+            line = f'{{"sha256":"{sha256(body.encode()).hexdigest()[:16]}","trial":{body}}}\n'
+            (path / f"{turn}.jsonl").write_text(line[: len(line) * number // 12])
+            stores[who] = TrialStore.open(path, RUN)
         elif step == "merge":
             source = stores[(who + 1) % 3]
             source.refresh()
@@ -335,6 +337,7 @@ def test_a_write_that_fails_is_one_line_and_is_not_remembered(tmp_path: Path, mo
     store.add(trial(0))
 
     def full(handle: int) -> None:
+        os.ftruncate(handle, os.fstat(handle).st_size - 9)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -343,7 +346,24 @@ def test_a_write_that_fails_is_one_line_and_is_not_remembered(tmp_path: Path, mo
             store.add(trial(1))
     assert trial(1).id not in store
     assert store.add(trial(1))
-    assert [found.number for found in TrialStore.read(tmp_path / "trials")] == [0, 1]
+    again = TrialStore.read(tmp_path / "trials")
+    assert [found.number for found in again] == [0, 1]
+    assert again.damaged == []
+
+
+def test_of_two_processes_that_make_a_store_the_second_finds_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def late(beside: Path, path: Path) -> Path:
+        if not path.exists():
+            shutil.copytree(beside, path)  # another was quicker
+        return rename(beside, path)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert TrialStore.open(tmp_path / "trials", RUN).add(trial(0))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["trials"]
 
 
 def test_a_store_travels_to_a_worker_as_its_path(tmp_path: Path) -> None:
@@ -353,6 +373,14 @@ def test_a_store_travels_to_a_worker_as_its_path(tmp_path: Path) -> None:
     there.add(trial(1))
     assert store.refresh() == 1
     assert len(list((tmp_path / "trials").glob("*.jsonl"))) == 2
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    with ThreadPoolExecutor(4) as pool:
+        added = list(pool.map(lambda index: store.add(trial(index % 50)), range(200)))
+    assert sum(added) == 50
+    assert [found.number for found in TrialStore.read(store.path)] == list(range(50))
 
 
 def test_a_store_cannot_be_made_in_a_file(tmp_path: Path) -> None:

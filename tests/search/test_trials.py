@@ -73,7 +73,7 @@ def test_records_of_a_trial_join_alike_in_every_order() -> None:
         Trial(RECIPE, {"FID": 9.0, "bops": 1.0}, {"FID": (8.0, 10.0)}, seconds=3.0),
         Trial(RECIPE, {"FID": 9.5, "kid": 0.5}, {"FID": (9.0, 10.0)}, strategy="random"),
         Trial(RECIPE, {"clip": 0.3}),
-        Trial(RECIPE, state="failed", error="out of memory"),
+        Trial(RECIPE, {"half": 1.0}, state="failed", error="out of memory"),
     ]
     joined = [join(order) for order in itertools.permutations(records)]
     assert len({trial.to_json() for trial in joined}) == 1

@@ -5,6 +5,7 @@ import pytest
 
 from q2.search.metrics.cleanfid import clean_fid
 from q2.search.metrics.frechet import frechet_distance, frechet_estimate, moments
+from q2.search.metrics.intervals import centred, resample_counts
 
 
 def features(count: int, width: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -53,6 +54,20 @@ def test_the_interval_is_seeded_and_covers_other_samples() -> None:
     others = [frechet_distance(mean, covariance, *moments(features(300, 6, seed, 0.3))) for seed in range(1, 101)]
     half = (estimate.high - estimate.low) / 2
     assert half == pytest.approx(1.96 * np.std(others), rel=0.35)
+
+
+def test_a_resample_by_counts_is_the_resample_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = resample_counts(30, 5, seed=0)
+    monkeypatch.setattr("q2.search.metrics.frechet.resample_counts", lambda size, resamples, seed: counts)
+    mean, covariance = moments(features(200, 4, 1))
+    ours = features(30, 4, 2, 7.0)
+    written = [moments(np.repeat(ours, row.astype(int), axis=0)) for row in counts]
+    expected = centred(
+        frechet_distance(mean, covariance, *moments(ours)),
+        np.array([frechet_distance(mean, covariance, *entry) for entry in written]),
+    )
+    found = frechet_estimate(ours, mean, covariance)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
 def test_one_sample_has_no_covariance() -> None:
