@@ -13,7 +13,9 @@ __all__ = [
     "PluginError",
     "Q2Error",
     "RecipeError",
+    "TargetError",
     "TraceError",
+    "TrialError",
     "did_you_mean",
 ]
 
@@ -48,6 +50,14 @@ class PluginError(Q2Error):
 
 class TraceError(Q2Error):
     """A model that cannot be traced, or a graph that no longer equals its model."""
+
+
+class TargetError(Q2Error):
+    """A target that cannot be read, or that has no finite value for a trial."""
+
+
+class TrialError(Q2Error):
+    """A trial that is malformed, or a trial store that is damaged or belongs to another run."""
 
 
 class GuardError(TraceError):

@@ -1,0 +1,191 @@
+"""The search space: which options each weight layer may take, and random recipes from it (Qua²SeDiMo, AAAI'25)."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q2.errors import ConfigError, OptionError, RecipeError, did_you_mean
+from q2.quant.options import Option
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
+
+__all__ = ["Choice", "Indices", "Space"]
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weight layers that take one option together, and the options they may take, as text.
+
+    `layers` are one weight layer (or part of a split one, ``path#1``), or several that are tied. `weights` is how many
+    weights one of them holds: tied layers are stored once.
+    """
+
+    layers: tuple[str, ...]
+    options: tuple[str, ...]
+    weights: int
+
+    @property
+    def name(self) -> str:
+        """The first of its layers."""
+        return self.layers[0]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The choices of a denoiser, in execution order. A recipe maps layer to option, both as text.
+
+    >>> space = Space.of({"q": 64, "k": 64, "v": 32}, ["uaq-4", "uaq-3"], ties=[("q", "k")])
+    >>> str(space)
+    '2^2 recipes, 4'
+    >>> space.decode([0, 1])
+    {'q': 'uaq-4', 'k': 'uaq-4', 'v': 'uaq-3'}
+    """
+
+    choices: tuple[Choice, ...]
+
+    @classmethod
+    def of(cls, layers: Mapping[str, int], options: Sequence[str], ties: Iterable[Collection[str]] = ()) -> "Space":
+        """Make the space where every layer (name to number of weights) may take every option.
+
+        Layers of one group in `ties` share a choice. Raises `ConfigError` for no options, the same one twice, and a
+        tied layer that is not there; `OptionError` for a malformed option.
+        """
+        texts = tuple(str(Option.parse(option)) for option in options)
+        if not texts or len(set(texts)) < len(texts):
+            raise ConfigError(f"options: expected one or more, all different, not {list(options)}")
+        leader: dict[str, str] = {}
+        for group in map(list, ties):
+            for name in group:
+                if name not in layers:
+                    raise ConfigError(f"ties: no weight layer {name!r}{did_you_mean(name, layers)}")
+                leader[name] = group[0]
+        groups: dict[str, list[str]] = {}
+        for name in layers:
+            groups.setdefault(leader.get(name, name), []).append(name)
+        return cls(tuple(Choice(tuple(group), texts, layers[group[0]]) for group in groups.values()))
+
+    @classmethod
+    def of_graph(cls, graph: "Graph", options: Sequence[str], *, ties: bool = True) -> "Space":
+        """Make the space of a denoiser: its weight layers, split ones in two, layers with the same weights as one."""
+        layers: dict[str, int] = {}
+        parts: dict[str, list[str]] = {}
+        for name, node in graph.flow().nodes(data=True):
+            if node["kind"] == "weight":
+                layer, (start, stop) = graph.weight_layers[node["layer"]], node["channels"]
+                layers[name] = layer.weights * (stop - start) // layer.in_channels
+                parts.setdefault(node["layer"], []).append(name)
+        tied: list[tuple[str, ...]] = []
+        for group in graph.ties() if ties else ():
+            copies: dict[tuple[int, ...], list[list[str]]] = {}  # one of two copies may be split and the other not
+            for path in group:
+                copies.setdefault(tuple(layers[part] for part in parts[path]), []).append(parts[path])
+            tied += [part for alike in copies.values() for part in zip(*alike, strict=True)]
+        return cls.of(layers, options, tied)
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def __str__(self) -> str:
+        counts = Counter(len(choice.options) for choice in self.choices)
+        powers = " · ".join(f"{options}^{count}" for options, count in sorted(counts.items(), reverse=True))
+        total = f"{self.size:,}" if self.size < 10**6 else f"{Decimal(self.size):.1e}".replace("+", "")
+        return f"{powers or 1} recipes, {total}"
+
+    @cached_property
+    def size(self) -> int:
+        """How many recipes there are."""
+        total = 1
+        for choice in self.choices:
+            total *= len(choice.options)
+        return total
+
+    @cached_property
+    def layers(self) -> Mapping[str, int]:
+        """The number of its choice, by layer, in execution order of the choices."""
+        return {layer: index for index, choice in enumerate(self.choices) for layer in choice.layers}
+
+    def decode(self, indices: Sequence[int] | Indices) -> dict[str, str]:
+        """Return the recipe of a vector (choices,) that holds, per choice, the index of its option."""
+        chosen = [choice.options[index] for choice, index in zip(self.choices, indices, strict=True)]
+        return {layer: chosen[index] for layer, index in self.layers.items()}
+
+    def encode(self, recipe: Mapping[str, str]) -> Indices:
+        """Return the vector (choices,) of a recipe; of tied layers it need name but one.
+
+        Raises `RecipeError` for a layer that is unknown or missing, an option that the space does not have, and tied
+        layers with different options.
+
+        >>> Space.of({"to_q": 64}, ["uaq-4"]).encode({"to_k": "uaq-4"})
+        Traceback (most recent call last):
+        q2.errors.RecipeError: layers."to_k": no such layer in the search space; did you mean 'to_q'?
+        """
+        for layer in recipe:
+            if layer not in self.layers:
+                near = did_you_mean(layer, self.layers)
+                raise RecipeError(f'layers."{layer}": no such layer in the search space{near}')
+        return np.array([_index(choice, recipe) for choice in self.choices], np.intp)
+
+    def random(self, rng: np.random.Generator, low: float = 0.0, high: float = 1.0) -> Indices:
+        """Draw a vector (choices,): p ~ U(`low`, `high`) is the share of the narrower of two widths.
+
+        Each choice draws its width with p, then its quantizer uniformly among those of that width. With more widths
+        than two the place among them, sorted, is binomial: k widths are k - 1 draws of narrower (p) or wider. Widths
+        beyond those of a choice's own options do not occur; ``none`` counts as the widest. Raises `ConfigError` unless
+        0 ≤ low ≤ high ≤ 1.
+        """
+        if not 0 <= low <= high <= 1:
+            raise ConfigError(f"share of the narrower width: expected 0 ≤ low ≤ high ≤ 1, not {low} and {high}")
+        share = low + (high - low) * rng.random()
+        most = max((len(levels) for levels in self._levels), default=1)
+        draws = rng.random((len(self.choices), most))
+        drawn = []
+        for levels, draw in zip(self._levels, draws, strict=True):
+            level = levels[int((draw[: len(levels) - 1] >= share).sum())]
+            drawn.append(level[int(draw[-1] * len(level))])
+        return np.array(drawn, np.intp)
+
+    def draw(self, seed: int, number: int, low: float = 0.0, high: float = 1.0) -> dict[str, str]:
+        """Return recipe `number` of the random search with `seed`; it depends on nothing else, so a search can resume.
+
+        >>> space = Space.of({"q": 64, "k": 64, "v": 32}, ["uaq-4", "uaq-3"])
+        >>> space.draw(42, 7) == space.draw(42, 7)
+        True
+        """
+        return self.decode(self.random(np.random.Generator(np.random.PCG64([seed, number])), low, high))
+
+    @cached_property
+    def _levels(self) -> list[list[list[int]]]:
+        """Per choice: the indices of its options, grouped by width, narrowest first."""
+        levels = []
+        for choice in self.choices:
+            widths: dict[float, list[int]] = {}
+            for index, text in enumerate(choice.options):
+                option = Option.parse(text)
+                widths.setdefault(float("inf") if option.is_none else option.bits, []).append(index)
+            levels.append([widths[width] for width in sorted(widths)])
+        return levels
+
+
+def _index(choice: Choice, recipe: Mapping[str, str]) -> int:
+    named = [layer for layer in choice.layers if layer in recipe]
+    if not named:
+        raise RecipeError(f'layers."{choice.name}": missing, every layer of the search space needs an option')
+    first, text = named[0], recipe[named[0]]
+    for layer in named:
+        if recipe[layer] != text:
+            tied = f"{first!r}, which holds the same weights, has {text!r}"
+            raise RecipeError(f'layers."{layer}": {recipe[layer]!r}, but {tied}')
+    try:
+        return choice.options.index(str(Option.parse(text)))
+    except (OptionError, ValueError):
+        near = did_you_mean(text, choice.options)
+        raise RecipeError(f'layers."{first}": {text!r} is no option of the search space{near}') from None

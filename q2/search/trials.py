@@ -1,0 +1,115 @@
+"""Trials: a recipe with what was measured of it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from q2.errors import TrialError
+
+__all__ = ["State", "Trial", "join"]
+
+State = Literal["complete", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe (weight layer, or part of a split one, to option, as text) and its metrics at one fidelity and seed.
+
+    `intervals` are the bounds (low, high) of metrics that are estimates. `seed` is that of the evaluation, `number` the
+    search's own count, `seconds` the time the evaluation took. A failed trial says why in `error`. Raises `TrialError`
+    for a metric that is infinite or no number, which no target could rank.
+
+    >>> trial = Trial({"proj": "uaq-4"}, {"avg_bits": 4.2})
+    >>> trial.id == Trial({"proj": "uaq-4"}, {"avg_bits": 4.3}).id
+    True
+    >>> trial.id == Trial({"proj": "uaq-3"}).id
+    False
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    recipe: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    fidelity: str = "full"
+    seed: int = 0
+    number: int | None = None
+    seconds: float = 0.0
+    strategy: str = ""
+    state: State = "complete"
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = {**self.metrics, "seconds": self.seconds}
+        for name, bounds in self.intervals.items():
+            numbers |= {f"{name} (low)": bounds[0], f"{name} (high)": bounds[1]}
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise TrialError(f"trial {self.id}: {name} is {value}, expected a finite number")
+        bounded = {name: (float(low), float(high)) for name, (low, high) in self.intervals.items()}
+        object.__setattr__(self, "recipe", dict(self.recipe))
+        object.__setattr__(self, "metrics", {name: float(value) for name, value in self.metrics.items()})
+        object.__setattr__(self, "intervals", bounded)
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits over recipe, fidelity and evaluation seed: what was asked, not what came out."""
+        asked = [sorted(self.recipe.items()), self.fidelity, self.seed]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """What messages and tables call it."""
+        return f"trial {self.id if self.number is None else self.number}"
+
+    def to_json(self) -> str:
+        """Return one line of JSON, the same for equal trials; defaults are left out.
+
+        >>> Trial({"b": "uaq-4", "a": "uaq-3"}, {"bops": 1.0}).to_json()
+        '{"metrics":{"bops":1.0},"recipe":{"a":"uaq-3","b":"uaq-4"}}'
+        """
+        return json.dumps(self.table(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def table(self) -> dict[str, object]:
+        """Return its fields as a table, without those that have their default."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: value for name, value in given.items() if name == "recipe" or value != getattr(_PLAIN, name)}
+
+    @classmethod
+    def from_json(cls, text: str) -> "Trial":
+        """Return the trial that `to_json` wrote; its form is not checked."""
+        return cls(**json.loads(text))
+
+
+_PLAIN = Trial({})
+
+
+def join(records: Iterable[Trial]) -> Trial:
+    """Return what several records of one trial say together, whatever their order.
+
+    Complete records overrule failed ones. Metrics add up; where two records disagree, the one whose text has the
+    smaller hash is believed, a choice that favours neither low nor high values.
+
+    >>> join([Trial({}, {"kid": 2.0}), Trial({}, {"bops": 1.0}), Trial({}, state="failed", error="killed")]).metrics
+    {'bops': 1.0, 'kid': 2.0}
+    """
+    ranked = list(records)
+    if len(ranked) == 1:
+        return ranked[0]
+    ranked.sort(key=_rank)
+    best = [record for record in ranked if record.state == ranked[0].state]
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for record in best:
+        new = record.metrics.keys() - metrics.keys()
+        metrics |= {name: record.metrics[name] for name in new}
+        intervals |= {name: bounds for name, bounds in record.intervals.items() if name in new}
+    return replace(best[0], metrics=dict(sorted(metrics.items())), intervals=dict(sorted(intervals.items())))
+
+
+def _rank(trial: Trial) -> tuple[bool, str]:
+    return trial.state != "complete", hashlib.sha256(trial.to_json().encode()).hexdigest()
