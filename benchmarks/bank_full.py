@@ -1,9 +1,9 @@
 """Builds the bank of a full-size denoiser from random fp16 weights on disk; prints time, memory and size.
 
-    python benchmarks/bank_full.py pixart-alpha [--folder DIR] [--again]
+    python benchmarks/bank_full.py pixart-alpha [--folder DIR] [--again] [--switch]
 
 The weights are written as safetensors first (once; `--folder` keeps them), the bank is then built by ``q2 bank`` in a
-process of its own. Then layers are switched between two recipes in place, to say how many weights a second that is.
+process of its own. `--switch` loads these weights and switches all layers between options in place.
 """
 
 import argparse
@@ -21,6 +21,11 @@ import torch
 from safetensors.torch import save_file
 
 import q2
+from q2.banks import find_bank
+from q2.passes import PassContext
+from q2.passes.transform.apply import apply_options
+from q2.plugins import Plugins
+from q2.quant import Option
 
 
 def write_weights(name: str, folder: Path) -> int:
@@ -29,18 +34,42 @@ def write_weights(name: str, folder: Path) -> int:
     model: Any = denoiser.model
     component = folder / denoiser.component
     component.mkdir(parents=True, exist_ok=True)
-    generator, shard, size, number, total = torch.Generator().manual_seed(0), {}, 0, 0, 0
+    shards: list[list[str]] = [[]]
+    generator = torch.Generator().manual_seed(0)
     state = model.state_dict()
-    for i, (key, tensor) in enumerate(state.items()):
-        shard[key] = (torch.randn(tensor.shape, generator=generator) * 0.02).half()
-        size += shard[key].nbytes
-        if size > 1 << 30 or i == len(state) - 1:
-            save_file(shard, component / f"diffusion_pytorch_model-{number:05}.safetensors")
-            total, shard, size, number = total + size, {}, 0, number + 1
+    for key in state:
+        if sum(state[held].numel() for held in shards[-1]) > 1 << 29:
+            shards.append([])
+        shards[-1].append(key)
+    where: dict[str, str] = {}
+    for number, keys in enumerate(shards, 1):
+        file = f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors"
+        drawn = {key: torch.randn(state[key].shape, generator=generator).mul_(0.02).half() for key in keys}
+        save_file(drawn, component / file)
+        where |= dict.fromkeys(keys, file)
+    total = 2 * sum(tensor.numel() for tensor in state.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (component / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     (component / "config.json").write_text(json.dumps(dict(model.config)))
-    index = {"_class_name": "Any", denoiser.component: ["diffusers", type(model).__name__]}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    pipeline = {"_class_name": "Any", denoiser.component: ["diffusers", type(model).__name__]}
+    (folder / "model_index.json").write_text(json.dumps(pipeline))
     return total
+
+
+def switch(name: str, weights: Path, folder: Path) -> None:
+    """Switch every layer of the loaded denoiser from one option to another, in place."""
+    denoiser = q2.denoiser(name, checkpoint=str(weights), dtype="float16")
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    bank = find_bank(str(folder), "", graph, denoiser, prec=16, plugins=Plugins())
+    ctx = PassContext(Plugins(), denoiser, bank=bank)
+    total = sum(layer.weights for layer in graph.weight_layers.values())
+    for text in ("uaq-4", "kmeans-c-4", "uaq-3", "kmeans-a-3", "kmeans-c-3", "kmeans-a-4"):
+        start = time.perf_counter()
+        apply_options(graph, dict.fromkeys(graph.choices, Option.parse(text)), ctx)
+        took = time.perf_counter() - start
+        print(f"  to {text:12} {took:6.2f} s, {total / took / 1e6:6.0f} M weights/s", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"  peak RSS {peak:.2f} GiB, of which the model {total * 2 / 2**30:.2f}")
 
 
 def main() -> None:
@@ -48,8 +77,12 @@ def main() -> None:
     parser.add_argument("name", choices=["dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "q2-bank-full")
     parser.add_argument("--again", action="store_true", help="keep the weights that are there")
+    parser.add_argument("--switch", action="store_true", help="only switch, with the bank that is there")
     options = parser.parse_args()
     weights, bank = options.folder / options.name, options.folder / f"{options.name}-bank"
+    if options.switch:
+        switch(options.name, weights, bank)
+        return
     if not (options.again and weights.exists()):
         print(f"weights: {write_weights(options.name, weights) / 1e9:.2f} GB in {weights}", flush=True)
     run = f"{options.name}.toml"

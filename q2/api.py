@@ -11,6 +11,7 @@ from q2.passes import Pass, PassContext, PassManager, PassResult
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Recipe
+from q2.quant.bank import Bank
 from q2.runs import Outcome, prepare, run_folder
 from q2.runs import transform as _transform
 
@@ -26,8 +27,12 @@ def run_passes(
     verify_each: bool = False,
     plugins: Plugins | None = None,
     progress: Progress = silent,
+    prec: int = 16,
+    bank: Bank | None = None,
 ) -> list[PassResult]:
     """Run `passes` over `graph` in order and return their results. Raises `Q2Error` subclasses, one line each.
+
+    `prec` is how many bits a centroid, a scale and a zero point take; `bank` has options that need no fitting.
 
     >>> import q2
     >>> from q2.passes.analysis.size import Size
@@ -36,7 +41,7 @@ def run_passes(
     >>> [result.report.data["avg_bits"] for result in q2.run_passes(graph, [Size()])]
     [16.0]
     """
-    ctx = PassContext(plugins or Plugins(), denoiser, seed, progress)
+    ctx = PassContext(plugins or Plugins(), denoiser, seed, progress, prec, bank)
     return PassManager([(step.name, step) for step in passes], ctx, verify_each).run(graph)
 
 

@@ -97,7 +97,7 @@ def test_recipes_are_switched_in_place_from_the_checkpoint(digits: tuple[Denoise
     for name in names:
         assert graph.weight_layers[name].module.weight is held[name]
         assert torch.equal(held[name], first[name])  # type: ignore[arg-type]
-        assert graph.weight_layers[name].module.exact is None  # type: ignore[attr-defined]
+        assert graph.weight_layers[name].module.exact is None
 
 
 def test_a_split_layer_is_two_choices_everywhere(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from q2.api import run_passes
 from q2.graph import trace
 from q2.graph.layers import Geometry
+from q2.passes.analysis.size import Size
 from tests.graph.full import full_size
 from tests.graph.tiny import FAMILIES
 
@@ -79,6 +81,7 @@ def test_a_subclass_is_a_weight_layer_of_the_base_type() -> None:
     assert (layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, layer.bias) == (4, 2, (), 1, True)
 
 
+CHOICES = {"dit": 255, "pixart-alpha": 287, "pixart-sigma": 287, "hunyuan": 487, "sdxl": 812, "sdv15": 306}
 SIZES = {  # Σ FP bytes of the weight layers, at 16 bits or 32 (Stable Diffusion v1.5)
     "dit": 1_433_972_736,
     "pixart-alpha": 1_220_456_448,
@@ -96,7 +99,11 @@ def test_the_full_size_gives_the_published_numbers(name: str) -> None:
     assert len(graph.weight_layers) == layers
     assert sum(layer.weights for layer in graph.weight_layers.values()) == weights
     assert round(graph.macs / 1e9, 2) == gmacs
-    assert weights * (4 if name == "sdv15" else 2) == SIZES[name]
+    assert len(graph.choices) == CHOICES[name]
+    assert sum(choice.weights for choice in graph.choices.values()) == weights
+    prec = 32 if name == "sdv15" else 16
+    (full,) = run_passes(graph, [Size()], prec=prec)
+    assert full.report.data["full_bytes"] == full.report.data["bytes"] == SIZES[name]
 
 
 def test_one_copy_of_the_timestep_embedder_is_what_dit_really_uses() -> None:
