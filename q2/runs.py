@@ -87,6 +87,10 @@ class Plan:
         denoiser = self.settings.denoiser.model_copy(update={"weights": weights})
         return replace(self, settings=self.settings.model_copy(update={"denoiser": denoiser}))
 
+    def without(self, name: str) -> "Plan":
+        """Return the same plan without the passes of a name."""
+        return replace(self, passes=[(title, step) for title, step in self.passes if step.name != name])
+
     def rows(self) -> list[list[str]]:
         """Return the effective-settings table: name, default, file, override, effective."""
         defaults = Settings().model_dump(mode="json")
@@ -137,7 +141,7 @@ def transform(
     weights = sum(layer.weights for layer in graph.weight_layers.values())
     facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers, {weights / 1e6:.2f} M weights"
     show(Step("trace", time.perf_counter() - start, f"{facts}, {graph.macs / 1e9:.4g} GMACs"))
-    bank = _bank(plan, graph, denoiser)
+    bank = open_bank(plan, graph, denoiser)
     if bank is not None:
         show(Step("bank", 0, f"{bank.folder}: {len(bank.plan.options)} options of {len(bank.plan.layers)} layers"))
     ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
@@ -212,7 +216,7 @@ def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) 
     )
 
 
-def _bank(plan: Plan, graph: Graph, denoiser: Denoiser) -> Bank | None:
+def open_bank(plan: Plan, graph: Graph, denoiser: Denoiser) -> Bank | None:
     if denoiser.weights == "meta":
         return None
     settings = plan.settings

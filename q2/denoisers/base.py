@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, ClassVar, Literal
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from q2.denoisers.ask import Ask
 from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.judge import DigitsJudge
 from q2.denoisers.stored import StoredWeights
@@ -32,10 +33,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Samples:
-    """Generated images, float (N, C, H, W) in [0, 1] on the CPU, and the class or prompt of each, long (N,)."""
+    """Generated images, float (N, C, H, W) in [0, 1] on the CPU, and the class or prompt of each, long (N,).
+
+    `latents` are what the autoencoder decoded, float (N, C, h, w).
+    """
 
     images: Tensor
     labels: Tensor
+    latents: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class Denoiser(ABC):
@@ -112,6 +117,9 @@ class Denoiser(ABC):
     def example_inputs(self, batch: int = 1) -> Mapping[str, object]:
         """Return keyword arguments of the model's forward for `batch` images, the same at every call."""
 
+    def check(self, ask: Ask) -> None:
+        """Raise `ConfigError` if it cannot draw what is asked for."""
+
     @abstractmethod
     def generate(
         self,
@@ -120,9 +128,13 @@ class Denoiser(ABC):
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,
+        ask: Ask | None = None,
         progress: Progress = silent,
     ) -> Samples:
-        """Make `count` images; image i depends on (`seed`, i) alone, not on the batch size."""
+        """Make `count` images; image i depends on (`seed`, i) alone, not on the batch size.
+
+        Raises `ConfigError` if it cannot draw what is asked for.
+        """
 
     def judge(self) -> DigitsJudge | None:
         """Return the classifier that says what the images are worth, where there is one."""

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from q2.denoisers.ask import Ask
 from q2.denoisers.base import Protocol
 from q2.denoisers.family import Family, Inputs, Shape
+from q2.errors import ConfigError
 
 __all__ = ["DiT"]
 
@@ -63,6 +65,15 @@ class DiT(Family):
 
         return {"vae": self.autoencoder(), "scheduler": DPMSolverMultistepScheduler()}
 
-    def conditions(self, images: range) -> Mapping[str, Any]:
+    def check(self, ask: Ask) -> None:
+        """Raise `ConfigError` for prompts, and for a size: a DiT draws classes, at the size that it was made for."""
+        if ask.prompts:
+            raise ConfigError(f"{self.name} draws classes, 0 to {self.classes() - 1}, and takes no prompt")
+        super().check(ask)
+        side = self.side * self.scale
+        if ask.size not in (None, side):
+            raise ConfigError(f"{self.name} draws images of {side} pixels a side, not {ask.size}")
+
+    def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
         """Return the class of every image."""
-        return {"class_labels": [i % self.classes() for i in images]}
+        return {"class_labels": self.labels(images, ask)}

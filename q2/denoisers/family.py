@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from q2.denoisers.ask import Ask, latents_of
 from q2.denoisers.base import Denoiser, Samples, image_generator
 from q2.denoisers.checkpoint import Checkpoint
 from q2.denoisers.quiet import quiet
+from q2.errors import ConfigError
 from q2.progress import Progress, silent
 
 __all__ = ["Family", "Inputs", "Shape", "batches", "built", "known"]
@@ -153,29 +155,53 @@ class Family(Denoiser):
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,
+        ask: Ask | None = None,
         progress: Progress = silent,
     ) -> Samples:
-        """Make `count` images: image i from noise of its own, for class or prompt i."""
+        """Make `count` images: image i from noise of its own, for class or prompt i, or what is asked for in turn."""
+        ask = ask or Ask()
+        self.check(ask)
         pipeline, images = self.pipeline(), []
-        for chosen in progress(batches(count, batch), "generate", -(-count // batch)):
-            with quiet():
-                made = pipeline(
-                    **self.conditions(chosen),
-                    generator=[image_generator(seed, i) for i in chosen],
-                    num_inference_steps=steps or self.protocol.steps,
-                    guidance_scale=self.protocol.guidance,
-                    output_type="pt",
-                )
-            images.append(made.images.float().cpu())
-        labels = torch.arange(count) % self.classes()
-        return Samples(torch.cat(images) if images else torch.empty(0, 3, 8, 8), labels)
+        with latents_of(pipeline) as latents:
+            for chosen in progress(batches(count, batch), "generate", -(-count // batch)):
+                with quiet():
+                    made = pipeline(
+                        **self.conditions(chosen, ask),
+                        generator=[image_generator(seed, i) for i in chosen],
+                        num_inference_steps=steps or self.protocol.steps,
+                        guidance_scale=self.protocol.guidance if ask.guidance is None else ask.guidance,
+                        output_type="pt",
+                    )
+                images.append(made.images.float().cpu())
+        labels = torch.tensor(self.labels(range(count), ask), dtype=torch.long)
+        nothing = torch.empty(0, 3, 8, 8)
+        return Samples(torch.cat(images or [nothing]), labels, torch.cat(latents or [nothing]))
+
+    def check(self, ask: Ask) -> None:
+        """Raise `ConfigError` for a class that is not there, and for a size that is no multiple of a latent's."""
+        for each in ask.classes:
+            if not 0 <= each < self.classes():
+                raise ConfigError(f"class {each} is outside 0 to {self.classes() - 1}")
+        scale = self.scale
+        if ask.size is not None and (ask.size < scale or ask.size % scale):
+            raise ConfigError(f"size {ask.size} is no multiple of {scale}, which a latent stands for")
+
+    @property
+    def scale(self) -> int:
+        """How many pixels a side a latent stands for."""
+        return int(2 ** (len(self.pipeline().vae.config.block_out_channels) - 1))
+
+    def labels(self, images: range, ask: Ask) -> list[int]:
+        """Return the class, or the number of the prompt, of every image."""
+        things = ask.classes or tuple(range(len(ask.prompts) or self.classes()))
+        return ask.turn(things, images)
 
     def classes(self) -> int:
         """Return after how many images classes or prompts start again."""
         return 10
 
     @abstractmethod
-    def conditions(self, images: range) -> Mapping[str, Any]:
+    def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
         """Return what the pipeline is asked for, image by image: classes, prompts, or embeddings in their place."""
 
 

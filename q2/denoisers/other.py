@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from q2.denoisers.ask import Ask
 from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
 from q2.denoisers.checkpoint import Checkpoint, read_config
 from q2.denoisers.derive import example_inputs
@@ -132,6 +133,7 @@ class Other(Denoiser):
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,
+        ask: Ask | None = None,
         progress: Progress = silent,
     ) -> Samples:
         """Raise `ConfigError`: what to ask the pipeline for is a plugin's to say."""

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from q2.denoisers.ask import Ask
 from q2.denoisers.family import Family
+from q2.errors import ConfigError
 
 __all__ = ["Prompted"]
 
@@ -33,13 +35,28 @@ class Prompted(Family):
         """Return the number of prompts."""
         return len(self.prompts)
 
-    def conditions(self, images: range) -> Mapping[str, Any]:
+    def check(self, ask: Ask) -> None:
+        """Raise `ConfigError` for prompts that nothing can read, and for class ids where the prompts are no classes."""
+        if ask.prompts and not self.reads:
+            raise ConfigError(f"{self.name} has no text encoder here and takes no prompt; give a checkpoint with one")
+        if ask.classes and self.judge() is None:
+            raise ConfigError(f"{self.name} draws what a prompt says, and has no classes")
+        super().check(ask)
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a text encoder."""
+        names = ("text_encoder", "text_encoder_2")
+        return any(getattr(self.pipeline(), name, None) is not None for name in names)
+
+    def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
         """Return the prompt of every image, or embeddings where no text encoder is, and the side if not the model's."""
-        pipeline, config = self.pipeline(), cast(Any, self.model.config)
-        side = self.side * pipeline.vae_scale_factor
-        size = {"height": side, "width": side} if self.side < config.sample_size else {}
-        if any(getattr(pipeline, name, None) is not None for name in ("text_encoder", "text_encoder_2")):
-            return {"prompt": [self.prompts[i % self.classes()] for i in images], **self.asked, **size}
+        config = cast(Any, self.model.config)
+        side = ask.size or self.side * self.scale
+        size = {"height": side, "width": side} if side != config.sample_size * self.scale else {}
+        if self.reads:
+            prompts = ask.prompts or tuple(self.prompts)
+            return {"prompt": [prompts[label] for label in self.labels(images, ask)], **self.asked, **size}
         return {**self.embeddings(images), **self.asked, **size}
 
     @abstractmethod

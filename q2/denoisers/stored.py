@@ -47,13 +47,12 @@ class StoredWeights(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         place = self._places[name]
-        data = bytearray(place.stop - place.start)
-        with place.file.open("rb") as file:
+        tensor = torch.empty(place.shape, dtype=place.dtype)
+        with place.file.open("rb", buffering=0) as file:
             file.seek(place.start)
-            if file.readinto(data) != len(data):
+            if file.readinto(tensor.view(-1).view(torch.uint8).numpy()) != place.stop - place.start:
                 raise CheckpointError(f"{place.file}: is truncated, {name} ends beyond it")
-        empty = torch.empty(place.shape, dtype=place.dtype)
-        return torch.frombuffer(data, dtype=place.dtype).reshape(place.shape) if data else empty
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -52,8 +52,11 @@ class Quantizer(ABC):
         """Return `parameters` at each of `widths`, for quantizers to which several are less work than one by one."""
         return [self.parameters(weight, bits, prec) for bits in widths]
 
-    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return the quantized weight, in the weight's dtype: what `decode` makes of `encode`, perhaps faster."""
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor | None = None) -> Tensor:
+        """Return the quantized weight, in the weight's dtype: what `decode` makes of `encode`, perhaps faster.
+
+        It may be written to `out`, of the same shape and dtype, and that be returned.
+        """
         return cast_to(self.decode(self.encode(weight, parameters, bits), parameters), weight.dtype)
 
     def size_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
@@ -108,10 +111,13 @@ class Fitted:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Fitted":
         return self
 
-    def restore(self, weight: Tensor) -> Tensor:
-        """Return the quantized `weight`, which must be the one that was fitted, or the quantized one already."""
+    def restore(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the quantized `weight`, which must be the one that was fitted, or the quantized one already.
+
+        It may be written to `out`, of the same shape and dtype, and that be returned.
+        """
         parameters = {name: parameter.to(weight.device) for name, parameter in self.parameters.items()}
-        return self.quantizer.restore(weight, parameters, self.option.bits)
+        return self.quantizer.restore(weight, parameters, self.option.bits, out)
 
     @property
     def mse(self) -> float:

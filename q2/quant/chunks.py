@@ -7,8 +7,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from q2.quant.dtypes import cast_to
-
 __all__ = ["each_chunk", "in_blocks", "in_threads", "over_chunks"]
 
 # Elements at a time. On a CPU so few that torch works on each alone: its own threads wait for one another after every
@@ -28,18 +26,23 @@ def each_chunk(rows: Tensor, work: Callable[[slice], R]) -> list[R]:
     return in_threads(parts, work) if rows.device.type == "cpu" else [work(part) for part in parts]
 
 
-def over_chunks(weight: Tensor, dtype: torch.dtype, work: Callable[[Tensor, slice], Tensor]) -> Tensor:
+def over_chunks(
+    weight: Tensor, dtype: torch.dtype, work: Callable[[Tensor, slice], Tensor], out: Tensor | None = None
+) -> Tensor:
     """Return, in the shape of `weight` and in `dtype`, what `work` makes of its rows, a few float32 ones at a time.
+
+    What `work` returns must be within the range of `dtype`. It is written to `out` if that is contiguous.
 
     >>> over_chunks(torch.ones(2, 3), torch.uint8, lambda rows, part: rows + part.start).tolist()
     [[1, 1, 1], [1, 1, 1]]
     """
     weight = weight.detach()
-    rows, out = weight.flatten(1), torch.empty(weight.shape, dtype=dtype, device=weight.device)
-    flat = out.flatten(1)
+    if out is None or not out.is_contiguous() or out.dtype != dtype:
+        out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    rows, flat = weight.flatten(1), out.flatten(1)
 
     def one(part: slice) -> None:
-        flat[part] = cast_to(work(rows[part].float().contiguous(), part), dtype)
+        flat[part] = work(rows[part].float().contiguous(), part)
 
     each_chunk(rows, one)
     return out

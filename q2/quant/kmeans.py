@@ -42,10 +42,10 @@ class _KMeans(Quantizer):
         numbers = torch.arange(books.shape[1], dtype=torch.float32, device=books.device)[None]
         return _looked_up(weight, books, numbers, torch.uint8)
 
-    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor | None = None) -> Tensor:
         """Return the nearest entries."""
         books = torch.atleast_2d(parameters["codebook"])
-        return _looked_up(weight, books, books.float(), weight.dtype)
+        return _looked_up(weight, books, books.float(), weight.dtype, out)
 
     def arithmetic_bits(self, bits: int) -> int:
         """Return 16: weights are looked up, the arithmetic stays at 16 bits."""
@@ -134,7 +134,7 @@ def _histogram(weight: Tensor) -> tuple[Floats, Floats]:
     return merged.astype(np.float64), np.bincount(inverse, weights=times[seen].numpy()).astype(np.float64)
 
 
-def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtype) -> Tensor:
+def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """Return for every value what `entries` (C or 1, k) have in the place of the nearest of `books` (C or 1, k)."""
     edges = borders(books.float().cpu().numpy())
     if weight.device.type != "cpu":
@@ -142,9 +142,9 @@ def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtyp
     values = entries.float().numpy()
 
     def work(rows: Tensor, part: slice) -> Tensor:
-        out = np.empty(rows.shape, np.float32)
+        found = np.empty(rows.shape, np.float32)
         own_edges, own_values = (array[part] if len(array) > 1 else array for array in (edges, values))
-        look_up(rows.numpy(), own_edges, own_values, out)
-        return torch.from_numpy(out)
+        look_up(rows.numpy(), own_edges, own_values, found)
+        return torch.from_numpy(found)
 
-    return over_chunks(weight, dtype, work)
+    return over_chunks(weight, dtype, work, out)

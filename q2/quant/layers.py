@@ -130,8 +130,10 @@ def parts_of(module: nn.Module) -> tuple[Part, ...]:
 @torch.no_grad()
 def _write(held: Tensor, parts: Sequence[Part], exact: Tensor) -> None:
     for part in parts:
-        values = part.of(exact)
-        part.of(held).copy_(part.fitted.restore(values) if part.fitted else values)
+        values, mine = part.of(exact), part.of(held)
+        quantized = part.fitted.restore(values, mine) if part.fitted else values
+        if quantized is not mine:
+            mine.copy_(quantized)
 
 
 def _like(module: nn.Module, exact: type[nn.Module]) -> Simulated:

@@ -16,7 +16,6 @@ _STEPS = (0.05, 0.025, 0.0125)
 _ORDER = (2, 1, 3, 0, 4, 5, 6, 7, 8, 9)  # the likely ones first: the others are given up half-way
 _LANES = 2 * LANES
 _CHUNK = 16 * _LANES
-_LARGEST = np.finfo(np.float32).max
 
 
 @compiled
@@ -124,17 +123,22 @@ def search_rows(
 
 
 @compiled
-def requantize(rows: Rows, scales: Rows, zeros: Rows, top: int, shifts: Rows, factors: Rows, out: Rows) -> None:
-    """Fill `out` (C, n) with (code - zero + shift) * factor for float32 `rows` (C, n): values, or codes themselves."""
+def requantize(
+    rows: Rows, scales: Rows, zeros: Rows, top: int, shifts: Rows, factors: Rows, largest: float, out: Rows
+) -> None:
+    """Fill `out` (C, n) with (code - zero + shift) * factor for float32 `rows` (C, n): values, or codes themselves.
+
+    Nothing goes beyond +-`largest`.
+    """
     for c in range(rows.shape[0]):
         values, result, size = rows[c], out[c], rows.shape[1] // _LANES * _LANES
         least, most = -zeros[c], np.float32(top) - zeros[c]
         scale, low, high, shift, factor = each(scales[c]), each(least), each(most), each(shifts[c]), each(factors[c])
-        below, above = each(-_LARGEST), each(_LARGEST)
+        below, above = each(np.float32(-largest)), each(np.float32(largest))
         for i in range(0, size, _LANES):
             value = (_codes(load(values, i), scale, low, high) + shift) * factor
             value = where(less(value, below), below, where(less(above, value), above, value))
             store(result, i, value)
         for i in range(size, len(values)):
             value = (min(max(np.rint(values[i] / scales[c]), least), most) + shifts[c]) * factors[c]
-            result[i] = min(max(value, -_LARGEST), _LARGEST)
+            result[i] = min(max(value, -largest), largest)

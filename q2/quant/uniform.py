@@ -71,10 +71,10 @@ class Uaq(Quantizer):
         scale, zero = parameters["scale"].float(), parameters["zero"].float()
         return _requantized(weight, (scale, zero, zero, torch.ones_like(scale)), bits, torch.uint8)
 
-    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+    def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor | None = None) -> Tensor:
         """Return the nearest levels' values."""
         scale, zero = parameters["scale"].float(), parameters["zero"].float()
-        return _requantized(weight, (scale, zero, torch.zeros_like(scale), scale), bits, weight.dtype)
+        return _requantized(weight, (scale, zero, torch.zeros_like(scale), scale), bits, weight.dtype, out)
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return scale * (code - zero) in float32."""
@@ -121,15 +121,16 @@ def snap(weight: Tensor, levels: Levels, top: int) -> Tensor:
     return steps.add_(shift).mul_(factor).clamp_(-_LARGEST, _LARGEST)
 
 
-def _requantized(weight: Tensor, levels: Levels, bits: int, dtype: torch.dtype) -> Tensor:
+def _requantized(weight: Tensor, levels: Levels, bits: int, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     top = 2**bits - 1
     if weight.device.type != "cpu":
         return cast_to(snap(weight, levels, top), dtype)
     scale, zero, shift, factor = (part.numpy() for part in levels)
+    largest = torch.finfo(dtype).max if dtype.is_floating_point else float(top)
 
     def work(rows: Tensor, part: slice) -> Tensor:
-        out = np.empty(rows.shape, np.float32)
-        requantize(rows.numpy(), scale[part], zero[part], top, shift[part], factor[part], out)
-        return torch.from_numpy(out)
+        found = np.empty(rows.shape, np.float32)
+        requantize(rows.numpy(), scale[part], zero[part], top, shift[part], factor[part], largest, found)
+        return torch.from_numpy(found)
 
-    return over_chunks(weight, dtype, work)
+    return over_chunks(weight, dtype, work, out)

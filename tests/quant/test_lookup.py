@@ -43,7 +43,7 @@ def test_rows_of_any_length_are_written_whole_and_no_further(columns: int) -> No
     look_up(rows, np.zeros((1, 1), np.float32), np.array([[-1.0, 1.0]], np.float32), room[:3])
     assert np.array_equal(room[:3], np.where(rows > 0, 1, -1))
     ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
-    requantize(rows, ones, zeros - 100, 200, zeros - 100, ones, room[:3])
+    requantize(rows, ones, zeros - 100, 200, zeros - 100, ones, 1e9, room[:3])
     assert np.array_equal(room[:3], np.clip(np.rint(rows), 100, 300) - 100)
     assert (room[3] == 7).all()
 

@@ -1,0 +1,69 @@
+"""``q2 list`` and ``q2 config``: what a run file can name, and what one says."""
+
+import typer
+
+from q2.commands.console import DEFAULT, Config, Set, load_run, print_table
+from q2.errors import Q2Error
+
+__all__ = ["listing", "settings"]
+
+listing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List what a run file can name.")
+settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the settings of a run.")
+
+
+@settings.command()
+def show(config: Config = DEFAULT, override: Set = None) -> None:
+    """Print every setting: its default, what the file says, what is overridden, and what holds."""
+    from q2.runs import prepare
+
+    print_table(prepare(load_run(config, override)).rows(), ["setting", "default", "file", "override", "effective"])
+
+
+@listing.command()
+def passes() -> None:
+    """List the passes, with the plugin each comes from."""
+    _catalogue("passes")
+
+
+@listing.command()
+def quantizers() -> None:
+    """List the quantizers, with the plugin each comes from."""
+    _catalogue("quantizers")
+
+
+@listing.command()
+def denoisers() -> None:
+    """List the denoisers, with the plugin each comes from."""
+    _catalogue("denoisers")
+
+
+@listing.command()
+def plugins() -> None:
+    """List the plugins that were found, the broken ones with their error."""
+    from q2.plugins import Plugins
+
+    rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in Plugins().infos]
+    print_table(rows, ["plugin", "version", "from", "offers, or its error"])
+
+
+@listing.command()
+def configs() -> None:
+    """List the run files that come with q2."""
+    from q2.config import RunFile, shipped
+
+    print_table([[name, RunFile.load(name).settings.denoiser.name] for name in shipped()], ["run file", "denoiser"])
+
+
+def _catalogue(kind: str) -> None:
+    from q2.plugins import Plugins
+
+    catalogue = getattr(Plugins(), kind)
+    rows = []
+    for name in catalogue:
+        owners = catalogue.owners(name)
+        try:
+            summary = (catalogue.load(name).__doc__ or "").strip().split("\n")[0]
+        except Q2Error as error:
+            summary = str(error)
+        rows.append([name, ", ".join(owners), summary])
+    print_table(rows, ["name", "from", "what it is"])
