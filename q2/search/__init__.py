@@ -1,0 +1,1 @@
+"""Search: what looks for good recipes."""
