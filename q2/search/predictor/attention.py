@@ -48,6 +48,7 @@ class Neighbours:
         >>> Neighbours.of(np.array([[0, 1], [1, 0]]), 2).sources
         array([1, 0, 0, 1])
         """
+        edges = edges.astype(np.int64)
         kept = edges[:, (edges[0] != edges[1]) & (edges[1] < targets)]
         loops = np.arange(targets)
         source, target = np.concatenate([kept[0], loops]), np.concatenate([kept[1], loops])

@@ -251,8 +251,8 @@ def save_npz(path: str | Path, head: Mapping[str, object], arrays: Mapping[str, 
 def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Read what `save_npz` wrote, if its head says `kind` and `version`. Raises PredictorError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = {name: npz[name] for name in npz.files}
         head = json.loads(arrays.pop("head").tobytes())
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PredictorError(f"{path}: cannot be read: {error}") from error

@@ -123,12 +123,15 @@ def srcc(y: Floats | Sequence[float], scores: Floats | Sequence[float]) -> float
     >>> srcc([1, 2, 3, 4], [10, 30, 20, 40])
     0.8
     """
-    from scipy.stats import rankdata
-
-    a, b = rankdata(y), rankdata(scores)
-    a, b = a - a.mean(), b - b.mean()
+    a, b = _centred_ranks(y), _centred_ranks(scores)
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return round(float(a @ b) / norm, 12) if norm > 0 else 0.0
+
+
+def _centred_ranks(values: Floats | Sequence[float]) -> Floats:
+    _, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[groups]
+    return np.asarray(ranks - ranks.mean())
 
 
 def ndcg(grades: Floats, scores: Floats, k: int = 10) -> float:

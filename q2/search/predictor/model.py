@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from q2.search.predictor.attention import GATv2, Neighbours
 from q2.search.predictor.dataset import Floats, GraphSet, Layout
 from q2.search.predictor.features import Embedding, FeatureMLP
-from q2.search.predictor.space import Space
+
+if TYPE_CHECKING:
+    from q2.search.predictor.space import Space
 
 __all__ = ["LAYERS", "Predictor", "Scale", "Table"]
 

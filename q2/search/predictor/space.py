@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q2.errors import PredictorError, did_you_mean
-from q2.graph.units import Unit
 from q2.quant.options import Option
 from q2.search.predictor.dataset import Floats, GraphSet, Ints, Topology, UnitNodes
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from q2.graph.units import Unit
 
 __all__ = ["COMBINE", "Space"]
 

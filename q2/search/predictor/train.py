@@ -19,6 +19,8 @@ from q2.search.predictor.features import Embedding, FeatureMLP
 from q2.search.predictor.losses import LossName, ndcg, ranking_loss, relevance, srcc
 from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
 
+_LEAST_WEIGHT = 0.01
+
 __all__ = ["Fold", "Split", "Training", "folds_of", "predict", "train_fold"]
 
 
@@ -33,10 +35,10 @@ class Training:
     loss: LossName = "hybrid"
     embedding: Literal["plain", "fe-mlp"] = "plain"
     folds: int = 5
-    epochs: int = 150
-    patience: int = 30
+    epochs: int = 120
+    patience: int = 40
     batch: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-6
     clip: float = 5.0
     rank_weight: float = 1.0
@@ -163,7 +165,8 @@ class _Run:
             self.model.train()
             shuffled = order.permutation(self.split.training)
             for part in np.array_split(shuffled, math.ceil(len(shuffled) / training.batch)):
-                loss = self._loss(*self.model(self.table, self.graphs.layout(part, LAYERS)), part)
+                prediction, scores = self.model(self.table, self.graphs.layout(part, LAYERS))
+                loss = self._loss(prediction, scores, part)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, training.clip)
@@ -190,13 +193,16 @@ class _Run:
         return predict(self.model, self.table, self.graphs, part)
 
     def hop_weights(self) -> Floats:
-        """Return how well every hop ranks the validation part (5,); 0 for hops that no unit has."""
+        """Return how well every hop ranks the validation part (5,); 0 for hops that no unit has.
+
+        A hop that ranks no better than chance still puts its own units' variants into an order.
+        """
         part = self.split.validation
         _, scores = self._predict(part)
         weights = np.zeros(LAYERS + 1)
         for hop in self.hops:
             rank, gain = srcc(self.y[part], scores[:, hop]), ndcg(self.grades[part], scores[:, hop])
-            weights[hop] = {"srcc": rank, "ndcg": gain, "hybrid": rank * gain}[self.training.loss]
+            weights[hop] = max(_LEAST_WEIGHT, {"srcc": rank, "ndcg": gain, "hybrid": rank * gain}[self.training.loss])
         return weights
 
     def moments(self) -> tuple[Floats, Floats]:

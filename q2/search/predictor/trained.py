@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -20,8 +20,10 @@ from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.features import FeatureMLP
 from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
-from q2.search.predictor.space import Space
 from q2.search.predictor.train import Fold, Training, build, folds_of, predict, train_fold
+
+if TYPE_CHECKING:
+    from q2.search.predictor.space import Space
 
 __all__ = ["Trained", "train"]
 
