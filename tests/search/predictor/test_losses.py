@@ -106,7 +106,8 @@ def test_losses_are_made_of_their_terms() -> None:
     torch.manual_seed(0)
     prediction, scores, y, grades = torch.randn(20), torch.randn(20, 3), torch.randn(20), torch.rand(20) * 5
     losses = {
-        name: float(ranking_loss(name, prediction, scores, y, grades, weight=1.0)) for name in ("srcc", "ndcg", "hybrid")
+        name: float(ranking_loss(name, prediction, scores, y, grades, weight=1.0))
+        for name in ("srcc", "ndcg", "hybrid")
     }
     mse = float((prediction - y).square().mean())
     assert losses["srcc"] - mse == pytest.approx(float((1 - soft_srcc(scores.T, y)).mean()), rel=1e-4)

@@ -36,7 +36,9 @@ def test_boxes_hold_every_score_once(labels: Labels, by: Literal["block", "unit"
     plot = box(space("dit"), labels, by)
     counts = {str(row[0]): row[1] for row in plot.rows}
     variants = sum(len(unit.variants) for unit in labels.units)
-    assert sum(int(str(count)) for count in counts.values()) == (labels.nodes[:, :, 0].size if by == "layer" else variants)
+    assert sum(int(str(count)) for count in counts.values()) == (
+        labels.nodes[:, :, 0].size if by == "layer" else variants
+    )
     if by == "unit":
         scores = np.concatenate([unit.scores for unit in labels.units if unit.kind == "ff"])
         row = next(row for row in plot.rows if row[0] == "ff")
@@ -73,5 +75,7 @@ def test_importance_is_that_of_every_value(labels: Labels) -> None:
     plot = importance(done)
     row = next(row for row in plot.rows if row[:2] == ("method", "uaq"))
     assert row[2:] == pytest.approx((values["method"]["uaq"].mean(), values["method"]["uaq"].std()))
-    with pytest.raises(PredictorError, match="^importance: this predictor has embedding 'plain', train one with 'fe-mlp'$"):
+    with pytest.raises(
+        PredictorError, match="^importance: this predictor has embedding 'plain', train one with 'fe-mlp'$"
+    ):
         importance(trained("dit"))

@@ -31,7 +31,9 @@ def test_rows_hold_the_features_of_node_and_option() -> None:
     columns = list(dit.fields)
     for trial in range(3):
         for node in range(len(dit.topology.nodes)):
-            found = {name: dit.fields[name][code] for name, code in zip(columns, dit.codes[rows[trial, node]], strict=True)}
+            found = {
+                name: dit.fields[name][code] for name, code in zip(columns, dit.codes[rows[trial, node]], strict=True)
+            }
             data = graph("dit").flow().nodes[dit.topology.nodes[node]]
             assert (found["role"], found["block"], found["stage"]) == (data["role"], str(data["block"]), data["stage"])
             own = dit.choice[node]
@@ -65,7 +67,9 @@ def test_what_does_not_fit_is_one_line() -> None:
     whole: Mapping[str, object] = dict.fromkeys(dit.choices, "uaq-4")
     with pytest.raises(PredictorError, match=r"^trial 1: layer 'proj_out_2' is missing$"):
         dit.encode([whole, {name: option for name, option in whole.items() if name != "proj_out_2"}])
-    with pytest.raises(PredictorError, match="^trial 0: no layer 'proj_out_3' in this denoiser; did you mean 'proj_out_"):
+    with pytest.raises(
+        PredictorError, match="^trial 0: no layer 'proj_out_3' in this denoiser; did you mean 'proj_out_"
+    ):
         dit.encode([{**whole, "proj_out_3": "uaq-4"}])
     with pytest.raises(PredictorError, match="^trial 0: 'proj_out_2' has option 'uaq-5', expected kmeans-c-4, uaq-4"):
         dit.encode([{**whole, "proj_out_2": "uaq-5"}])
@@ -81,7 +85,7 @@ def test_what_does_not_fit_is_one_line() -> None:
 def test_sizes_must_be_there_for_every_layer_and_option() -> None:
     flow, units = graph("dit").flow(), graph("dit").units()
     nodes = space("dit").choices
-    sizes = {node: {option: 10.0 for option in OPTIONS} for node in nodes}
+    sizes = {node: dict.fromkeys(OPTIONS, 10.0) for node in nodes}
     weights = dict.fromkeys(nodes, 1)
     with pytest.raises(PredictorError, match="^sizes: none for option 'kmeans-c-4' of layer 'proj_out_2'$"):
         Space.from_flow(flow, units, OPTIONS, sizes={**sizes, "proj_out_2": {}}, weights=weights)
