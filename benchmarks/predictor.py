@@ -121,16 +121,17 @@ def main() -> None:
     own = cost[np.arange(len(space.choices)), chosen]
     y = -own.sum(1) - (paired(space, own) if given.pairs else 0)
     y = y + given.noise * y.std() * rng.normal(size=trials)
+    size = f"{len(space.choices)} choices, {len(space.topology.nodes)} nodes; {trials} trials"
     flags = f"noise {given.noise:g}, pairs {given.pairs}, loss {given.loss}, seed {given.seed}"
-    print(
-        f"{given.denoiser}: {len(space.choices)} choices, {len(space.topology.nodes)} nodes; {trials} trials, {flags}"
-    )
+    print(f"{given.denoiser}: {size}, {flags}")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
     print("| what | mean over folds | deviation |\n| --- | --- | --- |")
-    report(space, cost, chosen, y, training, given)
+    report(space, cost, chosen, y, training=training, given=given)
 
 
-def report(space: Space, cost: Floats, chosen: Ints, y: Floats, training: Training, given: argparse.Namespace) -> None:
+def report(
+    space: Space, cost: Floats, chosen: Ints, y: Floats, *, training: Training, given: argparse.Namespace
+) -> None:
     """Train the folds and print how well they rank, what they find, and how long it took."""
     import joblib
 

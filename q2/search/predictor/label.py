@@ -235,8 +235,7 @@ def _grid(axes: tuple[int, ...], own: tuple[int, ...], count: int) -> Ints:
     """
     shape = [count if axis in own else 1 for axis in axes]
     index = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    grid: Ints = np.broadcast_to(index, [count] * len(axes)).flatten()
-    return grid
+    return np.array(np.broadcast_to(index, [count] * len(axes)).reshape(-1), dtype=np.int64)
 
 
 def _piece(space: Space, unit: UnitNodes) -> tuple[list[int], Ints]:

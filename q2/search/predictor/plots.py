@@ -97,7 +97,8 @@ def box(
 def bar(space: Space, labels: Labels, source: Literal["nodes", "units"] = "nodes") -> Plot:
     """Draw, by type of layer, the share of layers whose best option is each; stacked to 100 %.
 
-    The best option is a layer's own, or the one in its unit's best variant. Whiskers: a share's deviation over folds.
+    The best option is a layer's own, or the one in its unit's best variant. A whisker is as long as
+    the share's deviation over the folds.
     """
     best = _best_of_nodes(labels) if source == "nodes" else _best_of_units(labels)
     kinds = _column(space, "role")
@@ -113,7 +114,7 @@ def bar(space: Space, labels: Labels, source: Literal["nodes", "units"] = "nodes
     for option, colour in _colours(labels.options):
         height, spread = shares[:, option, -1], shares[:, option, :-1].std(1)
         axes.bar(places, height, 0.8, bottom=bottom, color=colour, label=labels.options[option])
-        shown = spread > 0
+        shown = (spread > 0) & (height > 0)
         middle = (bottom + height / 2)[shown]
         axes.errorbar(places[shown], middle, spread[shown] / 2, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
         bottom = bottom + height

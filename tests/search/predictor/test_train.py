@@ -112,7 +112,8 @@ def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match=r"^.*: predictor\.safetensors is damaged, or not the one that predictor"):
         Trained.load(tmp_path)
     weights.write_bytes(data)
-    for change in ({"folds": [{}]}, {"fields": {}}, {"training": {"epoch": 3}}, {"scale": 3}):
+    changes: list[dict[str, object]] = [{"folds": [{}]}, {"fields": {}}, {"training": {"epoch": 3}}, {"scale": 3}]
+    for change in changes:
         head.write_text(json.dumps({**json.loads(text), **change}))
         with pytest.raises(PredictorError, match=r"^[^\n]*predictor\.json is damaged: [^\n]*$"):
             Trained.load(tmp_path)
