@@ -29,8 +29,9 @@ class CountedBatchNorm(nn.BatchNorm1d):
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
-            self.running_mean.lerp_(mean, 0.1)
-            self.running_var.lerp_(variance * total / (total - 1), 0.1)
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
