@@ -235,7 +235,7 @@ def _grid(axes: tuple[int, ...], own: tuple[int, ...], count: int) -> Ints:
     """
     shape = [count if axis in own else 1 for axis in axes]
     index = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    return np.array(np.broadcast_to(index, [count] * len(axes)).reshape(-1), dtype=np.int64)
+    return np.asarray((index + np.zeros([count] * len(axes), dtype=np.int64)).reshape(-1))
 
 
 def _piece(space: Space, unit: UnitNodes) -> tuple[list[int], Ints]:
@@ -253,6 +253,6 @@ def _beam(space: Space, unit: UnitNodes, scorers: Sequence[_Scorer], nodes: Floa
     for i in range(len(own)):
         wider = np.repeat(kept, len(space.options), axis=0)
         wider[:, i] = np.tile(np.arange(len(space.options)), len(kept))
-        scores = sum(scorer.variants(unit, wider) for scorer in scorers)
-        kept = wider[np.argsort(-np.asarray(scores), kind="stable")[:_BEAM]]
-    return kept
+        scores = np.sum([scorer.variants(unit, wider) for scorer in scorers], axis=0)
+        kept = wider[np.argsort(-scores, kind="stable")[:_BEAM]]
+    return np.asarray(kept)
