@@ -27,11 +27,12 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml constraints.txt overrides.txt
+$(STAMP): pyproject.toml constraints.txt overrides.txt tools/install_torchsort.py
 	$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
 	$(UV) -e '.[dev]'
+	$(BIN)/python tools/install_torchsort.py
 	touch $@
 
 clean:

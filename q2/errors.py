@@ -11,6 +11,7 @@ __all__ = [
     "OptionError",
     "PassError",
     "PluginError",
+    "PredictorError",
     "Q2Error",
     "RecipeError",
     "TargetError",
@@ -46,6 +47,10 @@ class CheckpointError(Q2Error):
 
 class PluginError(Q2Error):
     """A plugin that is broken, unknown or clashes with another."""
+
+
+class PredictorError(Q2Error):
+    """Trials, graphs or a saved predictor that do not fit together."""
 
 
 class TraceError(Q2Error):

@@ -1,1 +1,1 @@
-"""Search: targets, the space of recipes, trials and their store, metrics."""
+"""Search: targets, the space of recipes, trials and their store, metrics, and the predictor."""

@@ -1,0 +1,56 @@
+"""Simple predictors on the same folds that a GNN has to beat: ridge regression, the sum of errors, avg_bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.losses import ndcg, relevance, srcc
+from q2.search.predictor.space import Space
+from q2.search.predictor.train import Split, Training, folds_of
+
+__all__ = ["baselines", "ridge"]
+
+_PENALTIES = 10.0 ** np.arange(-2, 4)
+
+
+def ridge(chosen: Ints, options: int, y: Floats, split: Split) -> Floats:
+    """Return coefficients (choices, options) of ridge regression on one-hot options.
+
+    The penalty with the best SRCC on the validation part is used to fit training and validation part together.
+    """
+    hot = np.eye(options)[chosen].reshape(len(chosen), -1)
+    scores = [
+        srcc(y[split.validation], hot[split.validation] @ _fit(hot[split.training], y[split.training], penalty))
+        for penalty in _PENALTIES
+    ]
+    both = np.concatenate([split.training, split.validation])
+    return _fit(hot[both], y[both], float(_PENALTIES[int(np.argmax(scores))])).reshape(-1, options)
+
+
+def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
+    centred = hot - hot.mean(0)
+    kernel = centred @ centred.T + penalty * np.eye(len(hot))
+    return np.asarray(centred.T @ np.linalg.solve(kernel, y - y.mean()))
+
+
+def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict[str, Mapping[str, Floats]]:
+    """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,)."""
+    splits = folds_of(len(chosen), training)
+    columns = np.arange(len(space.choices))
+    fixed = {"avg_bits": space.avg_bits(chosen)}
+    if space.errors is not None:
+        fixed["sum of errors"] = -space.errors[columns, chosen].sum(1)
+    predicted = {name: [scores] * len(splits) for name, scores in fixed.items()}
+    fits = [ridge(chosen, len(space.options), y, split) for split in splits]
+    predicted["ridge"] = [fit[columns, chosen].sum(1) for fit in fits]
+    found: dict[str, Mapping[str, Floats]] = {}
+    for name, scores in predicted.items():
+        pairs = [(s.test, relevance(y, y[s.training])[s.test], p[s.test]) for s, p in zip(splits, scores, strict=True)]
+        found[name] = {
+            "srcc": np.array([srcc(y[test], part) for test, _, part in pairs]),
+            "ndcg@10": np.array([ndcg(grades, part) for _, grades, part in pairs]),
+        }
+    return found

@@ -1,0 +1,35 @@
+"""Effects: what an option of a layer does to the predicted target, in the target's unit, all else as in some trials."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from q2.errors import PredictorError
+from q2.progress import Progress, silent
+from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.space import Space
+from q2.search.predictor.train import predict
+from q2.search.predictor.trained import Trained
+
+__all__ = ["effects"]
+
+
+def effects(space: Space, trained: Trained, chosen: Ints, progress: Progress = silent) -> Floats:
+    """Return the mean prediction with an option put in the place of a layer's own (choices, options, folds).
+
+    `chosen` (trials, choices) are the trials that are averaged over; a few are enough. Their spread over the options
+    says how sensitive a layer is as the whole network sees it, where the node scores of `label` see the layer alone.
+    Partial dependence, Friedman, Greedy Function Approximation (2001), Sec. 8.2. Raises PredictorError.
+    """
+    if not len(chosen):
+        raise PredictorError("effects: expected one trial or more to start from")
+    table, models, count = trained.table(space), list(trained.models()), len(space.options)
+    found = np.zeros((len(space.choices), count, len(models)))
+    for i in progress(range(len(space.choices)), "effects of layers", len(space.choices)):
+        changed = np.repeat(chosen, count, axis=0)
+        changed[:, i] = np.tile(np.arange(count), len(chosen))
+        graphs = space.graphs(changed, {})
+        for j, (model, fold) in enumerate(zip(models, trained.folds, strict=True)):
+            predicted, _ = predict(model, table, graphs, np.arange(len(changed)))
+            found[i, :, j] = predicted.reshape(-1, count).mean(0) * fold.deviation + fold.mean
+    return found

@@ -1,0 +1,217 @@
+"""Insight plots: which options the parts of a denoiser want, and how sure the folds are; figures and their numbers.
+
+Compare the figures of Qua²SeDiMo (AAAI'25), Sec. 5. Scores are means over the folds; what single folds say is drawn
+beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from q2.errors import PredictorError
+from q2.files import replacing, write_text
+from q2.quant.options import Option
+from q2.search.predictor.dataset import Floats
+from q2.search.predictor.label import Labels
+from q2.search.predictor.space import Space
+from q2.search.predictor.trained import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Plot", "bar", "box", "importance"]
+
+Statistic = Literal["all", "max", "min", "mean", "std"]
+_STATISTICS: Mapping[str, Callable[[Floats], Floats]] = {
+    "all": lambda scores: scores,
+    "max": lambda scores: scores.max(0, keepdims=True),
+    "min": lambda scores: scores.min(0, keepdims=True),
+    "mean": lambda scores: scores.mean(0, keepdims=True),
+    "std": lambda scores: scores.std(0, keepdims=True),
+}
+_MOST_LABELS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A figure, and the numbers in it as rows under a `header`."""
+
+    figure: Figure
+    header: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+    def save(self, folder: str | Path, name: str) -> tuple[Path, ...]:
+        """Write ``name.png``, ``name.svg`` and ``name.csv`` into a folder. Raises PredictorError."""
+        paths = tuple(Path(folder) / f"{name}.{kind}" for kind in ("png", "svg", "csv"))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        try:
+            for path in paths[:2]:
+                with replacing(path) as beside:
+                    self.figure.savefig(beside, dpi=200, bbox_inches="tight")
+            write_text(paths[2], text.getvalue())
+        except OSError as error:
+            raise PredictorError(f"{folder}: cannot be written: {error}") from error
+        return paths
+
+
+def box(
+    space: Space, labels: Labels, by: Literal["block", "unit", "layer"] = "unit", statistic: Statistic = "all"
+) -> Plot:
+    """Draw the spread of scores by block or by type of unit (over variants), or by type of layer (over options).
+
+    `statistic` takes one number of every unit or layer instead of all its scores. A fold's own medians are points.
+    """
+    groups: dict[str, list[Floats]] = defaultdict(list)
+    for name, scores in _layer_scores(space, labels) if by == "layer" else _unit_scores(space, labels, by):
+        groups[name].append(_STATISTICS[statistic](scores))
+    joined = {name: np.concatenate(parts) for name, parts in groups.items()}
+    figure, axes = _figure(len(joined))
+    places = np.arange(1, len(joined) + 1)
+    axes.boxplot(
+        [scores.mean(1) for scores in joined.values()], positions=places, showfliers=False, widths=0.6, whis=(5, 95)
+    )
+    rows: list[tuple[object, ...]] = []
+    for place, (name, scores) in zip(places, joined.items(), strict=True):
+        medians = np.median(scores, axis=0)
+        axes.plot(np.full(len(medians), place), medians, ".", color="tab:red", markersize=4, zorder=3)
+        quantiles = np.quantile(scores.mean(1), (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
+        rows.append((name, len(scores), *quantiles.tolist(), *medians.tolist()))
+    _label(axes, places, list(joined), by, "score" if statistic == "all" else f"{statistic} of scores")
+    axes.plot([], [], ".", color="tab:red", markersize=4, label="median of one fold")
+    axes.legend(frameon=False, fontsize=8)
+    folds = tuple(f"median fold {i}" for i in range(labels.nodes.shape[2]))
+    return Plot(figure, (by, "scores", "min", "q5", "q25", "median", "q75", "q95", "max", *folds), tuple(rows))
+
+
+def bar(space: Space, labels: Labels, source: Literal["nodes", "units"] = "nodes") -> Plot:
+    """Draw, by type of layer, the share of layers whose best option is each; stacked to 100 %.
+
+    The best option is a layer's own, or the one in its unit's best variant. A whisker is as long as
+    the share's deviation over the folds.
+    """
+    best = _best_of_nodes(labels) if source == "nodes" else _best_of_units(labels)
+    kinds = _column(space, "role")
+    names = list(dict.fromkeys(kinds))
+    count = len(labels.options)
+    shares = np.zeros((len(names), count, best.shape[1]))  # the last column is all folds together
+    for name, row in zip(kinds, best, strict=True):
+        shares[names.index(name)][row, np.arange(best.shape[1])] += 1
+    shares *= 100 / shares.sum(1, keepdims=True)
+    figure, axes = _figure(len(names))
+    places, bottom = np.arange(1, len(names) + 1), np.zeros(len(names))
+    rows: list[tuple[object, ...]] = []
+    for option, colour in _colours(labels.options):
+        height, spread = shares[:, option, -1], shares[:, option, :-1].std(1)
+        axes.bar(places, height, 0.8, bottom=bottom, color=colour, label=labels.options[option])
+        shown = (spread > 0) & (height > 0)
+        middle = (bottom + height / 2)[shown]
+        axes.errorbar(places[shown], middle, spread[shown] / 2, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        bottom = bottom + height
+        rows += [(n, labels.options[option], h, s) for n, h, s in zip(names, height, spread, strict=True)]
+    _label(axes, places, names, "layer", "best option, % of layers")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return Plot(figure, ("layer", "option", "percent", "deviation over folds"), tuple(rows))
+
+
+def importance(trained: Trained) -> Plot:
+    """Draw what every feature's values add to a score (FE-MLP), highest first in a feature; mean and deviation.
+
+    Raises PredictorError for a predictor with a plain embedding.
+    """
+    rows = [
+        (feature, value, float(scores.mean()), float(scores.std()))
+        for feature, values in trained.importance().items()
+        for value, scores in sorted(values.items(), key=lambda item: -float(item[1].mean()))[:_MOST_LABELS]
+    ]
+    figure, axes = _figure(len(rows))
+    features = list(dict.fromkeys(row[0] for row in rows))
+    for i, feature in enumerate(features):
+        own = [j for j, row in enumerate(rows) if row[0] == feature]
+        means, spreads = ([rows[j][k] for j in own] for k in (2, 3))
+        axes.bar([j + 1 for j in own], cast(list[float], means), yerr=spreads, color=f"C{i}", capsize=2, label=feature)
+    _label(axes, np.arange(1, len(rows) + 1), [row[1] for row in rows], "", "adds to the score")
+    axes.legend(frameon=False, fontsize=8)
+    return Plot(figure, ("feature", "value", "mean", "deviation over folds"), tuple(rows))
+
+
+def _unit_scores(space: Space, labels: Labels, by: str) -> Iterable[tuple[str, Floats]]:
+    blocks = dict(zip(space.choices, _blocks(space), strict=True))
+    for unit in labels.units:
+        yield unit.kind if by == "unit" else blocks[unit.choices[-1]], unit.scores
+
+
+def _layer_scores(space: Space, labels: Labels) -> Iterable[tuple[str, Floats]]:
+    return zip(_column(space, "role"), labels.nodes, strict=True)
+
+
+def _blocks(space: Space) -> list[str]:
+    stages, blocks = _column(space, "stage"), _column(space, "block")
+    several = len(set(stages) - {""}) > 1
+    return [
+        "outside" if not stage else stage if block == "-1" else f"{stage}.{block}" if several else block
+        for stage, block in zip(stages, blocks, strict=True)
+    ]
+
+
+def _column(space: Space, field: str) -> list[str]:
+    """Return a position feature of every choice."""
+    place = list(space.fields).index(field)
+    leaders = [int(np.argmax(space.choice == i)) for i in range(len(space.choices))]
+    return [space.fields[field][code] for code in space.codes[space.first[leaders], place]]
+
+
+def _best_of_nodes(labels: Labels) -> npt.NDArray[np.int64]:
+    """Return the best option of every choice (choices, folds + 1), by every fold and by all together."""
+    every = np.concatenate([labels.nodes, labels.nodes.sum(2, keepdims=True)], axis=2)
+    return np.asarray(every.argmax(1))
+
+
+def _best_of_units(labels: Labels) -> npt.NDArray[np.int64]:
+    best = np.zeros((len(labels.choices), labels.nodes.shape[2] + 1), dtype=np.int64)
+    place = {name: i for i, name in enumerate(labels.choices)}
+    for unit in labels.units:
+        every = np.concatenate([unit.scores, unit.scores.sum(1, keepdims=True)], axis=1)
+        best[[place[name] for name in unit.choices]] = unit.variants[every.argmax(0)].T
+    return best
+
+
+def _colours(options: Sequence[str]) -> list[tuple[int, tuple[float, float, float]]]:
+    """Return the options widest first, each with a colour: the hue says the quantizer, the lightness the width."""
+    from matplotlib.colors import to_rgb
+
+    parsed = [Option.parse(option) for option in options]
+    hues = list(dict.fromkeys(option.quantizer for option in parsed))
+    widths = sorted({option.bits for option in parsed}, reverse=True)
+    colours = []
+    for i in sorted(range(len(parsed)), key=lambda i: -parsed[i].bits):
+        light = 0.6 * widths.index(parsed[i].bits) / max(1, len(widths) - 1)
+        red, green, blue = (x + (1 - x) * light for x in to_rgb(f"C{hues.index(parsed[i].quantizer)}"))
+        colours.append((i, (red, green, blue)))
+    return colours
+
+
+def _figure(groups: int) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(4.0, 1.5 + 0.3 * min(groups, 3 * _MOST_LABELS)), 3.5))
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _label(axes: Axes, places: npt.NDArray[np.int64], names: Sequence[str], x: str, y: str) -> None:
+    axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=8)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)

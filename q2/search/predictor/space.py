@@ -1,0 +1,193 @@
+"""The space of one denoiser's recipes: its flow graph, its choices, and what each option costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q2.errors import PredictorError, did_you_mean
+from q2.quant.options import Option
+from q2.search.predictor.dataset import Floats, GraphSet, Ints, Topology, UnitNodes
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from q2.graph.units import Unit
+
+__all__ = ["COMBINE", "Space"]
+
+COMBINE = "combine"
+FULL_BITS = 16
+SIZE, ERROR = "100·full/quantized size", "100·error"
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The choices of a denoiser: flow nodes of kind weight, where copies (ties) follow the first of them.
+
+    `choice` (N,) is the choice that a node follows, -1 for a combine; `bits` and `errors` (choices, options) are an
+    option's exact size and error; `weights` (choices,) the number of weights. The table of features has a row for
+    every node and option, and one for a combine; `first` (N,) is a node's first row.
+    """
+
+    options: tuple[str, ...]
+    choices: tuple[str, ...]
+    choice: Ints
+    bits: Floats
+    weights: Floats
+    errors: Floats | None
+    topology: Topology
+    fields: Mapping[str, tuple[str, ...]]
+    numbers: tuple[str, ...]
+    codes: Ints
+    values: Floats
+    first: Ints
+
+    @classmethod
+    def from_flow(
+        cls,
+        flow: nx.DiGraph[str],
+        units: Sequence[Unit],
+        options: Sequence[str],
+        *,
+        sizes: Mapping[str, Mapping[str, float]],
+        weights: Mapping[str, int],
+        errors: Mapping[str, Mapping[str, float]] | None = None,
+        ties: Iterable[Collection[str]] = (),
+    ) -> Space:
+        """Make the space of a flow graph (`Graph.flow`, `Graph.units`).
+
+        By node of kind weight: `sizes` are an option's bits, codebooks and scales included, `weights` the number of
+        weights, `errors` an option's quantization error. `ties` are groups of weight layers that share one choice.
+        Raises PredictorError for a layer or option without a size or error, and fewer than two options.
+        """
+        names = list(flow)
+        index = {name: i for i, name in enumerate(names)}
+        leaders = _leaders(flow, ties)
+        choices = tuple(dict.fromkeys(leaders.values()))
+        place = {name: i for i, name in enumerate(choices)}
+        if len(set(options)) < 2 or len(set(options)) < len(options):
+            raise PredictorError(f"options: expected two or more different ones, found {', '.join(options) or 'none'}")
+        bits = _matrix("sizes", sizes, choices, options)
+        wrong = None if errors is None else _matrix("errors", errors, choices, options)
+        counts = np.array([float(weights.get(name, 0)) for name in choices])
+        if not choices or counts.min() <= 0 or bits.min() <= 0:
+            raise PredictorError("sizes: every weight layer needs weights and a size above 0")
+        choice = np.array([place[leaders[name]] if name in leaders else -1 for name in names])
+        topology = Topology(
+            tuple(names),
+            np.array([[index[a] for a, _ in flow.edges], [index[b] for _, b in flow.edges]]).reshape(2, -1),
+            tuple(i for i, name in enumerate(names) if name in leaders),
+            tuple(_nodes_of(unit, index) for unit in units),
+        )
+        fields, codes = _codes(flow, options)
+        first = np.cumsum([0, *(len(options) if name in leaders else 1 for name in names[:-1])])
+        values = np.zeros((len(codes), 1 if wrong is None else 2))
+        for node in topology.weights:
+            rows, own = slice(first[node], first[node] + len(options)), choice[node]
+            values[rows, 0] = 100 * FULL_BITS * counts[own] / bits[own]
+            if wrong is not None:
+                values[rows, 1] = 100 * wrong[own]
+        numbers = (SIZE,) if wrong is None else (SIZE, ERROR)
+        return cls(
+            tuple(options), choices, choice, bits, counts, wrong, topology, fields, numbers, codes, values, first
+        )
+
+    def encode(self, trials: Iterable[Mapping[str, object]]) -> Ints:
+        """Return option indices, of shape (trials, choices), of options (or their text) by layer.
+
+        A layer that the space splits may be given once, under its path. Raises PredictorError, one line, for a layer
+        that is missing or not in this denoiser, for an unknown option, and for copies that differ.
+        """
+        place = {option: i for i, option in enumerate(self.options)}
+        nodes = {self.topology.nodes[node]: int(self.choice[node]) for node in self.topology.weights}
+        found = []
+        for number, trial in enumerate(trials):
+            row = np.full(len(self.choices), -1)
+            for name, option in trial.items():
+                if name not in nodes:
+                    raise PredictorError(
+                        f"trial {number}: no layer {name!r} in this denoiser{did_you_mean(name, nodes)}"
+                    )
+                if str(option) not in place:
+                    known = f"{', '.join(self.options)}"
+                    raise PredictorError(f"trial {number}: {name!r} has option {str(option)!r}, expected {known}")
+                if row[nodes[name]] not in (-1, place[str(option)]):
+                    raise PredictorError(f"trial {number}: {name!r} is a copy, but has another option than its like")
+                row[nodes[name]] = place[str(option)]
+            for i, name in enumerate(self.choices):
+                whole = name.partition("#")[0]
+                row[i] = row[nodes[whole]] if row[i] < 0 and whole in nodes else row[i]
+            if row.min() < 0:
+                raise PredictorError(f"trial {number}: layer {self.choices[int(row.argmin())]!r} is missing")
+            found.append(row)
+        return np.array(found, dtype=np.int64).reshape(-1, len(self.choices))
+
+    def rows(self, chosen: Ints) -> Ints:
+        """Return the table's rows, of shape (trials, nodes), of option indices of shape (trials, choices)."""
+        options = np.where(self.choice >= 0, chosen[:, self.choice], 0)
+        return self.first + options
+
+    def graphs(self, chosen: Ints, metrics: Mapping[str, Sequence[float] | Floats]) -> GraphSet:
+        """Return the graph set of trials: `chosen` as from `encode`, and their metrics."""
+        if chosen.ndim != 2 or chosen.shape[1] != len(self.choices):
+            raise PredictorError(f"trials: expected (trials, {len(self.choices)}) options, found {chosen.shape}")
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self.options):
+            raise PredictorError(f"trials: an option is outside 0 to {len(self.options) - 1}")
+        which = np.zeros(len(chosen), dtype=np.int64)
+        floats = {name: np.asarray(metric, dtype=np.float64) for name, metric in metrics.items()}
+        table = (self.fields, self.numbers, self.codes, self.values)
+        return GraphSet(*table, (self.topology,), which, self.rows(chosen).reshape(-1), floats)
+
+    def avg_bits(self, chosen: Ints) -> Floats:
+        """Return the bits of a weight, of shape (trials,); copies count once."""
+        picked = self.bits[np.arange(len(self.choices)), chosen]
+        return np.asarray(picked.sum(1) / self.weights.sum())
+
+
+def _leaders(flow: nx.DiGraph[str], ties: Iterable[Collection[str]]) -> dict[str, str]:
+    """Return for every node of kind weight the one whose choice it follows."""
+    first = {path: group[0] for group in map(list, ties) for path in group}
+    by_place: dict[tuple[str, int], str] = {}
+    leaders = {}
+    for name, data in flow.nodes(data=True):
+        if data["kind"] == "weight":
+            key = (first.get(data["layer"], data["layer"]), data["part"])
+            leaders[name] = by_place.setdefault(key, name)
+    return leaders
+
+
+def _matrix(
+    title: str, table: Mapping[str, Mapping[str, float]], choices: Sequence[str], options: Sequence[str]
+) -> Floats:
+    for name in choices:
+        missing = [option for option in options if option not in table.get(name, {})]
+        if missing:
+            raise PredictorError(f"{title}: none for option {missing[0]!r} of layer {name!r}")
+    return np.array([[float(table[name][option]) for option in options] for name in choices])
+
+
+def _codes(flow: nx.DiGraph[str], options: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], Ints]:
+    """Return the categorical features' values, and the codes of every row: of a node with each of its options."""
+    parsed = [Option.parse(option) for option in options]
+    rows: list[tuple[str, ...]] = []
+    for _, data in flow.nodes(data=True):
+        where = (data["stage"], str(data["block"]), str(data["transformer"]), data["role"])
+        if data["kind"] == "weight":
+            rows += [(option.quantizer, str(option.bits), *where) for option in parsed]
+        else:
+            rows.append((COMBINE, "0", *where))
+    names = ("method", "bits", "stage", "block", "transformer", "role")
+    columns = list(zip(*rows, strict=True))
+    fields = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
+    codes = [[values.index(text) for text in column] for values, column in zip(fields.values(), columns, strict=True)]
+    return fields, np.array(codes, dtype=np.int64).T.copy()
+
+
+def _nodes_of(unit: Unit, index: Mapping[str, int]) -> UnitNodes:
+    kind = ".".join(part for part in unit.name.split(".") if not part.isdigit()).rpartition(".")[2]
+    layers, nodes = (tuple(index[name] for name in names) for names in (unit.layers, unit.nodes))
+    return UnitNodes(unit.name, kind, layers, nodes, index[unit.last], unit.hops)

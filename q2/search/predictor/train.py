@@ -1,0 +1,259 @@
+"""Training: k folds, each a predictor with its hop weights, tested on a part that nothing was chosen by."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from q2.errors import PredictorError
+from q2.search.predictor.dataset import Floats, GraphSet, Ints
+from q2.search.predictor.features import Embedding, FeatureMLP
+from q2.search.predictor.losses import LossName, ndcg, ranking_loss, relevance, srcc
+from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
+
+_LEAST_WEIGHT = 0.01
+
+__all__ = ["Fold", "Split", "Training", "folds_of", "predict", "train_fold"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How predictors are trained: the settings of a run.
+
+    `epochs` is the length of the cosine schedule; training stops where the validation loss has not improved for
+    `patience` epochs, and keeps its best weights. `rank_weight` is the λ of the ranking terms. Raises PredictorError.
+    """
+
+    loss: LossName = "hybrid"
+    embedding: Literal["plain", "fe-mlp"] = "plain"
+    folds: int = 5
+    epochs: int = 60
+    patience: int = 15
+    batch: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-6
+    clip: float = 5.0
+    rank_weight: float = 1.0
+    validation: float = 0.125
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("srcc", "ndcg", "hybrid"):
+            raise PredictorError(f"loss: expected srcc, ndcg or hybrid, found {self.loss!r}")
+        if self.embedding not in ("plain", "fe-mlp"):
+            raise PredictorError(f"embedding: expected plain or fe-mlp, found {self.embedding!r}")
+        if self.folds < 2 or min(self.epochs, self.patience, self.batch) < 1 or not 0 < self.validation < 1:
+            raise PredictorError("training: expected two folds or more, epochs, patience and batch above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which graphs a fold trains on, is chosen by, and is tested on: three disjoint parts."""
+
+    training: Ints
+    validation: Ints
+    test: Ints
+
+
+def folds_of(count: int, training: Training) -> list[Split]:
+    """Split `count` graphs into folds, the same for a seed. Raises PredictorError for fewer than 3 graphs a fold."""
+    if count < 3 * training.folds:
+        raise PredictorError(f"{count} trials for {training.folds} folds, expected at least {3 * training.folds}")
+    order = np.random.default_rng(training.seed).permutation(count)
+    splits = []
+    for test in np.array_split(order, training.folds):
+        rest = order[~np.isin(order, test)]
+        held = max(2, round(training.validation * len(rest)))
+        splits.append(Split(rest[held:], rest[:held], test))
+    return splits
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A trained predictor: weights, target mean and deviation, and what turns embeddings into scores.
+
+    `hop_weights`, `hop_means` and `hop_deviations` (5,) are of the L1 norms at every hop; hops that no unit has weigh
+    0. `metrics` are of the test part; `test` its graphs and `predicted` their predictions.
+    """
+
+    weights: Mapping[str, Tensor]
+    mean: float
+    deviation: float
+    hop_weights: Floats
+    hop_means: Floats
+    hop_deviations: Floats
+    metrics: Mapping[str, float]
+    test: Ints
+    predicted: Floats
+    epochs: int
+    seconds: float
+
+
+def build(
+    fields: Mapping[str, tuple[str, ...]], numbers: tuple[str, ...], hops: tuple[int, ...], training: Training
+) -> Predictor:
+    """Make an untrained predictor for features as in `GraphSet`, with a head that reads `hops`."""
+    kind = Embedding if training.embedding == "plain" else FeatureMLP
+    return Predictor(kind(fields, len(numbers)), hops)
+
+
+def predict(model: Predictor, table: Table, graphs: GraphSet, chosen: Ints, batch: int = 128) -> tuple[Floats, Floats]:
+    """Return standardized predictions (n,) and hop scores (n, 5) of the graphs `chosen`, in their order."""
+    model.eval()
+    found = []
+    with torch.no_grad():
+        for part in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch))):
+            prediction, scores = model(table, graphs.layout(part, LAYERS))
+            found.append(torch.cat([prediction[:, None], scores], dim=1).double().numpy())
+    values = np.concatenate(found)
+    return values[:, 0], values[:, 1:]
+
+
+def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training) -> Fold:
+    """Train one predictor of `y` (graphs,) with AdamW and a cosine schedule, and test it.
+
+    It stops early by its loss on the validation part. The hop weights are each hop's SRCC, NDCG@10 or their product
+    (by loss) on that part; means and deviations are over all nodes of the training part.
+    """
+    start = time.perf_counter()
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        torch.set_num_threads(1)  # folds run side by side
+        try:
+            run = _Run(graphs, y, split, training)
+            weights, epochs = run.fit()
+            metrics, predicted = run.test()
+            moments = run.moments()
+        finally:
+            torch.set_num_threads(threads)
+    seconds = time.perf_counter() - start
+    return Fold(
+        weights, run.mean, run.deviation, run.hop_weights(), *moments, metrics, split.test, predicted, epochs, seconds
+    )
+
+
+class _Run:
+    """The training of one fold."""
+
+    def __init__(self, graphs: GraphSet, y: Floats, split: Split, training: Training) -> None:
+        self.graphs, self.y, self.split, self.training = graphs, y, split, training
+        self.table = Table.of(graphs, Scale.of(graphs))
+        self.hops = list(graphs.hops(LAYERS))
+        self.model = build(graphs.fields, graphs.numbers, tuple(self.hops), training)
+        self.mean, self.deviation = float(y[split.training].mean()), float(y[split.training].std()) or 1.0
+        self.target = torch.from_numpy((y - self.mean) / self.deviation).float()
+        self.grades = relevance(y, y[split.training])
+
+    def fit(self) -> tuple[dict[str, Tensor], int]:
+        """Train; return the best weights, which the model then has, and the number of epochs."""
+        training, parameters = self.training, list(self.model.parameters())
+        optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.epochs)
+        order = np.random.default_rng(training.seed)
+        best, best_epoch, epoch, kept = math.inf, 0, 0, copy.deepcopy(self.model.state_dict())
+        while epoch < training.epochs and epoch - best_epoch < training.patience:
+            epoch += 1
+            self.model.train()
+            shuffled = order.permutation(self.split.training)
+            for part in self._batches(shuffled):
+                prediction, scores = self.model(self.table, self.graphs.layout(part, LAYERS))
+                loss = self._loss(prediction, scores, part)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, training.clip)
+                optimizer.step()
+            schedule.step()
+            self._calibrate()
+            held = self._held_loss()
+            if held < best:
+                best, best_epoch, kept = held, epoch, copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(kept)
+        return kept, epoch
+
+    def _calibrate(self) -> None:
+        """Measure every batch norm's statistics anew over the training part.
+
+        With three batches an epoch running averages stay far behind the weights. Wu and Johnson, Rethinking "Batch" in
+        BatchNorm (2021), Sec. 3.
+        """
+        norms = [module for module in self.model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+        self.model.train()
+        for number, part in enumerate(self._batches(self.split.training), 1):
+            for norm in norms:
+                norm.momentum = 1 / number
+            with torch.no_grad():
+                self.model(self.table, self.graphs.layout(part, LAYERS))
+
+    def _batches(self, part: Ints) -> list[Ints]:
+        return np.array_split(part, math.ceil(len(part) / self.training.batch))
+
+    def _loss(self, prediction: Tensor, scores: Tensor, part: Ints) -> Tensor:
+        grades, weight = torch.from_numpy(self.grades[part]), self.training.rank_weight
+        return ranking_loss(
+            self.training.loss, prediction, scores[:, self.hops], self.target[part], grades, weight=weight
+        )
+
+    def _held_loss(self) -> float:
+        part = self.split.validation
+        prediction, scores = (torch.from_numpy(found).float() for found in self._predict(part))
+        return float(self._loss(prediction, scores, part))
+
+    def _predict(self, part: Ints) -> tuple[Floats, Floats]:
+        return predict(self.model, self.table, self.graphs, part)
+
+    def hop_weights(self) -> Floats:
+        """Return how well every hop ranks the validation part (5,); 0 for hops that no unit has.
+
+        A hop that ranks no better than chance still puts its own units' variants into an order.
+        """
+        part = self.split.validation
+        _, scores = self._predict(part)
+        weights = np.zeros(LAYERS + 1)
+        for hop in self.hops:
+            rank, gain = srcc(self.y[part], scores[:, hop]), ndcg(self.grades[part], scores[:, hop])
+            weights[hop] = max(_LEAST_WEIGHT, {"srcc": rank, "ndcg": gain, "hybrid": rank * gain}[self.training.loss])
+        return weights
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Return mean and deviation of the nodes' L1 norms at every hop, over all nodes of the training part."""
+        part, count = self.split.training, 0
+        sums, squares = np.zeros(LAYERS + 1), np.zeros(LAYERS + 1)
+        self.model.eval()
+        for piece in self._batches(part):
+            layout = self.graphs.layout(piece, LAYERS)
+            with torch.no_grad():
+                found = self.model.nodes(self.table, layout)
+            for hop, x in enumerate(found):
+                norms = x.abs().sum(1).double().numpy()[slice(None) if hop else layout.rows]
+                sums[hop] += norms.sum()
+                squares[hop] += np.square(norms).sum()
+            count += len(layout.rows)
+        deviations = np.sqrt(np.maximum(squares / count - np.square(sums / count), 0))
+        return sums / count, np.where(deviations > 0, deviations, 1.0)
+
+    def test(self) -> tuple[dict[str, float], Floats]:
+        """Return the metrics of the test part and its predictions."""
+        part = self.split.test
+        predicted, scores = self._predict(part)
+        predicted = predicted * self.deviation + self.mean
+        y, grades = self.y[part], self.grades[part]
+        error = np.abs(y - predicted)
+        metrics = {
+            "srcc": srcc(y, predicted),
+            "ndcg@10": ndcg(grades, predicted),
+            "mae": float(error.mean()),
+            "mape": float((error / np.maximum(np.abs(y), np.finfo(np.float64).tiny)).mean()),
+        }
+        for hop in self.hops:
+            metrics[f"srcc hop {hop}"] = srcc(y, scores[:, hop])
+            metrics[f"ndcg@10 hop {hop}"] = ndcg(grades, scores[:, hop])
+        return metrics, predicted

@@ -1,0 +1,177 @@
+"""A trained predictor: the folds' networks together, what they predict, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import safetensors.torch
+from torch import Tensor
+
+from q2.errors import PredictorError, did_you_mean
+from q2.files import replacing, write_text
+from q2.progress import Progress, silent
+from q2.search.predictor.dataset import Floats, GraphSet
+from q2.search.predictor.features import FeatureMLP
+from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
+from q2.search.predictor.train import Fold, Training, build, folds_of, predict, train_fold
+
+if TYPE_CHECKING:
+    from q2.search.predictor.space import Space
+
+__all__ = ["Trained", "train"]
+
+_VERSION = 1
+_TENSORS, _HEAD = "predictor.safetensors", "predictor.json"
+
+
+def train(
+    graphs: GraphSet, target: str, training: Training | None = None, jobs: int = 1, progress: Progress = silent
+) -> Trained:
+    """Train a predictor of the metric `target` (more is better) on k folds, `jobs` at a time.
+
+    Raises PredictorError for an unknown metric, one that is constant, NaN or infinite, and too few graphs.
+    """
+    training = training or Training()
+    if target not in graphs.metrics:
+        raise PredictorError(f"no metric {target!r} in these trials{did_you_mean(target, graphs.metrics)}")
+    y = np.asarray(graphs.metrics[target], dtype=np.float64)
+    if not np.isfinite(y).all():
+        raise PredictorError(
+            f"target {target!r}: {int((~np.isfinite(y)).sum())} of {len(y)} trials are NaN or infinite"
+        )
+    splits = folds_of(len(graphs), training)
+    if np.ptp(y) == 0:
+        raise PredictorError(f"target {target!r} is {y[0]:g} in all {len(y)} trials: there is nothing to rank")
+    run = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(train_fold)(graphs, y, split, training) for split in splits
+    )
+    folds = tuple(progress(run, "training folds", len(splits)))
+    scale = Scale.of(graphs)
+    return Trained(training, target, dict(graphs.fields), graphs.numbers, graphs.hops(LAYERS), scale, folds)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """One predictor a fold, with the features they know: `fields` and `numbers` as in `GraphSet`."""
+
+    training: Training
+    target: str
+    fields: Mapping[str, tuple[str, ...]]
+    numbers: tuple[str, ...]
+    hops: tuple[int, ...]
+    scale: Scale
+    folds: tuple[Fold, ...]
+
+    def models(self) -> Iterator[Predictor]:
+        """Yield every fold's network, ready to predict."""
+        for fold in self.folds:
+            model = build(self.fields, self.numbers, self.hops, self.training)
+            model.load_state_dict(dict(fold.weights))
+            yield model.eval()
+
+    def table(self, features: GraphSet | Space) -> Table:
+        """Return the table of a graph set or space. Raises PredictorError where it has other features."""
+        if dict(features.fields) != dict(self.fields) or features.numbers != self.numbers:
+            names = [*self.fields, *self.numbers]
+            raise PredictorError(f"the predictor is for another denoiser: its {', '.join(names)} have other values")
+        return Table.of(features, self.scale)
+
+    def predict(self, graphs: GraphSet) -> tuple[Floats, Floats]:
+        """Return the target's predicted mean over the folds, and its deviation over them, both (graphs,)."""
+        table, chosen = self.table(graphs), np.arange(len(graphs))
+        found = [
+            predict(model, table, graphs, chosen)[0] * fold.deviation + fold.mean
+            for model, fold in zip(self.models(), self.folds, strict=True)
+        ]
+        return np.mean(found, axis=0), np.std(found, axis=0)
+
+    def importance(self) -> dict[str, dict[str, Floats]]:
+        """Return what every value of every feature adds to a node's score at hop 0, by fold (AutoBuild, FE-MLP).
+
+        Of a number: at one deviation below its mean, at it, and above. Raises PredictorError for a plain embedding,
+        from which this cannot be read.
+        """
+        if self.training.embedding != "fe-mlp":
+            raise PredictorError("importance: this predictor has embedding 'plain', train one with 'fe-mlp'")
+        values = [model.embedding.values() for model in self.models() if isinstance(model.embedding, FeatureMLP)]
+        names = [*self.fields.items(), *((name, ("low", "mean", "high")) for name in self.numbers)]
+        return {
+            name: {label: np.array([fold[i][j] for fold in values]) for j, label in enumerate(labels)}
+            for i, (name, labels) in enumerate(names)
+        }
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Return mean and deviation over the folds of every metric of the test parts."""
+        names = self.folds[0].metrics
+        columns = {name: [fold.metrics[name] for fold in self.folds] for name in names}
+        return {name: (float(np.mean(column)), float(np.std(column))) for name, column in columns.items()}
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``predictor.safetensors`` and ``predictor.json`` into a folder, each whole or not at all.
+
+        Raises PredictorError where they cannot be written.
+        """
+        tensors = {f"{i}.{name}": tensor for i, fold in enumerate(self.folds) for name, tensor in fold.weights.items()}
+        folds = [{key: _plain(value) for key, value in vars(fold).items() if key != "weights"} for fold in self.folds]
+        try:
+            data = safetensors.torch.save(tensors)
+            with replacing(Path(folder) / _TENSORS) as beside:
+                beside.write_bytes(data)
+            head = {
+                "q2": "predictor",
+                "version": _VERSION,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "training": asdict(self.training),
+                "target": self.target,
+                "fields": self.fields,
+                "numbers": self.numbers,
+                "hops": self.hops,
+                "scale": {key: _plain(value) for key, value in vars(self.scale).items()},
+                "folds": folds,
+            }
+            write_text(Path(folder) / _HEAD, json.dumps(head, indent=1) + "\n")
+        except OSError as error:
+            raise PredictorError(f"{folder}: cannot be written: {error}") from error
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Trained:
+        """Read a folder that `save` wrote. Raises PredictorError, one line, for a missing or damaged one."""
+        try:
+            head = json.loads((Path(folder) / _HEAD).read_text(encoding="utf-8"))
+            data = (Path(folder) / _TENSORS).read_bytes()
+        except (OSError, ValueError) as error:
+            raise PredictorError(f"{folder}: no predictor can be read: {error}") from error
+        if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != ("predictor", _VERSION):
+            raise PredictorError(f"{folder}: {_HEAD}: expected a predictor, version {_VERSION}")
+        if head.get("sha256") != hashlib.sha256(data).hexdigest():
+            raise PredictorError(f"{folder}: {_TENSORS} is damaged, or not the one that {_HEAD} was written with")
+        try:
+            tensors = safetensors.torch.load(data)
+            folds = tuple(_fold(i, entry, tensors) for i, entry in enumerate(head["folds"]))
+            fields = {name: tuple(values) for name, values in head["fields"].items()}
+            scale = Scale(**{key: np.array(value, dtype=np.float64) for key, value in head["scale"].items()})
+            shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
+            trained = cls(Training(**head["training"]), str(head["target"]), *shape, scale, folds)
+            list(trained.models())
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, PredictorError) as error:
+            reason = str(error).partition("\n")[0]
+            raise PredictorError(f"{folder}: {_HEAD} is damaged: {type(error).__name__} {reason}") from error
+        return trained
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else dict(value) if isinstance(value, Mapping) else value
+
+
+def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
+    prefix = f"{i}."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    arrays: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in entry.items()}
+    return Fold(weights=weights, **arrays)
