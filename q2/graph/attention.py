@@ -55,17 +55,18 @@ def find_attention(model: nn.Module, nodes: Iterable[fx.Node]) -> list[Attention
 def labels_of(product: fx.Node) -> tuple[dict[int, str], str]:
     """Return what names the last dimensions of a product's two operands, by their place, and of its output.
 
-    As in ``einsum``: those of ``matmul`` are ``ik``, ``kj`` and ``ij``. Raises TraceError for an ``einsum`` of other
-    than two operands, for it is no matrix product.
+    As in ``einsum``: those of ``matmul`` are ``ik``, ``kj`` and ``ij``. Raises TraceError where the operands are not
+    two positional tensors.
     """
-    if product.target is not torch.einsum:
-        first = 1 if str(getattr(product.target, "__name__", product.target)) in ("baddbmm", "addmm") else 0
-        return {first: "ik", first + 1: "kj"}, "ij"
-    given, _, out = str(product.args[0]).replace(" ", "").replace("...", "").partition("->")
-    labels = given.split(",")
-    if len(labels) != 2 or len(product.args) != 3:
-        raise TraceError(f"{product.name}: attention by an einsum of other than two operands: {product.args[0]}")
-    return {1: labels[0], 2: labels[1]}, out
+    name = str(getattr(product.target, "__name__", product.target))
+    equation = str(product.args[0]).replace(" ", "").replace("...", "") if name == "einsum" else "ik,kj->ij"
+    given, _, out = equation.partition("->")
+    first = int(name in ("einsum", "baddbmm", "addmm"))
+    operands = product.args[first : first + 2]
+    if len(operands) < 2 or not all(isinstance(each, fx.Node) for each in operands) or given.count(",") != 1:
+        raise TraceError(f"attention at {scope(product)!r}: cannot tell the two operands of its {name} apart")
+    left, right = given.split(",")
+    return {first: left, first + 1: right}, out
 
 
 def leads_to(source: fx.Node, node: object) -> bool:

@@ -10,7 +10,7 @@ __all__ = ["FULL", "quantize_activation", "quantize_channels", "quantized_attent
 
 FULL = 16
 """Bits of an activation that is not quantized."""
-_MAX_SCORES = 2**23
+_MAX_SCORES = 2**24
 
 
 def quantize_activation(x: Tensor, bits: int, dims: tuple[int, ...] | None = None, *, floor: bool = False) -> Tensor:
@@ -69,7 +69,7 @@ def quantized_attention(
 
     Shapes are (..., L, E), (..., S, E) and (..., S, V), after head split, norm and rotary embedding; every head's token
     is quantized to `bits`, every row of the softmax to `softmax` bits with its zero at 0. Scores are computed in
-    float32, at most 2^23 of them at a time. Options are those of torch's function.
+    float32, at most 2^24 of them at a time. Options are those of torch's function.
     """
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))

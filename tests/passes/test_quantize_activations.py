@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import q2
 from q2.config import Key
-from q2.errors import ConfigError
+from q2.errors import ConfigError, TraceError
 from q2.graph import Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import Bops
@@ -190,6 +190,15 @@ def summed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bij,bjd->bid", weights, v)
 
 
+class Layered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.softmax = nn.Softmax(dim=-1)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.bmm(self.softmax(torch.bmm(q, k.transpose(1, 2)) * 0.5), v)
+
+
 def transposed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = torch.softmax(torch.matmul(k, q.transpose(1, 2)) * 0.5, dim=1)
     return torch.matmul(v.transpose(1, 2), weights).transpose(1, 2)
@@ -204,7 +213,7 @@ class Attend(nn.Module):
         return self.attention(q, k, v)
 
 
-@pytest.mark.parametrize("written", [fused, operators, batched, summed, transposed])
+@pytest.mark.parametrize("written", [fused, operators, batched, summed, transposed, Layered()])
 def test_attention_written_out_is_quantized_as_the_fused_one(written: Product) -> None:
     torch.manual_seed(0)
     call = {"q": torch.randn(2, 5, 4), "k": torch.randn(2, 7, 4) + 1, "v": torch.randn(2, 7, 3)}
@@ -420,6 +429,17 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_changes(table: Any, m
     with pytest.raises(ConfigError) as caught:
         step(**table).check(one_of_each(), PassContext())
     assert str(caught.value) == message
+
+
+def test_attention_whose_operands_cannot_be_told_apart_is_refused() -> None:
+    def weighed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(torch.einsum("bid,bjd,bjd->bij", q, k, k), -1) @ v
+
+    graph = q2.trace(Attend(weighed), {name: torch.randn(1, 5, 4) for name in "qkv"})
+    with pytest.raises(TraceError) as caught:
+        step().check(graph, PassContext())
+    assert str(caught.value) == "attention at '': cannot tell the two operands of its einsum apart"
+    assert not step(attention=False).plan(graph).attention
 
 
 def test_bits_given_in_python_are_checked_too() -> None:

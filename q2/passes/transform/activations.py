@@ -12,30 +12,46 @@ from q2.graph.guards import writes_in_place
 from q2.graph.operations import argument
 from q2.quant.activations import FULL, quantize_activation, quantize_channels, quantized_attention
 
-__all__ = ["REWRITE", "ActivationBits"]
+__all__ = ["REWRITE", "ActivationBits", "InputBits"]
 
 REWRITE = "quantize-activations"
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-Parts = tuple[tuple[int, tuple[int, int] | None], ...]
+
+
+@dataclass(frozen=True)
+class InputBits:
+    """The bits of a weight layer's input, for each range of its channels, None for all; `spatial` counts dimensions."""
+
+    spatial: int
+    parts: tuple[tuple[int, tuple[int, int] | None], ...]
+
+    @property
+    def quantizer(self) -> tuple[Any, ...]:
+        """The function that quantizes the input, and its options."""
+        dims = tuple(range(-self.spatial, 0)) or (-1,)
+        lengths = tuple((channels[1] - channels[0], bits) for bits, channels in self.parts if channels)
+        by_channel = self.spatial and len({bits for bits, _ in self.parts}) == 1
+        if by_channel or not lengths:
+            return quantize_activation, self.parts[0][0], dims
+        return quantize_channels, lengths, -1 - self.spatial, dims
 
 
 @dataclass(frozen=True)
 class ActivationBits:
     """The bits of activations: of weight layers' inputs and of attention, by name; 16 for what is not named.
 
-    `layers` gives bits for each range of a layer's input channels, None for all of them. `attention` are the bits of q,
-    k and v, by the path of the module that computes it; `softmax` those of the softmax between them. Called as a
-    rewrite of a graph, it puts the quantizers in.
+    `attention` are the bits of q, k and v, by the path of the module that computes it; `softmax` those of the softmax
+    between them. Called as a rewrite of a graph, it puts the quantizers in.
     """
 
-    layers: Mapping[str, Parts]
+    layers: Mapping[str, InputBits]
     attention: Mapping[str, int]
     softmax: int
 
     def of(self, choice: Choice) -> int:
         """Return the bits of a weight layer's input, or of the part of it that a choice is about."""
-        parts = self.layers.get(choice.layer.name, ())
-        return next((bits for bits, channels in parts if channels in (None, choice.channels)), FULL)
+        layer = self.layers.get(choice.layer.name)
+        return next((bits for bits, channels in layer.parts if channels == choice.channels), FULL) if layer else FULL
 
     def __call__(self, model: nn.Module, graph: fx.Graph) -> None:
         """Edit `graph`: every layer and attention computes from quantized values; layers that read one share it."""
@@ -44,29 +60,19 @@ class ActivationBits:
         for node in list(graph.nodes):
             if writes_in_place(node.op, node.target, node.kwargs):
                 shared.clear()  # what was quantized may have been written to
-            parts = self.layers.get(str(node.target)) if node.op == "call_module" else None
-            if parts:
-                self._layer(node, getattr(model.get_submodule(str(node.target)), "kernel_size", ()), parts, shared)
+            layer = self.layers.get(str(node.target)) if node.op == "call_module" else None
+            if layer:
+                place: int | str = 0 if node.args else next(iter(node.kwargs))
+                read = (_operand(node, place), *layer.quantizer)
+                if read not in shared:
+                    shared[read] = _before(node, *read)
+                _set_operand(node, place, shared[read])
         for each in attentions:
             bits = self.attention.get(each.name, FULL)
             if bits < FULL and each.is_fused:
                 self._fused(each.softmax, bits)
             elif bits < FULL and each.scores and each.values:
                 self._written_out(model, each, bits)
-
-    def _layer(
-        self, node: fx.Node, kernel: tuple[int, ...], parts: Parts, shared: dict[tuple[object, ...], fx.Node]
-    ) -> None:
-        dims = tuple(range(-len(kernel), 0)) or (-1,)
-        call: tuple[Any, ...] = (quantize_activation, parts[0][0], dims)
-        if parts[0][1] is not None and not (kernel and len({bits for bits, _ in parts}) == 1):
-            lengths = tuple((channels[1] - channels[0], bits) for bits, channels in parts if channels)
-            call = (quantize_channels, lengths, -1 - len(kernel), dims)
-        place: int | str = 0 if node.args else next(iter(node.kwargs))
-        operand = _operand(node, place)
-        if (operand, *call) not in shared:
-            shared[operand, *call] = _before(node, operand, *call)
-        _set_operand(node, place, shared[operand, *call])
 
     def _fused(self, node: fx.Node, bits: int) -> None:
         given = dict(zip(_ARGUMENTS, node.args, strict=False)) | node.kwargs

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import PlainValidator
@@ -11,8 +11,9 @@ from pydantic import PlainValidator
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, did_you_mean
 from q2.graph import Graph
+from q2.graph.attention import labels_of
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
-from q2.passes.transform.activations import REWRITE, ActivationBits, Parts
+from q2.passes.transform.activations import REWRITE, ActivationBits, InputBits
 from q2.passes.transform.rules import By, matching
 from q2.quant.activations import FULL
 
@@ -78,11 +79,16 @@ class QuantizeActivations(TransformPass):
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         for key, value in reversed(list(self.rules.items())):  # the first that matches wins
             found |= dict.fromkeys(matching(self.by, key, names, options=own), _bits(value, key))
-        layers: dict[str, Parts] = {}
+        layers: dict[str, InputBits] = {}
         for name, choice in choices.items():
-            layers[choice.layer.name] = (*layers.get(choice.layer.name, ()), (found[name], choice.channels))
-        layers = {name: parts for name, parts in layers.items() if any(bits < FULL for bits, _ in parts)}
-        return ActivationBits(layers, {name: found[name] for name in attentions if found[name] < FULL}, softmax)
+            layer = layers.get(choice.layer.name, InputBits(len(choice.layer.kernel_size), ()))
+            layers[choice.layer.name] = replace(layer, parts=(*layer.parts, (found[name], choice.channels)))
+        layers = {name: layer for name, layer in layers.items() if any(bits < FULL for bits, _ in layer.parts)}
+        attention = {name: found[name] for name in attentions if found[name] < FULL}
+        for each in graph.attentions:
+            for product in (*each.scores, *each.values) if each.name in attention and not each.is_fused else ():
+                labels_of(product)  # says what it cannot tell apart
+        return ActivationBits(layers, attention, softmax)
 
     def run(self, graph: Graph, ctx: PassContext) -> Change:
         """Have the graph executed with these activations, or with those of the model where all are ``"none"``."""
