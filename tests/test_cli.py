@@ -194,7 +194,7 @@ def test_config_show_prints_where_every_setting_comes_from(
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("passes", ["report", "stats", "bops", "size", "units", "dag", "quantize"]),
+        ("passes", ["report", "stats", "bops", "size", "units", "dag", "quantize", "quantize-activations"]),
         ("quantizers", ["uaq", "kmeans-c", "kmeans-a", "none"]),
         ("denoisers", ["digits-dit", "digits-sdxl", "dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"]),
         ("plugins", ["q2"]),

@@ -1,5 +1,6 @@
 """A denoiser as a graph: trace it, ask it, run it, swap its layers."""
 
+from q2.graph.attention import Attention
 from q2.graph.choices import Choice
 from q2.graph.facts import Fact, Facts
 from q2.graph.graph import Graph
@@ -7,4 +8,4 @@ from q2.graph.layers import WeightLayer
 from q2.graph.trace import trace
 from q2.graph.units import Unit
 
-__all__ = ["Choice", "Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]
+__all__ = ["Attention", "Choice", "Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from q2.graph.attention import find_attention
 from q2.graph.operations import ATTENTION, operation
 
-__all__ = ["NORM", "PRODUCTS", "SCORES", "SOFTMAX", "VALUES", "costs"]
+__all__ = ["NORM", "PRODUCTS", "SCORES", "SOFTMAX", "VALUES", "costs", "itemized"]
 
 SCORES, VALUES, PRODUCT, NORM, SOFTMAX = "attention scores", "attention values", "other products", "norms", "softmax"
 PRODUCTS = (SCORES, VALUES, PRODUCT)
@@ -30,56 +31,36 @@ def costs(model: nn.Module, nodes: Iterable[fx.Node]) -> dict[str, int]:
     activations too. A norm takes one per element, and one more for a weight; softmax takes one per score.
     """
     found: Counter[str] = Counter(dict.fromkeys((*PRODUCTS, NORM, SOFTMAX), 0))
-    softmaxed: set[fx.Node] = set()
-    products: dict[fx.Node, int] = {}
-    for node in nodes:
-        name = operation(model, node)[0] if node.op.startswith("call") else ""
-        given = node.all_input_nodes
-        if name == ATTENTION:
-            _fused(node, found)
-        elif name in _COUNTERS:
-            macs = _COUNTERS[name](node)
-            if softmaxed.intersection(given):
-                found[VALUES] += macs
-            else:
-                found[PRODUCT] += macs
-                products[node] = macs
-        elif name in _SOFTMAX:
-            found[SOFTMAX] += _numel(node)
-            softmaxed.add(node)
-            _rename_scores(given, products, found)
-        elif name in _NORMS:
-            found[NORM] += _numel(node) * (1 + _has_weight(model, node))
-        elif name == "rsqrt":  # a norm written out: x · rsqrt(mean(x²) + ε)
-            found[NORM] += max((_numel(reader) for reader in node.users), default=0)
-        elif len(given) == 1 and given[0] in softmaxed:
-            softmaxed.add(node)
+    for _, kind, macs in itemized(model, list(nodes)):
+        found[kind] += macs
     return dict(found)
 
 
-def _fused(node: fx.Node, found: Counter[str]) -> None:
+def itemized(model: nn.Module, nodes: Collection[fx.Node]) -> Iterator[tuple[fx.Node, str, int]]:
+    """Yield node, kind and multiply-accumulates of what `costs` counts; a fused attention has three kinds."""
+    attentions = find_attention(model, nodes)
+    kinds = {node: SCORES for each in attentions for node in each.scores}
+    kinds |= {node: VALUES for each in attentions for node in each.values}
+    for node in nodes:
+        name = operation(model, node)[0] if node.op.startswith("call") else ""
+        if name == ATTENTION:
+            yield from _fused(node)
+        elif name in _COUNTERS:
+            yield node, kinds.get(node, PRODUCT), _COUNTERS[name](node)
+        elif name in _SOFTMAX:
+            yield node, SOFTMAX, _numel(node)
+        elif name in _NORMS:
+            yield node, NORM, _numel(node) * (1 + _has_weight(model, node))
+        elif name == "rsqrt":  # a norm written out: x · rsqrt(mean(x²) + ε)
+            yield node, NORM, max((_numel(reader) for reader in node.users), default=0)
+
+
+def _fused(node: fx.Node) -> Iterator[tuple[fx.Node, str, int]]:
     query, key, value = (_argument(node, i, name) for i, name in enumerate(("query", "key", "value")))
     scores = math.prod(query.shape[:-1]) * key.shape[-2]
-    found[SCORES] += scores * query.shape[-1]
-    found[VALUES] += scores * value.shape[-1]
-    found[SOFTMAX] += scores
-
-
-def _rename_scores(given: list[fx.Node], products: dict[fx.Node, int], found: Counter[str]) -> None:
-    """Count the product that a softmax reads, through scales and masks, as attention scores."""
-    todo, seen = list(given), set(given)
-    while todo:
-        node = todo.pop()
-        if node in products:
-            found[PRODUCT] -= products[node]
-            found[SCORES] += products.pop(node)
-        elif _shape_kept(node):
-            todo += [source for source in node.all_input_nodes if source not in seen]
-            seen.update(node.all_input_nodes)
-
-
-def _shape_kept(node: fx.Node) -> bool:
-    return any(_numel(source) == _numel(node) > 0 for source in node.all_input_nodes)
+    yield node, SCORES, scores * query.shape[-1]
+    yield node, VALUES, scores * value.shape[-1]
+    yield node, SOFTMAX, scores
 
 
 def _has_weight(model: nn.Module, node: fx.Node) -> bool:

@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
+from q2.graph.attention import Attention, find_attention
 from q2.graph.choices import Choice, choices
 from q2.graph.cost import PRODUCTS, costs
 from q2.graph.facts import Facts
@@ -24,7 +25,7 @@ from q2.graph.inputs import Call, forward_signature
 from q2.graph.layers import Geometry, WeightLayer, layer_macs
 from q2.graph.ties import same_weights
 from q2.graph.units import Unit, find_units
-from q2.graph.variant import Variant
+from q2.graph.variant import Rewrite, Variant
 
 __all__ = ["Graph"]
 
@@ -60,6 +61,7 @@ class Graph:
         self._layers: dict[str, WeightLayer] | None = None
         self._choices: dict[str, Choice] | None = None
         self._flow: nx.DiGraph[str] | None = None
+        self._rewrites: dict[str, Rewrite] = {}
         self._served: dict[tuple[object, ...], Variant] = {}
         self._variants = [Variant(model, self._call((), self.example_inputs), leaf_types=leaf_types)]
 
@@ -120,6 +122,11 @@ class Graph:
         return MappingProxyType(self._choices)
 
     @property
+    def attentions(self) -> list[Attention]:
+        """Every attention between activations, fused or written out, in execution order."""
+        return find_attention(self.model, self.fx.nodes)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of weight layers and attention for the example inputs."""
         return sum(layer.macs for layer in self.weight_layers.values()) + self.attention_macs
@@ -165,13 +172,15 @@ class Graph:
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
         """Run the graph on a call of the model; same arguments, same return types."""
-        call = self._call(args, inputs)
+        return self._run(self._call(args, inputs), tuple(self._rewrites.values()))
+
+    def _run(self, call: Call, rewrites: tuple[Rewrite, ...]) -> object:
         for variant in self._candidates(call):
             try:
-                return self._serve(variant, call)
+                return self._serve(variant, call, rewrites)
             except GuardError:
                 continue
-        return self._serve(self._trace_again(call), call)
+        return self._serve(self._trace_again(call), call, rewrites)
 
     def _candidates(self, call: Call) -> list[Variant]:
         """Variants that may serve a call; first the one that served such shapes before, since a guard can fail late."""
@@ -179,8 +188,8 @@ class Graph:
         fitting = [variant for variant in self._variants if variant.accepts(self.model, shape)]
         return sorted(fitting, key=lambda variant: variant is not known)
 
-    def _serve(self, variant: Variant, call: Call) -> object:
-        output = variant.run(self.model, call)
+    def _serve(self, variant: Variant, call: Call, rewrites: tuple[Rewrite, ...]) -> object:
+        output = variant.run(self.model, call, rewrites)
         if len(self._served) >= _MAX_REMEMBERED:
             self._served.clear()
         self._served[call.sizes] = variant
@@ -264,6 +273,23 @@ class Graph:
         if self._geometry(name) != geometry:
             self._layers = self._flow = self._choices = None
 
+    @property
+    def rewrites(self) -> Mapping[str, Rewrite]:
+        """What is done to the graph before it is executed, by name; see `rewrite`."""
+        return MappingProxyType(self._rewrites)
+
+    def rewrite(self, name: str, change: Rewrite | None) -> None:
+        """Execute every variant, also one traced later, as `change` makes it; None takes the one of this name back.
+
+        `change` is given the model and a copy of the variant's graph, which it edits. `fx` stays as it was traced, so
+        that what is learnt from it (flow, MACs, equality with the model) stays true.
+        """
+        self._rewrites = {key: value for key, value in self._rewrites.items() if key != name}
+        if change is not None:
+            self._rewrites[name] = change
+        for variant in self._variants:
+            variant.recompile()
+
     def eliminate_dead_code(self) -> bool:
         """Drop nodes of `fx` that nothing uses, but keep guards and writes in place; say whether there were any."""
         changed = self.fx.eliminate_dead_code(is_impure_node=is_impure)
@@ -284,7 +310,7 @@ class Graph:
             variant.lint(self.model)
 
     def verify(self, inputs: Mapping[str, object] | None = None, rtol: float = 0) -> None:
-        """Raise TraceError unless the graph is well formed and its outputs are the model's own.
+        """Raise TraceError unless the graph is well formed and its outputs are the model's own, rewrites left aside.
 
         `inputs` default to the example inputs. `rtol` is relative to the largest output; 0 asks for equality. A model
         or inputs without data (on meta) are checked for form only.
@@ -302,7 +328,7 @@ class Graph:
             state = torch.random.get_rng_state()
             eager = type(self.model).forward(self.model, *bound.args, **bound.kwargs)
             torch.random.set_rng_state(state)
-            traced = self(**arguments)
+            traced = self._run(self._call((), arguments), ())
         _compare(type(self.model).__name__, eager, traced, rtol)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +17,10 @@ from q2.graph.autocast import autocast_kept, has_autocast
 from q2.graph.inputs import Call, CallShape
 from q2.graph.record import Recording, record
 
-__all__ = ["Variant"]
+__all__ = ["Rewrite", "Variant"]
+
+Rewrite = Callable[[nn.Module, fx.Graph], None]
+"""Edits a copy of a variant's graph, given the model, before it is executed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Variant:
         self._casts = has_autocast(self.fx)
         self._device_bound = any(_names_device(node) for node in self.fx.nodes)
         self._state = ModelState.of(model, device_bound=self._device_bound)
-        self._forward: Callable[..., object] | None = None
+        self._forwards: dict[bool, Callable[..., object]] = {}
 
     @property
     def fx(self) -> fx.Graph:
@@ -83,21 +87,31 @@ class Variant:
         """Return a call's values for the graph's placeholders, in their order."""
         return (*call.symbolic, *self.constants)
 
-    def run(self, model: nn.Module, call: Call) -> object:
-        """Execute the graph on the model's modules; raises GuardError where the call leaves the traced path."""
-        if self._forward is None:
-            self._forward = _compiled(model, self.fx)
+    def run(self, model: nn.Module, call: Call, rewrites: Sequence[Rewrite] = ()) -> object:
+        """Execute the graph on the model's modules; raises GuardError where the call leaves the traced path.
+
+        Where there are rewrites a copy of the graph is executed, as they make it; they may change after `recompile`.
+        """
+        forward = self._forwards.get(bool(rewrites))
+        if forward is None:
+            forward = self._forwards[bool(rewrites)] = _compiled(model, self._rewritten(model, rewrites))
         with autocast_kept() if self._casts else contextlib.nullcontext():
-            values = self._forward(model, *self.placeholder_values(call))
+            values = forward(model, *self.placeholder_values(call))
         if self._recording.output is None:
             return values
         output_class, names = self._recording.output
         fields = cast("tuple[object, ...]", values)
         return output_class(**dict(zip(names, fields, strict=True))) if call.return_dict else fields
 
+    def _rewritten(self, model: nn.Module, rewrites: Sequence[Rewrite]) -> torch.fx.Graph:
+        graph = copy.deepcopy(self.fx) if rewrites else self.fx
+        for rewrite in rewrites:
+            rewrite(model, graph)
+        return graph
+
     def recompile(self) -> None:
-        """Forget the compiled forward, so that the next run sees an edited graph."""
-        self._forward = None
+        """Forget the compiled forward, so that the next run sees an edited graph, or other rewrites."""
+        self._forwards = {}
         for cached in ("leaf_names", "traced_through"):
             self.__dict__.pop(cached, None)
 
@@ -111,7 +125,7 @@ class Variant:
             raise TraceError(f"graph of {type(model).__name__}: {line}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_forward": None}
+        return {**self.__dict__, "_forwards": {}}
 
 
 def _compiled(model: nn.Module, graph: fx.Graph) -> Callable[..., object]:

@@ -199,6 +199,26 @@ def test_verify_catches_a_missing_target_and_a_node_out_of_place(dit: Graph) -> 
         dit.verify()
 
 
+def test_a_rewrite_is_executed_in_every_variant_and_leaves_the_graph_as_it_was(dit: Graph, inputs: Inputs) -> None:
+    def doubled(model: nn.Module, graph: torch.fx.Graph) -> None:
+        node = next(node for node in graph.nodes if node.target == "proj_out_2")
+        with graph.inserting_after(node):
+            twice = graph.call_function(torch.mul, (node, 2))
+        node.replace_all_uses_with(twice, delete_user_cb=lambda user: user is not twice)
+
+    before, plain = str(dit.fx), dit(**inputs).sample
+    dit.rewrite("double", doubled)
+    assert torch.equal(dit(**inputs).sample, 2 * plain)
+    assert (str(dit.fx), list(dit.rewrites)) == (before, ["double"])
+    dit.verify()
+    half = {**inputs, "hidden_states": inputs["hidden_states"].bfloat16()}
+    dit.model.to(torch.bfloat16)
+    assert torch.equal(dit(**half).sample, 2 * dit.model(**half).sample)
+    assert dit.variants == 2
+    dit.rewrite("double", None)
+    assert torch.equal(dit(**half).sample, dit.model(**half).sample)
+
+
 def test_another_dtype_is_another_variant(dit: Graph, inputs: Inputs) -> None:
     dit.model.to(torch.bfloat16)
     half = {**inputs, "hidden_states": inputs["hidden_states"].bfloat16()}

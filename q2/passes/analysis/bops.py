@@ -6,12 +6,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from q2.graph import Fact, Graph
-from q2.graph.cost import NORM, PRODUCTS, VALUES
+from q2.graph.cost import NORM, PRODUCTS, VALUES, itemized
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
+from q2.passes.transform.activations import REWRITE, ActivationBits
+from q2.quant.activations import FULL
 
 __all__ = ["BOPS", "Bops", "LayerBops"]
 
-FULL, NORM_WIDTH, SOFTMAX_WIDTH = 16, 32, 8
+NORM_WIDTH, SOFTMAX_WIDTH = 32, 8
 Width = Annotated[int, Field(ge=2, le=16)]
 
 
@@ -34,26 +36,31 @@ class Bops(AnalysisPass):
 
     A weight layer costs MACs · b_w · b_a, with b_w = 16 for K-Means options: their weights are looked up and multiplied
     at 16 bits. Q·Kᵀ costs MACs · b_a², softmax·V MACs · b_a · b_softmax, a norm MACs · 32, softmax itself MACs · 16.
-    `activations` is b_a; b_softmax is 16 with it and 8 below, unless `softmax` says otherwise. A norm counts one MAC an
-    element and one more for its weight, softmax one a score.
+    b_a and b_softmax are those in place (see `quantize-activations`), 16 without; or all are `activations`, and then
+    b_softmax is 16 with 16 and 8 below. `softmax` overrides b_softmax. A norm counts one MAC an element and one more
+    for its weight, softmax one a score.
     Source: Qua²SeDiMo (AAAI'25), BOPs.
     """
 
     name: ClassVar[str] = "bops"
     provides: ClassVar[tuple[Fact[dict[str, LayerBops]], ...]] = (BOPS,)
-    activations: Width = FULL
+    activations: Width | None = None
     softmax: Width | None = None
 
     def run(self, graph: Graph, ctx: PassContext) -> Report:
         """Set the fact `BOPS`."""
         layers: dict[str, LayerBops] = {}
+        inputs = 0
+        in_place = _in_place(graph)
         for choice, option in options_in_place(graph):
             width = ctx.plugins.quantizers.load(option.quantizer)().arithmetic_bits(option.bits)
-            bops = choice.macs * width * self.activations
+            activation = self.activations or in_place.of(choice)
+            bops = choice.macs * width * activation
+            inputs += choice.macs * activation
             layers[choice.name] = LayerBops(choice.layer.type, str(option), choice.macs, bops)
         graph.facts.set(BOPS, layers)
         costs = graph.costs()
-        others = {kind: (macs, macs * self._width(kind)) for kind, macs in costs.items()}
+        others = self._others(graph, in_place)
         bops = sum(entry.bops for entry in layers.values()) + sum(cost for _, cost in others.values())
         products = sum(costs[kind] for kind in PRODUCTS)
         rest = sum(
@@ -66,19 +73,37 @@ class Bops(AnalysisPass):
             "attention_gmacs": products / 1e9,
             "tbops": bops / 1e12,
             "full_tbops": full / 1e12,
-            "activation_bits": self.activations,
+            "activation_bits": inputs / max(sum(entry.macs for entry in layers.values()), 1),
             "others": {kind: {"macs": macs, "bops": cost} for kind, (macs, cost) in others.items()},
             "layers": {name: {"macs": e.macs, "bops": e.bops} for name, e in layers.items()},
         }
         return Report(summary, (_table(layers, others),), data)
 
-    def _width(self, kind: str) -> int:
-        """Return the product of the widths that a kind of operation multiplies at."""
-        if kind == VALUES:
-            return self.activations * (self.softmax or (FULL if self.activations == FULL else SOFTMAX_WIDTH))
-        if kind in PRODUCTS:
-            return self.activations**2
-        return NORM_WIDTH if kind == NORM else FULL
+    def _others(self, graph: Graph, in_place: ActivationBits) -> dict[str, tuple[int, int]]:
+        """Return MACs and BOPs of what is no weight layer, by kind."""
+        attention = {node: each.name for each in graph.attentions for node in (*each.scores, *each.values)}
+        found = dict.fromkeys(graph.costs(), (0, 0))
+        for node, kind, macs in itemized(graph.model, list(graph.fx.nodes)):
+            bits = self.activations or in_place.attention.get(attention.get(node, ""), FULL)
+            softmax = FULL if bits == FULL else SOFTMAX_WIDTH if self.activations else in_place.softmax
+            total, bops = found[kind]
+            found[kind] = total + macs, bops + macs * _width(kind, bits, self.softmax or softmax)
+        return found
+
+
+def _width(kind: str, bits: int, softmax: int) -> int:
+    """Return the product of the widths that a kind of operation multiplies at."""
+    if kind == VALUES:
+        return bits * softmax
+    if kind in PRODUCTS:
+        return bits**2
+    return NORM_WIDTH if kind == NORM else FULL
+
+
+def _in_place(graph: Graph) -> ActivationBits:
+    """Return the bits that activations are quantized to when the graph runs."""
+    rewrite = graph.rewrites.get(REWRITE)
+    return rewrite if isinstance(rewrite, ActivationBits) else ActivationBits({}, {}, FULL)
 
 
 def _table(layers: dict[str, LayerBops], others: dict[str, tuple[int, int]]) -> TextTable:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, did_you_mean
-from q2.graph import Choice, Graph
+from q2.graph import Graph
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.apply import Changed, apply_options
+from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
 
 __all__ = ["Quantize", "Rule"]
@@ -88,10 +88,12 @@ class Quantize(TransformPass):
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
             raise ConfigError(f"recipe is set, but by = {self.by!r}; say by = 'recipe'")
+        types = {name: choice.layer.type for name, choice in choices.items()}
+        own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
         for key, rule in self.rules.items():
             option = _option(rule, key, ctx)
-            found = dict.fromkeys(self._matches(key, choices), option) | found
+            found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
         return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
     def run(self, graph: Graph, ctx: PassContext) -> Change:
@@ -109,25 +111,6 @@ class Quantize(TransformPass):
         for name, option in recipe.layers.items():
             _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
         return dict(recipe.layers)
-
-    def _matches(self, key: str, choices: Mapping[str, Choice]) -> list[str]:
-        if self.by == "regex":
-            try:
-                pattern = re.compile(key)
-            except re.error as error:
-                raise ConfigError(f"{key!r} is no regular expression: {error}") from error
-            found = [name for name in choices if pattern.search(name)]
-            known = list(choices)
-        elif self.by == "type":
-            found = [name for name, choice in choices.items() if choice.layer.type.lower() == key.lower()]
-            known = sorted({choice.layer.type.lower() for choice in choices.values()})
-        else:
-            found, known = [name for name, each in choices.items() if key in (name, each.layer.name)], list(choices)
-        if not found:
-            kind = {"regex": "no layer matches", "type": "no layer has the type", "name": "no layer is named"}[self.by]
-            options = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
-            raise ConfigError(f"{kind} {key!r}{did_you_mean(key, known) or did_you_mean(key, options) or _some(known)}")
-        return found
 
 
 def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
@@ -186,7 +169,3 @@ def _rule(option: str, place: str) -> Table:
     raise ConfigError(
         f"{place}: {option!r} is no option; expected a quantizer and a width, as in 'kmeans-c-4', or 'none'"
     )
-
-
-def _some(known: list[str]) -> str:
-    return f" (there are: {', '.join(known[:4])}{', …' if len(known) > 4 else ''})"
