@@ -64,6 +64,7 @@ class KMeansC(_KMeans):
     """
 
     name: ClassVar[str] = "kmeans-c"
+    per_channel: ClassVar[tuple[str, ...] | None] = ("codebook",)
 
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster every channel by itself."""
@@ -95,6 +96,7 @@ class KMeansA(_KMeans):
     """
 
     name: ClassVar[str] = "kmeans-a"
+    per_channel: ClassVar[tuple[str, ...] | None] = ()
 
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster the values, of 16-bit weights the distinct ones, weighted by how often they occur."""
