@@ -188,8 +188,8 @@ def unpack_layer(module: M) -> M:
         for name in (*names, "like"):
             del layer._buffers[name]
         layer._non_persistent_buffers_set.discard("like")
-    layer._parameters = {"weight": nn.Parameter(weight, requires_grad=False), **layer._parameters}
-    layer._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
+    others = {name: value for name, value in layer._parameters.items() if name != "weight"}
+    layer._parameters = {"weight": nn.Parameter(weight, requires_grad=False), **others}
     return cast(M, layer)
 
 
