@@ -1,7 +1,7 @@
 """What diffusers knows q2 by: a quantizer with ``quant_method = "q2"`` and its config, for packed weights.
 
-Importing this module puts both into diffusers' tables; see `q2.registration`. Loading starts from a model on meta: its quantized layers become
-packed ones without values, and what the files hold is put into them as it is.
+Importing this module puts both into diffusers' tables; see `q2.registration`. Loading starts from a model on meta: its
+quantized layers become packed ones without values, and what the files hold is put into them as it is.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         self.quant_method = _Method.Q2
-        major, known = str(self.format).split(".")[0], FORMAT.split(".")[0]
+        major, known = str(self.format).partition(".")[0], FORMAT.partition(".")[0]
         if major != known:
             raise CheckpointError(
                 f"quantization_config: format {self.format!r} is of another version of q2, this one reads {known}.x"

@@ -12,7 +12,17 @@ from q2.errors import Q2Error
 from q2.quant.base import Fitted, FittedWeight
 from q2.quant.options import NONE, Option
 
-__all__ = ["Part", "Quantized", "Simulated", "like", "parts_of", "plan_layer", "quantize_layer", "quantize_parts", "switch_layer"]
+__all__ = [
+    "Part",
+    "Quantized",
+    "Simulated",
+    "like",
+    "parts_of",
+    "plan_layer",
+    "quantize_layer",
+    "quantize_parts",
+    "switch_layer",
+]
 
 M = TypeVar("M", bound=nn.Module)
 Q = TypeVar("Q", bound="Quantized")
@@ -158,4 +168,4 @@ def _mixed(mixin: type[Q], exact: type[nn.Module]) -> type[Q]:
 def _blank(mixin: type[Q], exact: type[nn.Module]) -> Q:
     """Return a layer without any state, for copying or unpickling into."""
     kind = _mixed(cast(Any, mixin), cast(Any, exact))  # mypy takes a class for an instance that cannot be hashed
-    return cast(Q, kind.__new__(kind))
+    return cast(Q, cast(Any, kind).__new__(kind))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -28,7 +28,7 @@ _ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}
 class PackedPart(Part):
     """A part of a packed layer with the quantizer that decodes it."""
 
-    quantizer: Quantizer = NoQuantizer()
+    quantizer: Quantizer = field(default_factory=NoQuantizer)
 
     def of_shape(self, shape: Sequence[int]) -> torch.Size:
         """Return the shape that this part has of a weight of `shape`."""
@@ -59,7 +59,7 @@ class PackedPart(Part):
         def rows(start: int, stop: int) -> Tensor:
             count, own = (stop - start) * width, parameters
             if stop - start < shape[0]:
-                own = {name: tensor[start:stop] if name in channels else tensor for name, tensor in own.items()}
+                own = {name: tensor[start:stop] if name in (channels or ()) else tensor for name, tensor in own.items()}
             if codes is None:
                 numbers = torch.zeros(1, dtype=torch.uint8, device=device).expand(stop - start, *shape[1:])
             else:
@@ -119,7 +119,7 @@ class Packed(Quantized):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         before = {name: tensor for name, tensor in self._buffers.items() if tensor is not None and name != "like"}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in before.items():
             moved = self._buffers[name]
             if moved is not None and moved.dtype != tensor.dtype:
@@ -142,7 +142,8 @@ def pack_layer(module: M) -> M:
     if not isinstance(module, Simulated):
         raise Q2Error(f"{type(module).__name__} is not quantized, there is nothing to pack")
     weight = cast(Tensor, module.weight).detach()
-    parts, buffers = [], {}
+    parts: list[PackedPart] = []
+    buffers: dict[str, Tensor] = {}
     for number, part in enumerate(module.parts):
         values = part.of(weight).contiguous()
         mine, held = _packed(part, values)

@@ -60,7 +60,8 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
         _unpack(packed.numpy(), bits, out)
         return torch.from_numpy(out).flatten()[:count]
     whole = F.pad(packed, (0, groups * bits - len(packed))).view(groups, bits)
-    return torch.stack([_code(whole, bits, bits * place) for place in range(8)], 1).flatten()[:count]
+    codes = torch.stack([_code(whole, bits, bits * place) for place in range(8)], 1)
+    return codes.flatten()[:count]
 
 
 def _byte(groups: Tensor, bits: int, start: int) -> Tensor:
@@ -76,7 +77,7 @@ def _byte(groups: Tensor, bits: int, start: int) -> Tensor:
 
 def _code(whole: Tensor, bits: int, start: int) -> Tensor:
     """Return the code at bit `start` of every group of `bits` bytes."""
-    place, shift = divmod(start, 8)
+    place, shift = start // 8, start % 8  # torch.compile may not know these as constants: no divmod
     code = whole[:, place] >> shift
     if shift + bits > 8:
         code = code | (whole[:, place + 1] << (8 - shift))

@@ -1,0 +1,1 @@
+"""The commands of `q2.cli` that have files of their own."""

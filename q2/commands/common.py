@@ -1,0 +1,75 @@
+"""What the commands share: their options, tables and progress bars."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from q2.config import RunFile
+    from q2.passes import TextTable
+    from q2.progress import Progress
+    from q2.runs import Step
+
+__all__ = ["DEFAULT", "Config", "Set", "drawn_progress", "load", "print_step", "table", "text_table"]
+
+T = TypeVar("T")
+DEFAULT = "digits-dit.toml"
+Config = Annotated[str, typer.Option("--config", help="A run file, or the name of a shipped one.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
+
+
+def load(config: str, override: list[str] | None, recipe: str = "") -> "RunFile":
+    """Return the run file with its overrides, and with `recipe` in the place of its rules. Raises `ConfigError`."""
+    from q2.config import RunFile
+
+    run = RunFile.load(config, override or ())
+    return run.with_recipe(Path(recipe)) if recipe else run
+
+
+def print_step(step: "Step") -> None:
+    """Print what a step of a run did."""
+    print(f"{step.title:<12} {step.seconds:6.1f} s   {step.summary}\n")
+    for each in step.tables:
+        text_table(each)
+
+
+def text_table(text: "TextTable") -> None:
+    """Print the first rows of a table that a pass or an exporter made."""
+    limit = 40
+    if not text.rows:
+        return
+    table([list(row) for row in text.rows[:limit]], list(text.headers))
+    if len(text.rows) > limit:
+        print(f"  … {len(text.rows) - limit} more rows in report.json\n")
+
+
+def table(rows: list[list[str | int | float]] | list[list[str]], headers: list[str]) -> None:
+    """Print a table, indented."""
+    from tabulate import tabulate
+
+    text = tabulate(rows, headers=headers, tablefmt="simple", floatfmt=".4g", disable_numparse=[0])
+    print("\n".join(f"  {line}" for line in text.splitlines()) + "\n")
+
+
+@contextmanager
+def drawn_progress() -> "Iterator[Progress]":
+    """Yield a progress function that draws bars on a terminal and is silent elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+
+        def draw(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+            bar = bars.add_task(label, total=total)
+            try:
+                for item in items:
+                    yield item
+                    bars.advance(bar)
+            finally:
+                bars.remove_task(bar)
+
+        yield draw

@@ -1,0 +1,66 @@
+"""The commands ``q2 list …``: what a run file can name."""
+
+import typer
+
+from q2.commands.common import table
+from q2.errors import Q2Error
+
+__all__ = ["listing"]
+
+listing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List what a run file can name.")
+
+
+@listing.command()
+def passes() -> None:
+    """List the passes, with the plugin each comes from."""
+    _catalogue("passes")
+
+
+@listing.command()
+def quantizers() -> None:
+    """List the quantizers, with the plugin each comes from."""
+    _catalogue("quantizers")
+
+
+@listing.command()
+def denoisers() -> None:
+    """List the denoisers, with the plugin each comes from."""
+    _catalogue("denoisers")
+
+
+@listing.command()
+def exporters() -> None:
+    """List the formats that q2 export writes, with the plugin each comes from."""
+    _catalogue("exporters")
+
+
+@listing.command()
+def plugins() -> None:
+    """List the plugins that were found, the broken ones with their error."""
+    from q2.plugins import Plugins
+
+    rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in Plugins().infos]
+    table(rows, ["plugin", "version", "from", "offers, or its error"])
+
+
+@listing.command()
+def configs() -> None:
+    """List the run files that come with q2."""
+    from q2.config import RunFile, shipped
+
+    table([[name, RunFile.load(name).settings.denoiser.name] for name in shipped()], ["run file", "denoiser"])
+
+
+def _catalogue(kind: str) -> None:
+    from q2.plugins import Plugins
+
+    catalogue = getattr(Plugins(), kind)
+    rows = []
+    for name in catalogue:
+        owners = catalogue.owners(name)
+        try:
+            summary = (catalogue.load(name).__doc__ or "").strip().split("\n")[0]
+        except Q2Error as error:
+            summary = str(error)
+        rows.append([name, ", ".join(owners), summary])
+    table(rows, ["name", "from", "what it is"])
