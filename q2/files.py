@@ -39,7 +39,8 @@ def creating(folder: Path) -> Iterator[Path]:
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield beside
-        beside.chmod(0o777 & ~_umask())
+        for part in (beside, *beside.rglob("*")):  # mkdtemp makes private folders, some libraries private files
+            part.chmod((0o777 if part.is_dir() else 0o666) & ~_umask())
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
