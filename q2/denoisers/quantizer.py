@@ -38,8 +38,8 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     """The ``quantization_config`` of a config.json.
 
     `format` is major.minor: a reader takes any minor of its own major. `dtype` is what the weights are decoded to where
-    the loader asks for no other, `prec` the width of parameters. `layers` has the option of every quantized layer, or of
-    a split one a list of (option, first input channel, channel after the last).
+    the loader asks for no other, `prec` the width of parameters. `layers` has the option of every quantized layer, or
+    of a split one a list of (option, first input channel, channel after the last).
     """
 
     quant_method: str = _Method.Q2

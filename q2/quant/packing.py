@@ -81,7 +81,7 @@ def _code(whole: Tensor, bits: int, start: int) -> Tensor:
     code = whole[:, place] >> shift
     if shift + bits > 8:
         code = code | (whole[:, place + 1] << (8 - shift))
-    return code & (2**bits - 1)
+    return code.bitwise_and(2**bits - 1)
 
 
 @compiled

@@ -77,8 +77,8 @@ def test_a_split_layer_has_parts_of_its_own() -> None:
 
 
 def test_copies_casts_and_pickles_keep_the_bytes() -> None:
-    packed = pack_layer(simulated(nn.Linear(40, 16), "uaq-4", torch.float16))
-    copies = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed).float()]
+    packed: Any = pack_layer(simulated(nn.Linear(40, 16), "uaq-4", torch.float16))
+    copies: list[Any] = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed).float()]
     assert copies[-1].weight.dtype == torch.float32
     for each in copies:
         assert torch.equal(each.weight.half(), packed.weight)
