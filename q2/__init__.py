@@ -9,6 +9,8 @@ True
 
 from typing import TYPE_CHECKING
 
+from q2.registration import register
+
 if TYPE_CHECKING:
     from q2.api import Denoiser, Graph, Recipe, denoiser, run_passes, trace, transform
 
@@ -26,3 +28,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register()

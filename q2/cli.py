@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step, print_table
+from q2.commands.export import export
 from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
 from q2.commands.sample import sample
@@ -28,6 +29,7 @@ app.add_typer(listing, name="list")
 app.add_typer(settings, name="config")
 app.add_typer(plots, name="plot")
 app.command()(sample)
+app.command()(export)
 
 
 @app.callback(invoke_without_command=True)
@@ -51,6 +53,7 @@ def transform(
     override: Set = None,
     recipe: Annotated[str, typer.Option(help="Apply this recipe instead of the run file's rules.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for what the run writes.", show_default="runs/…")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the pipeline, its weights packed, into this folder.")] = None,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the graph after every pass.")] = False,
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision."""
@@ -63,7 +66,7 @@ def transform(
     print(f"q2 transform · {run.name} · {folder}\n")
     print_table(plan.rows(), ["setting", "default", "file", "override", "effective"])
     with drawn_progress() as progress:
-        outcome = start(plan, folder, verify_each=verify_each, progress=progress, show=print_step)
+        outcome = start(plan, folder, save=save, verify_each=verify_each, progress=progress, show=print_step)
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
     if outcome.comparison:
         print(f"look at: {folder / 'samples.png'}")

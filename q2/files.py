@@ -3,12 +3,13 @@
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_json", "write_text"]
+__all__ = ["creating", "replacing", "write_json", "write_text"]
 
 
 @contextmanager
@@ -24,6 +25,25 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def creating(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside; rename it to `folder` if the block ends well, else remove it.
+
+    Raises `OSError` if `folder` is there and not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(17, "is there already", str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield beside
+        for part in (beside, *beside.rglob("*")):  # mkdtemp makes private folders, some libraries private files
+            part.chmod((0o777 if part.is_dir() else 0o666) & ~_umask())
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

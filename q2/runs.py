@@ -19,6 +19,7 @@ from q2.config import RunFile, Settings, Table, to_toml
 from q2.denoisers import Denoiser, Samples, Weights, device_of, load
 from q2.denoisers.compare import Comparison, compare
 from q2.denoisers.picture import draw
+from q2.denoisers.saving import check_folder, save_packed
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
@@ -123,17 +124,21 @@ def transform(
     plan: Plan,
     folder: Path,
     *,
+    save: Path | None = None,
     verify_each: bool = False,
     progress: Progress = silent,
     show: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
     """Run the passes of `plan` and write report, recipe, settings, manifest and pictures into `folder`.
 
+    With `save` the pipeline is written there too, its weights packed (`save_packed`).
     Nothing is written before all has run. Raises `Q2Error` for what does not fit, before the first pass runs.
     """
     settings = plan.settings
     start = time.perf_counter()
-    denoiser = load_denoiser(plan)
+    if save:
+        check_folder(save)
+    denoiser = load_denoiser(plan, pipeline=save is not None)
     fingerprint = denoiser.fingerprint
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({fingerprint})"))
     start = time.perf_counter()
@@ -162,6 +167,11 @@ def transform(
         seconds += time.perf_counter() - start
         show(Step("samples", seconds, _summary(comparison)))
     recipe = recipe_of(graph, ctx, fingerprint)
+    if save:
+        start = time.perf_counter()
+        saved = save_packed(denoiser, save, settings.prec, progress)
+        words = f"{save}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
+        show(Step("save", time.perf_counter() - start, words))
     outcome = Outcome(denoiser, graph, results, comparison, recipe, folder)
     try:
         _write(plan, outcome, seconds)
@@ -256,11 +266,11 @@ def _possible(plan: Plan, denoiser: Denoiser, show: Callable[[Step], None]) -> l
     return [(title, step) for title, step in plan.passes if title not in without]
 
 
-def load_denoiser(plan: Plan) -> Denoiser:
-    """Return the run's denoiser, its model loaded, and its pipeline too if there are images to make."""
+def load_denoiser(plan: Plan, *, pipeline: bool = False) -> Denoiser:
+    """Return the run's denoiser, its model loaded, and its pipeline too if asked for or if there are images to make."""
     denoiser = _create(plan)
     images = plan.settings.samples.images and denoiser.weights != "meta"
-    _named(plan.run, lambda: denoiser.pipeline() if images else denoiser.model, "denoiser", _key(plan))
+    _named(plan.run, lambda: denoiser.pipeline() if images or pipeline else denoiser.model, "denoiser", _key(plan))
     return denoiser
 
 

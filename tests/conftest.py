@@ -5,11 +5,20 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+import torch
 
 import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.graph import Graph
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        needs = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=needs)
+        items[:] = [item for item in items if item not in needs]
 
 
 @pytest.fixture

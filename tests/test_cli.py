@@ -197,6 +197,7 @@ def test_config_show_prints_where_every_setting_comes_from(
         ("passes", ["report", "stats", "bops", "size", "units", "dag", "quantize", "quantize-activations"]),
         ("quantizers", ["uaq", "kmeans-c", "kmeans-a", "none"]),
         ("denoisers", ["digits-dit", "digits-sdxl", "dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"]),
+        ("exporters", ["dequantized", "gguf"]),
         ("plugins", ["q2"]),
         ("configs", ["digits-dit.toml", "digits-sdxl.toml", "sdxl.toml"]),
     ],
@@ -207,6 +208,39 @@ def test_lists_name_what_is_there(
     assert run(monkeypatch, "list", what) == 0
     first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert set(names) <= set(first)
+
+
+def test_transform_saves_and_export_writes_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, plain = tmp_path / "saved", tmp_path / "plain"
+    tiny = ("--set", "denoiser.name=dit", "--set", "denoiser.tiny=true", "--set", "samples.images=0", *SMALL[2:])
+    assert run(monkeypatch, "transform", *tiny, "--out", str(tmp_path / "out"), "--save", str(saved)) == 0
+    assert f"{saved}/: 0." in capsys.readouterr().out
+    assert (saved / "model_index.json").is_file()
+    assert run(monkeypatch, "export", "--from", str(saved), "--to", "dequantized", "--out", str(plain)) == 0
+    assert "layers dequantized to float16" in capsys.readouterr().out
+    assert run(monkeypatch, "transform", *tiny, "--save", str(saved)) == 2
+    assert "is there already; choose another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--to", "ggu"], "no exporter named 'ggu'; did you mean 'gguf'?"),
+        (["--to", "gguf", "--from", "nowhere"], "'nowhere': no such folder"),
+        (["--to", "gguf", "--from", "here", "--recipe", "r.toml"], "leave out --recipe and --set"),
+    ],
+)
+def test_an_export_that_cannot_be_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, args: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "export", *args, "--out", "x.gguf") == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

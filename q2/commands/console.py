@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from q2.progress import Progress
     from q2.runs import Step
 
-__all__ = ["DEFAULT", "Config", "Set", "drawn_progress", "load_run", "print_step", "print_table"]
+__all__ = ["DEFAULT", "Config", "Set", "drawn_progress", "load_run", "print_step", "print_table", "text_table"]
 
 T = TypeVar("T")
 DEFAULT = "digits-dit.toml"
@@ -34,10 +34,11 @@ def print_step(step: "Step") -> None:
     """Print what a run did."""
     print(f"{step.title:<12} {step.seconds:6.1f} s   {step.summary}\n")
     for table in step.tables:
-        _text_table(table)
+        text_table(table)
 
 
-def _text_table(table: "TextTable") -> None:
+def text_table(table: "TextTable") -> None:
+    """Print a pass's table, its first rows."""
     limit = 40
     if not table.rows:
         return

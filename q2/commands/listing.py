@@ -38,6 +38,12 @@ def denoisers() -> None:
 
 
 @listing.command()
+def exporters() -> None:
+    """List the formats that q2 export writes, with the plugin each comes from."""
+    _catalogue("exporters")
+
+
+@listing.command()
 def plugins() -> None:
     """List the plugins that were found, the broken ones with their error."""
     from q2.plugins import Plugins

@@ -51,10 +51,17 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {where!r}: no pipeline folder, model_index.json is missing")
 
     def check(self, component: str, class_name: str) -> None:
-        """Raise `CheckpointError` if a local `component` is of another class or a weight file is not whole."""
+        """Raise `CheckpointError` if a local `component` is of another class, or of another quantizer than q2, or a
+        weight file is not whole.
+        """
         if self.local is None:
             return
         self.check_class(component, class_name)
+        quantized = self.config(component).get("quantization_config")
+        if isinstance(quantized, dict) and (method := quantized.get("quant_method")) != "q2":
+            raise CheckpointError(
+                f"checkpoint {self.where!r}: {component} was saved by the quantizer {method!r}, not q2"
+            )
         for file in self._weights(component):
             try:
                 with safe_open(file, framework="pt") as whole:

@@ -23,6 +23,9 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
     "BOOL": torch.bool,
 }
 
@@ -63,6 +66,11 @@ class StoredWeights(Mapping[str, Tensor]):
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it."""
         return self._places[name].shape
+
+    def empty(self, name: str) -> Tensor:
+        """Return a tensor of the same shape and dtype on meta."""
+        place = self._places[name]
+        return torch.empty(place.shape, dtype=place.dtype, device="meta")
 
 
 def _places(path: Path) -> dict[str, _Place]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from q2.plugins.spec import hookimpl
 
-__all__ = ["DENOISERS", "PASSES", "QUANTIZERS"]
+__all__ = ["DENOISERS", "EXPORTERS", "PASSES", "QUANTIZERS"]
 
 PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
@@ -35,6 +35,11 @@ DENOISERS: Mapping[str, str] = {
     "sdv15": "q2.denoisers.sdv15:StableDiffusion15",
 }
 
+EXPORTERS: Mapping[str, str] = {
+    "dequantized": "q2.exporters.dequantized:Dequantized",
+    "gguf": "q2.exporters.gguf:Gguf",
+}
+
 
 @hookimpl
 def q2_passes() -> Mapping[str, str]:
@@ -49,3 +54,8 @@ def q2_quantizers() -> Mapping[str, str]:
 @hookimpl
 def q2_denoisers() -> Mapping[str, str]:
     return DENOISERS
+
+
+@hookimpl
+def q2_exporters() -> Mapping[str, str]:
+    return EXPORTERS

@@ -18,13 +18,14 @@ from q2.plugins.catalogue import Catalogue, Offer, one_line
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser
+    from q2.exporters import Exporter
     from q2.graph import Graph
     from q2.passes import Pass, Report
     from q2.quant import Quantizer
 
 __all__ = ["Catalogue", "PluginInfo", "Plugins"]
 
-_OFFERS = {"pass": "q2_passes", "quantizer": "q2_quantizers", "denoiser": "q2_denoisers"}
+_OFFERS = {"pass": "q2_passes", "quantizer": "q2_quantizers", "denoiser": "q2_denoisers", "exporter": "q2_exporters"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ class Plugins:
     def denoisers(self) -> "Catalogue[Denoiser]":
         """The denoisers that can be named in a run file."""
         return self._catalogue("denoiser")
+
+    @property
+    def exporters(self) -> "Catalogue[Exporter]":
+        """The formats that ``q2 export`` writes."""
+        return self._catalogue("exporter")
 
     def before_pass(self, name: str, graph: "Graph") -> None:
         """Tell every plugin that the pass `name` is about to run."""

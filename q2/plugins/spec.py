@@ -12,6 +12,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser
+    from q2.exporters import Exporter
     from q2.graph import Graph
     from q2.passes import Pass, Report
     from q2.quant import Quantizer
@@ -35,6 +36,11 @@ def q2_quantizers() -> "Mapping[str, str | type[Quantizer]]":  # type: ignore[em
 @hookspec
 def q2_denoisers() -> "Mapping[str, str | type[Denoiser]]":  # type: ignore[empty-body]
     """Hand over denoisers: name -> `Denoiser` class."""
+
+
+@hookspec
+def q2_exporters() -> "Mapping[str, str | type[Exporter]]":  # type: ignore[empty-body]
+    """Hand over exporters: name -> `Exporter` class."""
 
 
 @hookspec

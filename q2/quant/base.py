@@ -28,6 +28,8 @@ class Quantizer(ABC):
     name: ClassVar[str]
     min_bits: ClassVar[int] = 1
     max_bits: ClassVar[int] = MAX_WIDTH
+    per_channel: ClassVar[tuple[str, ...] | None] = None
+    """The parameters with a row for each output channel, where a few channels are decoded from their rows alone."""
 
     @abstractmethod
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from q2.quant.base import Quantizer
 from q2.quant.chunks import over_chunks
 from q2.quant.dtypes import cast_to, parameter_dtype
-from q2.quant.lookup import borders, gather, look_up
+from q2.quant.lookup import borders, gather, look_up, take
 from q2.quant.monge import Floats
 from q2.quant.narrow import cluster_many
 from q2.quant.optimal import cluster, cluster_rows
@@ -64,6 +64,7 @@ class KMeansC(_KMeans):
     """
 
     name: ClassVar[str] = "kmeans-c"
+    per_channel: ClassVar[tuple[str, ...] | None] = ("codebook",)
 
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster every channel by itself."""
@@ -71,9 +72,7 @@ class KMeansC(_KMeans):
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in its channel's codebook."""
-        books = parameters["codebook"]
-        first = torch.arange(0, books.numel(), books.shape[1], dtype=torch.int32, device=books.device)
-        return books.flatten()[codes.flatten(1).int().add_(first[:, None])].reshape(codes.shape)
+        return take(codes, parameters["codebook"])
 
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the bits of one codebook for each output channel.
@@ -95,6 +94,7 @@ class KMeansA(_KMeans):
     """
 
     name: ClassVar[str] = "kmeans-a"
+    per_channel: ClassVar[tuple[str, ...] | None] = ()
 
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster the values, of 16-bit weights the distinct ones, weighted by how often they occur."""
@@ -104,7 +104,7 @@ class KMeansA(_KMeans):
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in the codebook."""
-        return parameters["codebook"][codes.int()]
+        return take(codes, parameters["codebook"][None])
 
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the bits of one codebook.

@@ -12,9 +12,20 @@ from q2.errors import Q2Error
 from q2.quant.base import Fitted, FittedWeight
 from q2.quant.options import NONE, Option
 
-__all__ = ["Part", "Simulated", "parts_of", "plan_layer", "quantize_layer", "quantize_parts", "switch_layer"]
+__all__ = [
+    "Part",
+    "Quantized",
+    "Simulated",
+    "like",
+    "parts_of",
+    "plan_layer",
+    "quantize_layer",
+    "quantize_parts",
+    "switch_layer",
+]
 
 M = TypeVar("M", bound=nn.Module)
+Q = TypeVar("Q", bound="Quantized")
 
 
 @dataclass(frozen=True)
@@ -33,20 +44,26 @@ class Part:
 _PLAIN = (Part(Option(NONE, 0)),)
 
 
-class Simulated(nn.Module):
+class Quantized(nn.Module):
     """Mixed into a layer's own class: what the layer's weight was quantized to, or is planned to be, part by part."""
 
     parts: tuple[Part, ...]
-    exact: Tensor | None
-    """The full-precision weight, where it is kept."""
     exact_class: type[nn.Module]
+    mixin: type["Quantized"]
 
     def extra_repr(self) -> str:
         """Show the option after the layer's own hyper-parameters."""
         return f"{super().extra_repr()}, option={' + '.join(str(part.option) for part in self.parts)}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _blank, (self.exact_class,), vars(self).copy()
+        return _blank, (self.mixin, self.exact_class), vars(self).copy()
+
+
+class Simulated(Quantized):
+    """Mixed into a layer's own class: the weight is the quantized one, in the dtype it had."""
+
+    exact: Tensor | None
+    """The full-precision weight, where it is kept."""
 
 
 def quantize_layer(module: M, fitted: FittedWeight) -> M:
@@ -71,7 +88,7 @@ def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor, *, keep: boo
     `exact`, which must not change then, so that it can be switched where no file has it. Raises `Q2Error` if the
     module has no weight of its own, one of another shape or on the meta device, or a forward that was replaced.
     """
-    kind = module.exact_class if isinstance(module, Simulated) else type(module)
+    kind = module.exact_class if isinstance(module, Quantized) else type(module)
     weight = module._parameters.get("weight")
     if weight is None:
         raise Q2Error(f"{kind.__name__} has no weight parameter of its own")
@@ -81,7 +98,7 @@ def quantize_parts(module: M, parts: Sequence[Part], exact: Tensor, *, keep: boo
         raise Q2Error(f"{kind.__name__} has a weight of shape {tuple(weight.shape)}, fitted is {tuple(exact.shape)}")
     if "forward" in vars(module):
         raise Q2Error(f"{kind.__name__} has a replaced forward (accelerate's hook?), which would keep the old weight")
-    layer = _like(module, kind)
+    layer = like(module, Simulated)
     held = nn.Parameter(torch.empty_like(weight), requires_grad=weight.requires_grad)
     layer._parameters["weight"] = held
     _write(held, parts, exact)
@@ -113,7 +130,7 @@ def plan_layer(module: M, parts: Sequence[Part]) -> M:
     >>> str(parts_of(plan_layer(layer, [Part(Option.parse("uaq-4"))]))[0].option)
     'uaq-4'
     """
-    layer = _like(module, module.exact_class if isinstance(module, Simulated) else type(module))
+    layer = like(module, Simulated)
     vars(layer).update(parts=tuple(parts), exact=None)
     return cast(M, layer)
 
@@ -124,7 +141,7 @@ def parts_of(module: nn.Module) -> tuple[Part, ...]:
     >>> str(parts_of(nn.Linear(2, 1))[0].option)
     'none'
     """
-    return module.parts if isinstance(module, Simulated) else _PLAIN
+    return module.parts if isinstance(module, Quantized) else _PLAIN
 
 
 @torch.no_grad()
@@ -136,19 +153,21 @@ def _write(held: Tensor, parts: Sequence[Part], exact: Tensor) -> None:
             mine.copy_(quantized)
 
 
-def _like(module: nn.Module, exact: type[nn.Module]) -> Simulated:
-    layer = _blank(exact)
+def like(module: nn.Module, mixin: type[Q]) -> Q:
+    """Return a layer of the module's class with `mixin` mixed in, and with its parameters, buffers, hooks and names."""
+    layer = _blank(mixin, module.exact_class if isinstance(module, Quantized) else type(module))
     for name, value in vars(module).items():
-        vars(layer)[name] = value.copy() if isinstance(value, dict) else value
+        vars(layer)[name] = value.copy() if isinstance(value, dict | set) else value
     return layer
 
 
 @functools.cache
-def _simulated(exact: type[nn.Module]) -> type[Simulated]:
-    return type(f"Simulated{exact.__name__}", (Simulated, exact), {"exact_class": exact, "__module__": __name__})
+def _mixed(mixin: type[Q], exact: type[nn.Module]) -> type[Q]:
+    names = {"mixin": mixin, "exact_class": exact, "__module__": mixin.__module__}
+    return type(f"{mixin.__name__}{exact.__name__}", (mixin, exact), names)
 
 
-def _blank(exact: type[nn.Module]) -> Simulated:
-    """Return a simulated layer without any state, for copying or unpickling into."""
-    kind = _simulated(cast(Any, exact))  # mypy takes a class for an instance that cannot be hashed
-    return kind.__new__(kind)
+def _blank(mixin: type[Q], exact: type[nn.Module]) -> Q:
+    """Return a layer without any state, for copying or unpickling into."""
+    kind = _mixed(cast(Any, mixin), cast(Any, exact))  # mypy takes a class for an instance that cannot be hashed
+    return cast(Q, cast(Any, kind).__new__(kind))

@@ -1,5 +1,7 @@
 """The nearest entry of a codebook, for every value of a matrix: its code, or the entry itself."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from q2.quant.compiled import compiled
 from q2.quant.vector import LANES, each, less, load, store, where
 
-__all__ = ["borders", "gather", "look_up"]
+__all__ = ["borders", "gather", "look_up", "take"]
 
 Rows = npt.NDArray[np.float32]
 
@@ -35,6 +37,30 @@ def gather(weight: Tensor, edges: Tensor, entries: Tensor) -> Tensor:
     rows = weight.flatten(1).float()
     codes = torch.searchsorted(edges.expand(len(rows), -1).contiguous(), rows.contiguous())
     return entries.expand(len(rows), -1).gather(1, codes).reshape(weight.shape)
+
+
+def take(codes: Tensor, books: Tensor) -> Tensor:
+    """Return what each code stands for, in the shape of `codes` (C, ...) and the dtype of `books` (C or 1, k).
+
+    >>> take(torch.tensor([[1, 0], [1, 1]], dtype=torch.uint8), torch.tensor([[0.5, 2.0]])).tolist()
+    [[2.0, 0.5], [2.0, 2.0]]
+    """
+    rows = codes.flatten(1)
+    if codes.device.type == "cpu" and not torch.compiler.is_compiling():
+        whole = torch.int16 if books.itemsize == 2 else torch.int32  # bits are copied, whatever they mean
+        out = torch.empty(rows.shape, dtype=books.dtype)
+        _take(rows.numpy(), books.contiguous().view(whole).numpy(), out.view(whole).numpy())
+        return out.reshape(codes.shape)
+    first = torch.arange(0, books.numel(), books.shape[1], dtype=torch.int32, device=books.device)
+    return books.flatten()[rows.int() + first[:, None]].reshape(codes.shape)
+
+
+@compiled
+def _take(codes: npt.NDArray[np.uint8], books: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    for row in range(codes.shape[0]):
+        book, own, result = books[min(row, books.shape[0] - 1)], codes[row], out[row]
+        for i in range(len(own)):
+            result[i] = book[own[i]]
 
 
 @compiled

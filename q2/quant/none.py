@@ -23,6 +23,7 @@ class NoQuantizer(Quantizer):
     name: ClassVar[str] = NONE
     min_bits: ClassVar[int] = 0
     max_bits: ClassVar[int] = 0
+    per_channel: ClassVar[tuple[str, ...] | None] = ("weight",)
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
         """Return a copy of the weight as the only parameter."""

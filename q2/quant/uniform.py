@@ -40,6 +40,7 @@ class Uaq(Quantizer):
     """
 
     name: ClassVar[str] = "uaq"
+    per_channel: ClassVar[tuple[str, ...] | None] = ("scale", "zero")
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
         """Search scale and zero point of every channel."""

@@ -1,0 +1,35 @@
+"""The exporter ``dequantized``: a plain float16 pipeline folder, which any tool reads."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from q2.denoisers import Denoiser
+from q2.denoisers.quiet import quiet
+from q2.denoisers.saving import check_folder, make_plain
+from q2.errors import CheckpointError
+from q2.exporters.base import Exported, Exporter
+from q2.files import creating
+from q2.progress import Progress, silent
+
+__all__ = ["Dequantized"]
+
+
+class Dequantized(Exporter):
+    """A diffusers folder in float16 whose weights are the quantized ones; it is as large as the original."""
+
+    name: ClassVar[str] = "dequantized"
+
+    def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
+        """Write the folder; `denoiser` is a plain float16 one afterwards. Raises `CheckpointError`."""
+        check_folder(out)
+        pipeline, model = denoiser.pipeline(), denoiser.model
+        count = make_plain(model, torch.float16, progress)
+        try:
+            with quiet(), creating(out) as beside:
+                pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
+        except OSError as error:
+            raise CheckpointError(f"{out}: cannot be written: {error.strerror or error}") from error
+        size = sum(file.stat().st_size for file in out.rglob("*.safetensors"))
+        return Exported(f"{out}/: {size / 1e6:.2f} MB, {count} layers dequantized to float16")
