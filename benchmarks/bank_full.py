@@ -47,7 +47,7 @@ def write_weights(name: str, folder: Path) -> int:
         drawn = {key: torch.randn(state[key].shape, generator=generator).mul_(0.02).half() for key in keys}
         save_file(drawn, component / file)
         where |= dict.fromkeys(keys, file)
-    total = 2 * sum(tensor.numel() for tensor in state.values())
+    total: int = 2 * sum(tensor.numel() for tensor in state.values())
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (component / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     (component / "config.json").write_text(json.dumps(dict(model.config)))

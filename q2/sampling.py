@@ -71,7 +71,7 @@ def sample(
     pipeline = _saving(denoiser, order)
     denoiser.check(order.ask)
     graph = trace(denoiser.model, denoiser.example_inputs())
-    bank = open_bank(plan, graph, denoiser) if passes else None
+    bank = open_bank(plan, graph, denoiser) if any(step.name == "quantize" for _, step in passes) else None
     ctx = PassContext(plan.plugins, denoiser, order.seed, progress, plan.settings.prec, bank)
     manager = PassManager(passes, ctx)
     manager.check(graph)

@@ -53,7 +53,7 @@ class StoredWeights(Mapping[str, Tensor]):
         tensor = torch.empty(place.shape, dtype=place.dtype)
         with place.file.open("rb", buffering=0) as file:
             file.seek(place.start)
-            if file.readinto(tensor.view(-1).view(torch.uint8).numpy()) != place.stop - place.start:
+            if file.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy())) != place.stop - place.start:
                 raise CheckpointError(f"{place.file}: is truncated, {name} ends beyond it")
         return tensor
 

@@ -1,5 +1,7 @@
 """Work on a matrix a few rows at a time: bounds the memory, and spreads the work over threads."""
 
+import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -53,8 +55,16 @@ def in_threads(parts: list[slice], work: Callable[[slice], R]) -> list[R]:
     threads = min(torch.get_num_threads(), len(parts))
     if threads < 2:
         return [work(part) for part in parts]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, parts))
+    return list(_pool(os.getpid(), torch.get_num_threads()).map(work, parts))
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return threads that stay: with new ones every time, the allocator's arenas would keep what each once held.
+
+    A fork has none of its parent's threads, hence `process`.
+    """
+    return ThreadPoolExecutor(threads)
 
 
 def in_blocks(work: Callable[[slice], None], rows: int) -> None:

@@ -126,8 +126,10 @@ def _dtypes(weight: Tensor, prec: int) -> tuple[torch.dtype, torch.dtype]:
 
 def _histogram(weight: Tensor) -> tuple[Floats, Floats]:
     """Return the distinct values of a 16-bit weight, ascending, and how often each occurs."""
-    patterns = weight.cpu().contiguous().view(torch.int16).flatten().int().bitwise_and_(0xFFFF)
-    times = torch.bincount(patterns)
+    patterns = weight.cpu().contiguous().view(torch.int16).flatten()
+    times = torch.zeros(1 << 16, dtype=torch.long)
+    for part in patterns.split(1 << 20):  # counting widens them to 8 bytes
+        times += torch.bincount(part.int().bitwise_and_(0xFFFF), minlength=1 << 16)
     seen = times.nonzero().flatten()
     numbers: Floats = seen.to(torch.int16).view(weight.dtype).double().numpy() + 0.0
     merged, inverse = np.unique(numbers, return_inverse=True)  # both zeros are one value
