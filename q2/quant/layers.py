@@ -147,7 +147,7 @@ def parts_of(module: nn.Module) -> tuple[Part, ...]:
 @torch.no_grad()
 def _write(held: Tensor, parts: Sequence[Part], exact: Tensor) -> None:
     for part in parts:
-        values, mine = part.of(exact), part.of(held)
+        values, mine = part.of(exact), part.of(held.detach())  # threads of their own know nothing of no_grad
         quantized = part.fitted.restore(values, mine) if part.fitted else values
         if quantized is not mine:
             mine.copy_(quantized)
