@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import q2
 from q2.denoisers import Denoiser, load
 from q2.denoisers.saving import Saved, packed, save_packed
-from q2.errors import CheckpointError, Q2Error
+from q2.errors import CheckpointError, PassError, Q2Error
 from q2.passes.analysis.size import Size
 from q2.passes.transform.quantize import Quantize
 from q2.quant.packed import Packed
@@ -274,6 +274,19 @@ def test_q2_reads_no_truncated_file_and_no_other_quantizers_folder(tiny: Path) -
     change_config(tiny, quant_method="bitsandbytes")
     with pytest.raises(CheckpointError, match="transformer was saved by the quantizer 'bitsandbytes', not q2"):
         _ = load("dit", str(tiny), device="cpu").model
+
+
+def test_packed_layers_are_sized_and_not_quantized_again(tiny: Path) -> None:
+    denoiser = load("dit", str(tiny), device="cpu")
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    graph.verify()
+    assert q2.run_passes(graph, [Size()])[0].report.data["bytes"] == packed_size(denoiser)
+    with pytest.raises(PassError, match="is packed, its full-precision weight is gone"):
+        quantized(denoiser, by="type", linear="uaq-8")
+
+
+def packed_size(denoiser: Denoiser) -> int:
+    return sum(module.bytes for module in denoiser.model.modules() if isinstance(module, Packed))
 
 
 def test_pickles_are_not_written(tiny: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from q2.graph import Choice, Graph, WeightLayer
 from q2.passes.base import PassContext, at_layer, weight_of
 from q2.quant import Option, Part, parts_of, plan_layer, quantize_parts, switch_layer
 from q2.quant.layers import Simulated
+from q2.quant.packed import Packed
 
 __all__ = ["Changed", "apply_options"]
 
@@ -93,6 +94,8 @@ def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
 def _exact(layer: WeightLayer, ctx: PassContext) -> Tensor:
     """Return the layer's weight before any quantization."""
     module = layer.module
+    if isinstance(module, Packed):
+        raise Q2Error("is packed, its full-precision weight is gone; load the checkpoint that it was made of")
     if not isinstance(module, Simulated):
         return weight_of(module)
     stored = ctx.denoiser.exact_weight(layer.name) if ctx.denoiser and module.exact is None else module.exact
