@@ -9,6 +9,7 @@ process of its own. `--switch` loads these weights and switches all layers betwe
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -88,10 +89,23 @@ def main() -> None:
     run = f"{options.name}.toml"
     sets = ["--set", f"denoiser.checkpoint={weights}", "--set", "denoiser.dtype=float16"]
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "q2", "bank", "--config", run, "--out", str(bank), *sets], check=True)
+    process = subprocess.Popen([sys.executable, "-m", "q2", "bank", "--config", run, "--out", str(bank), *sets])
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, own_peak(process.pid))
+        time.sleep(0.5)
     wall = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"{options.name}: {wall / 60:.1f} min with imports, peak RSS {peak:.2f} GiB, {os.cpu_count()} cores")
+
+
+def own_peak(process: int) -> float:
+    """Return the largest resident set of a process, GiB; `getrusage` would count its parent's before the exec."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 2**20 if found else 0.0
 
 
 if __name__ == "__main__":

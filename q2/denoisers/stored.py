@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +52,10 @@ class StoredWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         place = self._places[name]
         tensor = torch.empty(place.shape, dtype=place.dtype)
+        room: Any = tensor.view(-1).view(torch.uint8).numpy()
         with place.file.open("rb", buffering=0) as file:
             file.seek(place.start)
-            if file.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy())) != place.stop - place.start:
+            if file.readinto(room) != place.stop - place.start:
                 raise CheckpointError(f"{place.file}: is truncated, {name} ends beyond it")
         return tensor
 

@@ -90,7 +90,7 @@ def test_it_compiles_without_a_break_in_the_graph() -> None:
     for before, shape in ((simulated(nn.Linear(64, 32), "kmeans-c-3"), (3, 64)), (split(torch.float32), (1, 24, 5, 5))):
         compiled: Any = torch.compile(pack_layer(before), backend="aot_eager", fullgraph=True)
         x = torch.randn(shape)
-        assert torch.equal(compiled(x), before(x))  # type: ignore[no-untyped-call]
+        assert torch.equal(compiled(x), before(x))
 
 
 @pytest.mark.parametrize("option", ["uaq-4", "kmeans-c-3"])
