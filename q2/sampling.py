@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples
+from q2.denoisers.picture import picture_of
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json
 from q2.graph import trace
@@ -149,28 +150,20 @@ def _write(
     folder: Path, made: Samples, full: Samples | None, rows: list[dict[str, float]], facts: Mapping[str, Any]
 ) -> list[Path]:
     """Write every image with its settings beside it, and the grid; full precision's go above in the grid."""
-    files = []
+    files: list[Path] = []
     with ExitStack() as stack:  # all are complete before the first is renamed
+
+        def beside(name: str) -> Path:
+            files.append(folder / name)
+            return stack.enter_context(replacing(folder / name))
+
         for i, image in enumerate(made.images):
-            for name, data in ((f"{i:04}.png", image), (f"{i:04}.json", None)):
-                beside = stack.enter_context(replacing(folder / name))
-                files.append(folder / name)
-                if data is not None:
-                    _picture(data).save(beside, format="PNG")
-                else:
-                    label = int(made.labels[i])
-                    own = {"image": i, "label": label, "compared": rows[i] if rows else None}
-                    write_json(beside, json.loads(json.dumps(own | dict(facts), default=str)))
+            picture_of(image).save(beside(f"{i:04}.png"), format="PNG")
+            own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
+            write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
         sets = [full.images, made.images] if full else [made.images]
-        beside = stack.enter_context(replacing(folder / "grid.png"))
-        _grid(sets).save(beside, format="PNG")
-        files.append(folder / "grid.png")
+        _grid(sets).save(beside("grid.png"), format="PNG")
     return files
-
-
-def _picture(image: Tensor) -> Image.Image:
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _grid(sets: list[Tensor], columns: int = 8, gap: int = 4) -> Image.Image:
@@ -184,5 +177,5 @@ def _grid(sets: list[Tensor], columns: int = 8, gap: int = 4) -> Image.Image:
         line, column = divmod(i, columns)
         for row, images in enumerate(sets):
             corner = (gap + column * (width + gap), gap + (line * len(sets) + row) * (height + gap))
-            grid.paste(_picture(images[i]).convert("RGB"), corner)
+            grid.paste(picture_of(images[i]).convert("RGB"), corner)
     return grid

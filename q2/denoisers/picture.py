@@ -7,7 +7,7 @@ from torch import Tensor
 
 from q2.denoisers.compare import Comparison
 
-__all__ = ["draw"]
+__all__ = ["draw", "picture_of"]
 
 CELL, GAP, LEFT, TOP, LABEL = 96, 6, 170, 58, 18
 INK, QUIET, WRONG, PAPER = "#202020", "#707070", "#c62828", "#ffffff"
@@ -48,11 +48,14 @@ def _both(comparison: Comparison, index: int) -> Iterator[tuple[str, Tensor, int
         yield name, samples.images[index], None if seen is None else int(seen[index])
 
 
-def _tile(image: Tensor) -> Image.Image:
+def picture_of(image: Tensor) -> Image.Image:
+    """Return an image, float (C, H, W) in [0, 1], as a picture, grey if C is 1."""
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    grey = pixels.shape[2] == 1
-    tile = Image.fromarray(pixels[:, :, 0] if grey else pixels).convert("RGB")
-    return tile.resize((CELL, CELL), Image.Resampling.BICUBIC)
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _tile(image: Tensor) -> Image.Image:
+    return picture_of(image).convert("RGB").resize((CELL, CELL), Image.Resampling.BICUBIC)
 
 
 def _legend(comparison: Comparison) -> str:

@@ -125,7 +125,7 @@ class Bank:
                     raise BankError(f"{path}: belongs to another bank")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             return {
-                (choice, option): self._fitted(tensors, i, j, Option.parse(option), _part_shape(plan.shape, channels))
+                (choice, option): self._fitted(tensors, i, j, Part(Option.parse(option), channels=channels), plan.shape)
                 for i, (choice, channels) in enumerate(plan.choices.items())
                 for j, option in enumerate(self.plan.options)
             }
@@ -134,13 +134,12 @@ class Bank:
                 f"{path}: is truncated or damaged ({error}); remove it and q2 bank makes it anew"
             ) from error
 
-    def _fitted(self, tensors: Mapping[str, Tensor], i: int, j: int, option: Option, shape: tuple[int, ...]) -> Fitted:
-        head = f"{i}.{option}."
+    def _fitted(self, tensors: Mapping[str, Tensor], i: int, j: int, part: Part, shape: tuple[int, ...]) -> Fitted:
+        head = f"{i}.{part.option}."
         parameters = {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}
         errors = Errors(*tensors["errors"][i, j].tolist())
-        dtype = getattr(torch, self.plan.dtype)
-        quantizer = self._quantizers(option.quantizer)
-        return Fitted(option, quantizer, parameters, torch.Size(shape), dtype, self.plan.prec, errors)
+        dtype, quantizer = getattr(torch, self.plan.dtype), self._quantizers(part.option.quantizer)
+        return Fitted(part.option, quantizer, parameters, part.of_shape(shape), dtype, self.plan.prec, errors)
 
 
 def build(
@@ -214,10 +213,6 @@ def _layer_plan(table: Mapping[str, object]) -> LayerPlan:
     assert isinstance(shape, Sequence)
     assert isinstance(choices, Mapping)
     return LayerPlan(tuple(shape), {name: tuple(part) if part else None for name, part in choices.items()})
-
-
-def _part_shape(shape: tuple[int, ...], channels: tuple[int, int] | None) -> tuple[int, ...]:
-    return (shape[0], channels[1] - channels[0], *shape[2:]) if channels else shape
 
 
 def _owner(plan: BankPlan, layer: str) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["each_chunk", "in_blocks", "in_threads", "over_chunks"]
+__all__ = ["each_chunk", "in_blocks", "in_threads", "on_device", "over_chunks"]
 
 # Elements at a time. On a CPU so few that torch works on each alone: its own threads wait for one another after every
 # operation, which takes seconds on a machine that is busy otherwise. On a GPU enough to fill it.
@@ -25,7 +25,12 @@ def each_chunk(rows: Tensor, work: Callable[[slice], R]) -> list[R]:
     """
     step = max(1, _ELEMENTS.get(rows.device.type, 1 << 20) // rows.shape[1])
     parts = [slice(start, start + step) for start in range(0, rows.shape[0], step)]
-    return in_threads(parts, work) if rows.device.type == "cpu" else [work(part) for part in parts]
+    return on_device(parts, work, rows.device)
+
+
+def on_device(parts: list[slice], work: Callable[[slice], R], device: torch.device) -> list[R]:
+    """Return what `work` returns for each of `parts`, in order: in threads on a CPU, one after the other elsewhere."""
+    return in_threads(parts, work) if device.type == "cpu" else [work(part) for part in parts]
 
 
 def over_chunks(

@@ -40,6 +40,15 @@ class Part:
         """Return the part of a weight (O, I, ...) that this is about; a view."""
         return weight if self.channels is None else weight[:, self.channels[0] : self.channels[1]]
 
+    def of_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Return the shape that this part has of a weight of `shape`.
+
+        >>> Part(Option.parse("uaq-4"), channels=(8, 12)).of_shape((5, 12, 3, 3))
+        torch.Size([5, 4, 3, 3])
+        """
+        rows, inputs, *kernel = shape
+        return torch.Size((rows, self.channels[1] - self.channels[0] if self.channels else inputs, *kernel))
+
 
 _PLAIN = (Part(Option(NONE, 0)),)
 

@@ -23,6 +23,7 @@ from q2.quant.optimal import (
     improve,
     mirrored,
     reversed_sums,
+    room,
     sums,
 )
 
@@ -55,12 +56,12 @@ def cluster_many(flat: Rows, ks: Sequence[int], dtype: torch.dtype) -> list[Floa
 
 def _narrowed(values: Floats, form: Form, ks: Sequence[int]) -> tuple[Places, list[Integers]]:
     """Return the sums over ascending `values` (n,), and for each of `ks` where the best k clusters start, and n."""
-    places = Places(*(np.empty(len(values) + 1 + PAD) for _ in range(3)))
+    places = room(len(values))
     sums(values, np.empty(0), form.middle, places)
     known = [_known(values, places, form, k) for k in ks]
     edges = _edges(values, max(_TABLE // max(ks), 8 * max(ks)))
     bins = _at(places, edges)
-    other = Places(*(np.empty_like(part) for part in bins))
+    other = room(len(edges) - 1)
     reversed_sums(bins, other)
     bounds = [np.empty((max(ks), len(edges))) for _ in range(2)]
     sides = ((bins, form, bounds[0]), (other, mirrored(form), bounds[1]))

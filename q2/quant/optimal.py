@@ -28,6 +28,7 @@ __all__ = [
     "improve",
     "mirrored",
     "reversed_sums",
+    "room",
     "rounded",
     "sums",
 ]
@@ -50,6 +51,13 @@ def rounded(x: float, form: Form) -> float:
         return (x + form.adder) - form.adder
     scaled = x * form.splitter
     return scaled - (scaled - x)
+
+
+@compiled
+def room(size: int) -> Places:
+    """Return places for the sums over `size` values, not filled."""
+    length = size + 1 + PAD
+    return Places(np.empty(length), np.empty(length), np.empty(length))
 
 
 @compiled
@@ -208,8 +216,7 @@ def _cluster(
 
 @compiled
 def _workspace(size: int, layers: int) -> Work:
-    length = size + 1 + PAD
-    other = Places(np.empty(length), np.empty(length), np.empty(length))
+    length, other = size + 1 + PAD, room(size)
     now, split = np.empty((layers + 1, length)), np.zeros((layers + 1, length), np.int64)
     upper, upper_split = np.empty((layers + 1, length)), np.zeros((layers + 1, length), np.int64)
     return other, now, split, upper, upper_split
@@ -229,7 +236,7 @@ def guess(size: int, ks: Integers) -> Integers:
 def _cluster_rows(rows: Rows, form: Form, ks: Integers, codebooks: Floats) -> None:
     many, size = rows.shape
     table = 1.0 / np.abs(np.arange(-size - PAD, size + PAD + 1)).astype(np.float64)
-    places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
+    places = room(size)
     work, ends, none = _workspace(size, int(np.max(ks) + 1) // 2), guess(size, ks), np.empty(0)
     for row in range(many):
         _cluster(rows[row].astype(np.float64), none, table, form, ks, ends, places, work, codebooks[row])
@@ -238,7 +245,7 @@ def _cluster_rows(rows: Rows, form: Form, ks: Integers, codebooks: Floats) -> No
 @compiled
 def _cluster_one(values: Floats, counts: Floats, form: Form, ks: Integers, codebooks: Floats) -> None:
     size = len(values)
-    places = Places(np.empty(size + 1 + PAD), np.empty(size + 1 + PAD), np.empty(size + 1 + PAD))
+    places = room(size)
     work, ends = _workspace(size, int(np.max(ks) + 1) // 2), guess(size, ks)
     _cluster(values, counts, np.empty(0), form, ks, ends, places, work, codebooks)
 

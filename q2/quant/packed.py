@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from q2.errors import Q2Error
 from q2.quant.base import Quantizer
-from q2.quant.chunks import in_threads
+from q2.quant.chunks import on_device
 from q2.quant.dtypes import cast_to
 from q2.quant.layers import Part, Quantized, Simulated, like
 from q2.quant.none import NoQuantizer
@@ -29,10 +29,6 @@ class PackedPart(Part):
     """A part of a packed layer with the quantizer that decodes it."""
 
     quantizer: Quantizer = field(default_factory=NoQuantizer)
-
-    def of_shape(self, shape: Sequence[int]) -> torch.Size:
-        """Return the shape that this part has of a weight of `shape`."""
-        return torch.Size(shape) if self.channels is None else self.of(torch.empty(shape, device="meta")).shape
 
     def check(self, shape: Sequence[int], held: Mapping[str, Tensor]) -> None:
         """Raise `Q2Error` unless `held` are the codes and parameters of a part of this `shape`, by their sizes."""
@@ -76,7 +72,7 @@ class PackedPart(Part):
         def fill(part: slice) -> None:
             out[part] = rows(part.start, part.stop)
 
-        _each(fill, [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)], device)
+        on_device([slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)], fill, device)
         return out
 
 
@@ -204,11 +200,3 @@ def _packed(part: Part, values: Tensor) -> tuple[PackedPart, dict[str, Tensor]]:
     parameters = {name: tensor.to(values.device, copy=True) for name, tensor in part.fitted.parameters.items()}
     codes = quantizer.encode(values, parameters, bits)
     return PackedPart(part.option, None, part.channels, quantizer), {CODES: pack(codes, bits), **parameters}
-
-
-def _each(fill: Callable[[slice], None], parts: list[slice], device: torch.device) -> None:
-    if device.type == "cpu":
-        in_threads(parts, fill)
-        return
-    for part in parts:
-        fill(part)

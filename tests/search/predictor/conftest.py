@@ -1,14 +1,5 @@
-"""One thread for tiny tensors: on a busy machine a second one costs more than it brings."""
+"""One thread for tiny tensors, as for the graph's tests."""
 
-from collections.abc import Iterator
+from tests.graph.conftest import one_thread
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
