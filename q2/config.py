@@ -8,76 +8,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import pydantic
 import toml
 
 from q2.errors import ConfigError, did_you_mean
+from q2.settings import Settings, Table
 
 __all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten", "shipped", "to_toml", "validate"]
 
 DEFAULT = "digits-dit.toml"
 Key = tuple[str, ...]
-Table = dict[str, Any]
 T = TypeVar("T")
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-
-
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-
-class DenoiserSettings(_Section):
-    """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
-
-    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
-    """
-
-    name: str = ""
-    checkpoint: str = ""
-    model: str = ""
-    config: str | Table = ""
-    weights: Literal["pretrained", "random", "meta"] = "pretrained"
-    tiny: bool = False
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    device: str = "auto"
-
-
-class PluginSettings(_Section):
-    """`[plugins]`: local files or modules to load, and installed plugins to leave out."""
-
-    modules: tuple[str, ...] = ()
-    disable: tuple[str, ...] = ()
-
-
-class SampleSettings(_Section):
-    """`[samples]`: how many images to compare with full precision (0: none), and how many to make at a time."""
-
-    images: int = pydantic.Field(default=0, ge=0)
-    batch: int = pydantic.Field(default=100, ge=1)
-
-
-class BankSettings(_Section):
-    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds."""
-
-    path: str = ""
-    options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
-
-
-class Settings(_Section):
-    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table.
-
-    `prec` is how many bits a centroid, a scale, a zero point and a weight that is not quantized take.
-    """
-
-    seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
-    prec: Literal[16, 32] = 16
-    denoiser: DenoiserSettings = DenoiserSettings()
-    plugins: PluginSettings = PluginSettings()
-    passes: dict[str, Table] = {}
-    samples: SampleSettings = SampleSettings()
-    bank: BankSettings = BankSettings()
 
 
 @dataclass(frozen=True)
@@ -122,7 +66,11 @@ class RunFile:
         modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
         plugins = settings.plugins.model_copy(update={"modules": modules})
         bank = settings.bank.model_copy(update={"path": self.find(settings.bank.path)})
-        return settings.model_copy(update={"denoiser": denoiser, "plugins": plugins, "bank": bank})
+        measured = settings.search.evaluation
+        files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
+        search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
+        changed = {"denoiser": denoiser, "plugins": plugins, "bank": bank, "search": search}
+        return settings.model_copy(update=changed)
 
     def find(self, path: str) -> str:
         """Return where `path` lies: beside the run file, else in the working folder, else just `path`."""

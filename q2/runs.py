@@ -24,7 +24,7 @@ from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
 from q2.graph.draw import check_block
-from q2.passes import Pass, PassContext, PassManager, PassResult, TextTable, passes_of
+from q2.passes import Pass, PassContext, PassManager, PassResult, Step, passes_of
 from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
 from q2.passes.transform.quantize import Quantize
@@ -36,9 +36,11 @@ from q2.quant.bank import Bank
 __all__ = [
     "Outcome",
     "Plan",
-    "Step",
     "load_denoiser",
     "make_bank",
+    "manifest",
+    "named",
+    "open_bank",
     "plot_dag",
     "prepare",
     "recipe_of",
@@ -47,16 +49,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something a run did: one line, and tables."""
-
-    title: str
-    seconds: float
-    summary: str
-    tables: tuple[TextTable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +107,8 @@ class Outcome:
 def prepare(run: RunFile) -> Plan:
     """Find the plugins and passes that a run file names. Raises `Q2Error` for the first that does not exist."""
     settings = run.settings
-    named = settings.plugins
-    plugins = _named(run, lambda: Plugins(named.modules, named.disable))
+    wanted = settings.plugins
+    plugins = named(run, lambda: Plugins(wanted.modules, wanted.disable))
     return Plan(run, settings, plugins, passes_of(run, plugins))
 
 
@@ -151,7 +143,7 @@ def transform(
         show(Step("bank", 0, f"{bank.folder}: {len(bank.plan.options)} options of {len(bank.plan.layers)} layers"))
     ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
     manager = PassManager(_possible(plan, denoiser, show), ctx, verify_each)
-    _named(plan.run, lambda: manager.check(graph))
+    named(plan.run, lambda: manager.check(graph))
     start = time.perf_counter()
     full = _samples(settings, denoiser, graph, progress)
     results, seconds = [], time.perf_counter() - start
@@ -197,7 +189,7 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
     ctx = PassContext(plan.plugins, denoiser, prec=plan.settings.prec)
     manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], ctx, False)
-    _named(plan.run, lambda: manager.check(graph))
+    named(plan.run, lambda: manager.check(graph))
     report = manager.run(graph)[-1].report
     try:
         with replacing(out) as beside:
@@ -212,7 +204,7 @@ def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) 
     settings = plan.settings
     folder = out or bank_folder(settings.bank.path, plan.title)
     denoiser, shapes = (_create(each) for each in (plan, plan.with_weights("meta")))
-    return _named(
+    return named(
         plan.run,
         lambda: build_bank(
             denoiser,
@@ -227,11 +219,12 @@ def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) 
 
 
 def open_bank(plan: Plan, graph: Graph, denoiser: Denoiser) -> Bank | None:
+    """Return the bank of the run's denoiser, if there is one. Raises `ConfigError`."""
     if denoiser.weights == "meta":
         return None
     settings = plan.settings
     find = partial(find_bank, settings.bank.path, plan.title, graph, denoiser, prec=settings.prec, plugins=plan.plugins)
-    return _named(plan.run, find, "bank", "path")
+    return named(plan.run, find, "bank", "path")
 
 
 def recipe_of(graph: Graph, ctx: PassContext, fingerprint: str) -> Recipe:
@@ -270,7 +263,7 @@ def load_denoiser(plan: Plan, *, pipeline: bool = False) -> Denoiser:
     """Return the run's denoiser, its model loaded, and its pipeline too if asked for or if there are images to make."""
     denoiser = _create(plan)
     images = plan.settings.samples.images and denoiser.weights != "meta"
-    _named(plan.run, lambda: denoiser.pipeline() if images or pipeline else denoiser.model, "denoiser", _key(plan))
+    named(plan.run, lambda: denoiser.pipeline() if images or pipeline else denoiser.model, "denoiser", _key(plan))
     return denoiser
 
 
@@ -278,9 +271,9 @@ def _create(plan: Plan) -> Denoiser:
     """Return the run's denoiser; nothing of it is loaded yet."""
     wanted = plan.settings.denoiser
     if wanted.name:
-        _named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
-    _named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
-    return _named(plan.run, lambda: load(**wanted.model_dump(), plugins=plan.plugins), "denoiser", _key(plan))
+        named(plan.run, lambda: plan.plugins.denoisers.load(wanted.name), "denoiser", "name")
+    named(plan.run, lambda: device_of(wanted.device), "denoiser", "device")
+    return named(plan.run, lambda: load(**wanted.model_dump(), plugins=plan.plugins), "denoiser", _key(plan))
 
 
 def _key(plan: Plan) -> str:
@@ -288,7 +281,7 @@ def _key(plan: Plan) -> str:
     return next((key for key in ("checkpoint", "model") if getattr(plan.settings.denoiser, key)), "name")
 
 
-def _named(run: RunFile, call: Callable[[], T], *key: str) -> T:
+def named(run: RunFile, call: Callable[[], T], *key: str) -> T:
     """Call, and put the file and the key in front of a user's mistake."""
     try:
         return call()
@@ -346,12 +339,13 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
         write_text(beside["effective.toml"], to_toml(plan.effective))
-        write_json(beside["manifest.json"], _manifest(plan, outcome))
+        write_json(beside["manifest.json"], manifest(plan, outcome.denoiser))
         write_json(beside["report.json"], report)
     outcome.files.extend(folder / name for name in names)
 
 
-def _manifest(plan: Plan, outcome: Outcome) -> dict[str, object]:
+def manifest(plan: Plan, denoiser: Denoiser) -> dict[str, object]:
+    """Return what made a run: versions, plugins, seed, machine."""
     packages = ("q2", "torch", "diffusers", "numpy", "numba", "safetensors")
     return {
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -363,6 +357,6 @@ def _manifest(plan: Plan, outcome: Outcome) -> dict[str, object]:
             "platform": platform.platform(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "device": str(outcome.denoiser.device),
+            "device": str(denoiser.device),
         },
     }

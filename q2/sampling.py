@@ -16,9 +16,9 @@ from q2.denoisers.picture import picture_of
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json
 from q2.graph import trace
-from q2.passes import Pass, PassContext, PassManager, TextTable
+from q2.passes import Pass, PassContext, PassManager, Step, TextTable
 from q2.progress import Progress, silent
-from q2.runs import Plan, Step, load_denoiser, open_bank
+from q2.runs import Plan, load_denoiser, open_bank
 from q2.search.metrics.pairs import psnr, sqnr, ssim
 
 __all__ = ["Order", "read_prompts", "sample"]

@@ -12,8 +12,9 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Ask
 from q2.errors import ConfigError
+from q2.passes import Step
 from q2.quant import Recipe
-from q2.runs import Step, prepare
+from q2.runs import prepare
 from q2.sampling import Order, read_prompts, sample
 
 

@@ -10,9 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from q2.config import RunFile
-    from q2.passes import TextTable
+    from q2.passes import Step, TextTable
     from q2.progress import Progress
-    from q2.runs import Step
 
 __all__ = ["DEFAULT", "Config", "Set", "drawn_progress", "load_run", "print_step", "print_table", "text_table"]
 

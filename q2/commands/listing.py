@@ -44,6 +44,24 @@ def exporters() -> None:
 
 
 @listing.command()
+def metrics() -> None:
+    """List the metrics that a target can name, with the plugin each comes from."""
+    _catalogue("metrics")
+
+
+@listing.command()
+def strategies() -> None:
+    """List the strategies of q2 search, with the plugin each comes from."""
+    _catalogue("strategies")
+
+
+@listing.command()
+def engines() -> None:
+    """List the engines of q2 search, with the plugin each comes from."""
+    _catalogue("engines")
+
+
+@listing.command()
 def plugins() -> None:
     """List the plugins that were found, the broken ones with their error."""
     from q2.plugins import Plugins

@@ -125,13 +125,14 @@ class Denoiser(ABC):
         self,
         count: int,
         *,
+        first: int = 0,
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,
         ask: Ask | None = None,
         progress: Progress = silent,
     ) -> Samples:
-        """Make `count` images; image i depends on (`seed`, i) alone, not on the batch size.
+        """Make `count` images from number `first` on; image i depends on (`seed`, i) alone, not on the batch size.
 
         Raises `ConfigError` if it cannot draw what is asked for.
         """

@@ -152,18 +152,19 @@ class Family(Denoiser):
         self,
         count: int,
         *,
+        first: int = 0,
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,
         ask: Ask | None = None,
         progress: Progress = silent,
     ) -> Samples:
-        """Make `count` images: image i from noise of its own, for class or prompt i, or what is asked for in turn."""
+        """Make images `first` to `first` + `count`: each from noise of its own, for its class or prompt, in turn."""
         ask = ask or Ask()
         self.check(ask)
         pipeline, images = self.pipeline(), []
         with latents_of(pipeline) as latents:
-            for chosen in progress(batches(count, batch), "generate", -(-count // batch)):
+            for chosen in progress(batches(first, count, batch), "generate", -(-count // batch)):
                 with quiet():
                     made = pipeline(
                         **self.conditions(chosen, ask),
@@ -173,7 +174,7 @@ class Family(Denoiser):
                         output_type="pt",
                     )
                 images.append(made.images.float().cpu())
-        labels = torch.tensor(self.labels(range(count), ask), dtype=torch.long)
+        labels = torch.tensor(self.labels(range(first, first + count), ask), dtype=torch.long)
         nothing = torch.empty(0, 3, 8, 8)
         return Samples(torch.cat(images or [nothing]), labels, torch.cat(latents or [nothing]))
 
@@ -205,13 +206,14 @@ class Family(Denoiser):
         """Return what the pipeline is asked for, image by image: classes, prompts, or embeddings in their place."""
 
 
-def batches(count: int, batch: int) -> Iterator[range]:
-    """Yield the indices of `count` images in batches.
+def batches(first: int, count: int, batch: int) -> Iterator[range]:
+    """Yield the indices of `count` images from `first` on, in batches.
 
-    >>> [list(chosen) for chosen in batches(3, 2)]
-    [[0, 1], [2]]
+    >>> [list(chosen) for chosen in batches(5, 3, 2)]
+    [[5, 6], [7]]
     """
-    return (range(start, min(start + batch, count)) for start in range(0, count, batch))
+    end = first + count
+    return (range(start, min(start + batch, end)) for start in range(first, end, batch))
 
 
 def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from q2.errors import CheckpointError
 
 __all__ = ["DigitsJudge"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+REAL = "real.safetensors"
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
@@ -60,6 +64,7 @@ class DigitsJudge(nn.Module):
         self.body = nn.Sequential(_stage(1, width), _stage(width, 2 * width))
         self.neck = nn.Linear(2 * width * (size // 4) ** 2, n_features)
         self.head = nn.Linear(n_features, 10)
+        self.moments: dict[str, Tensor] = {}
 
     def features(self, images: Tensor) -> Tensor:
         """Return penultimate features (N, F) of grey images (N, 1, H, W) in [0, 1]."""
@@ -89,4 +94,12 @@ class DigitsJudge(nn.Module):
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         judge = cls(size=config["size"], width=config["width"], n_features=config["n_features"])
         judge.load_state_dict(load_file(folder / WEIGHTS))
+        if (folder / REAL).exists():
+            judge.moments = load_file(folder / REAL)
         return judge.eval()
+
+    def real(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean (F,) and covariance (F, F) of the features of real digits. Raises `CheckpointError`."""
+        if not self.moments:
+            raise CheckpointError(f"the judge lacks {REAL}, the features of real digits")
+        return self.moments["mean"].numpy(), self.moments["covariance"].numpy()

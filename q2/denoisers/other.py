@@ -130,6 +130,7 @@ class Other(Denoiser):
         self,
         count: int,
         *,
+        first: int = 0,
         seed: int = 0,
         steps: int | None = None,
         batch: int = 100,

@@ -25,6 +25,7 @@ __all__ = [
     "Pass",
     "PassContext",
     "Report",
+    "Step",
     "TextTable",
     "TransformPass",
     "at_layer",
@@ -41,6 +42,16 @@ class TextTable:
     headers: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
     title: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something a run did: one line, and tables."""
+
+    title: str
+    seconds: float
+    summary: str
+    tables: tuple[TextTable, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from q2.plugins.spec import hookimpl
 
-__all__ = ["DENOISERS", "EXPORTERS", "PASSES", "QUANTIZERS"]
+__all__ = ["DENOISERS", "ENGINES", "EXPORTERS", "METRICS", "PASSES", "QUANTIZERS", "STRATEGIES"]
 
 PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
@@ -40,6 +40,30 @@ EXPORTERS: Mapping[str, str] = {
     "gguf": "q2.exporters.gguf:Gguf",
 }
 
+METRICS: Mapping[str, str] = {
+    "avg_bits": "q2.search.metrics.costs:AvgBits",
+    "quantized_size": "q2.search.metrics.costs:QuantizedSize",
+    "model_size": "q2.search.metrics.costs:ModelSize",
+    "quantized_error": "q2.search.metrics.costs:QuantizedError",
+    "bops": "q2.search.metrics.costs:Bops",
+    "SQNR": "q2.search.metrics.outputs:Sqnr",
+    "latency": "q2.search.metrics.outputs:Latency",
+    "latent-SQNR": "q2.search.metrics.paired:LatentSqnr",
+    "PSNR": "q2.search.metrics.paired:Psnr",
+    "SSIM": "q2.search.metrics.paired:Ssim",
+    "judge-accuracy": "q2.search.metrics.judged:JudgeAccuracy",
+    "judge-fid": "q2.search.metrics.judged:JudgeFid",
+    "judge-fid-fp": "q2.search.metrics.judged:JudgeFidFull",
+}
+
+STRATEGIES: Mapping[str, str] = {
+    "random": "q2.search.strategies.random:Random",
+}
+
+ENGINES: Mapping[str, str] = {
+    "local": "q2.search.engines.local:Local",
+}
+
 
 @hookimpl
 def q2_passes() -> Mapping[str, str]:
@@ -59,3 +83,18 @@ def q2_denoisers() -> Mapping[str, str]:
 @hookimpl
 def q2_exporters() -> Mapping[str, str]:
     return EXPORTERS
+
+
+@hookimpl
+def q2_metrics() -> Mapping[str, str]:
+    return METRICS
+
+
+@hookimpl
+def q2_strategies() -> Mapping[str, str]:
+    return STRATEGIES
+
+
+@hookimpl
+def q2_engines() -> Mapping[str, str]:
+    return ENGINES

@@ -22,10 +22,22 @@ if TYPE_CHECKING:
     from q2.graph import Graph
     from q2.passes import Pass, Report
     from q2.quant import Quantizer
+    from q2.search.engines.base import Engine
+    from q2.search.metrics.base import Metric
+    from q2.search.strategies.base import Strategy
+    from q2.search.trials import Trial
 
 __all__ = ["Catalogue", "PluginInfo", "Plugins"]
 
-_OFFERS = {"pass": "q2_passes", "quantizer": "q2_quantizers", "denoiser": "q2_denoisers", "exporter": "q2_exporters"}
+_OFFERS = {
+    "pass": "q2_passes",
+    "quantizer": "q2_quantizers",
+    "denoiser": "q2_denoisers",
+    "exporter": "q2_exporters",
+    "metric": "q2_metrics",
+    "strategy": "q2_strategies",
+    "engine": "q2_engines",
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,21 @@ class Plugins:
         """The formats that ``q2 export`` writes."""
         return self._catalogue("exporter")
 
+    @property
+    def metrics(self) -> "Catalogue[Metric]":
+        """The metrics that a target or ``[search.evaluation]`` can name."""
+        return self._catalogue("metric")
+
+    @property
+    def strategies(self) -> "Catalogue[Strategy]":
+        """The strategies of ``q2 search``."""
+        return self._catalogue("strategy")
+
+    @property
+    def engines(self) -> "Catalogue[Engine]":
+        """The engines of ``q2 search``."""
+        return self._catalogue("engine")
+
     def before_pass(self, name: str, graph: "Graph") -> None:
         """Tell every plugin that the pass `name` is about to run."""
         self._manager.hook.q2_before_pass(name=name, graph=graph)
@@ -119,6 +146,10 @@ class Plugins:
     def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> None:
         """Tell every plugin that the pass `name` ran."""
         self._manager.hook.q2_after_pass(name=name, graph=graph, report=report, seconds=seconds)
+
+    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> None:
+        """Tell every plugin what came of a trial."""
+        self._manager.hook.q2_after_trial(trial=trial, worth=worth, folder=folder)
 
     def _catalogue(self, kind: str) -> Catalogue[Any]:
         broken = {info.name: info.error for info in self._infos.values() if info.error}

@@ -6,6 +6,7 @@ from name to the thing, or to ``"package.module:attribute"``, which is imported 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from q2.graph import Graph
     from q2.passes import Pass, Report
     from q2.quant import Quantizer
+    from q2.search.engines.base import Engine
+    from q2.search.metrics.base import Metric
+    from q2.search.strategies.base import Strategy
+    from q2.search.trials import Trial
 
 __all__ = ["hookimpl", "hookspec"]
 
@@ -44,6 +49,21 @@ def q2_exporters() -> "Mapping[str, str | type[Exporter]]":  # type: ignore[empt
 
 
 @hookspec
+def q2_metrics() -> "Mapping[str, str | type[Metric]]":  # type: ignore[empty-body]
+    """Hand over metrics: name -> `Metric` class."""
+
+
+@hookspec
+def q2_strategies() -> "Mapping[str, str | type[Strategy]]":  # type: ignore[empty-body]
+    """Hand over search strategies: name -> `Strategy` class."""
+
+
+@hookspec
+def q2_engines() -> "Mapping[str, str | type[Engine]]":  # type: ignore[empty-body]
+    """Hand over engines, where trials run: name -> `Engine` class."""
+
+
+@hookspec
 def q2_before_pass(name: str, graph: "Graph") -> None:
     """Called before the pass `name` runs over `graph`."""
 
@@ -51,3 +71,8 @@ def q2_before_pass(name: str, graph: "Graph") -> None:
 @hookspec
 def q2_after_pass(name: str, graph: "Graph", report: "Report", seconds: float) -> None:
     """Called after the pass `name` ran over `graph`, with what it reports and how long it took."""
+
+
+@hookspec
+def q2_after_trial(trial: "Trial", worth: float | None, folder: Path) -> None:
+    """Called after a trial of the search in `folder`, with what the target makes of it; None where it has failed."""

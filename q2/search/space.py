@@ -1,8 +1,10 @@
 """The search space: which options each weight layer may take, and random recipes from it (Qua²SeDiMo, AAAI'25)."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -94,6 +96,43 @@ class Space:
     def __len__(self) -> int:
         return len(self.choices)
 
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        """Every option that some choice may take, each once."""
+        return tuple(dict.fromkeys(option for choice in self.choices for option in choice.options))
+
+    @cached_property
+    def columns(self) -> Indices:
+        """The place in `options` of every choice's options (choices, most options); -1 where it has fewer."""
+        most = max((len(choice.options) for choice in self.choices), default=0)
+        places = {option: place for place, option in enumerate(self.options)}
+        rows = [[places[option] for option in choice.options] for choice in self.choices]
+        return np.array([row + [-1] * (most - len(row)) for row in rows], np.intp).reshape(len(self), most)
+
+    def places(self, indices: Sequence[int] | Indices) -> Indices:
+        """Return, for a vector or vectors (..., choices), the place in `options` of every chosen option."""
+        return np.asarray(self.columns[np.arange(len(self)), np.asarray(indices, np.intp)])
+
+    def limited(self, layers: Mapping[str, Sequence[str]]) -> "Space":
+        """Return the space where choices with a layer whose name a regular expression finds have those options alone.
+
+        The first expression that finds a layer counts. Raises `ConfigError` for one that finds none, `OptionError`.
+        """
+        found: set[str] = set()
+        choices = []
+        for choice in self.choices:
+            match = next((text for text in layers if any(_search(text, layer) for layer in choice.layers)), None)
+            if match is not None:
+                found.add(match)
+                options = Space.of({choice.name: choice.weights}, layers[match]).choices[0].options
+                choice = replace(choice, options=options)  # noqa: PLW2901
+            choices.append(choice)
+        for text in layers:
+            if text not in found:
+                near = did_you_mean(text, self.layers)
+                raise ConfigError(f"layers.{json.dumps(text)}: finds no layer of the search space{near}")
+        return Space(tuple(choices))
+
     def __str__(self) -> str:
         counts = Counter(len(choice.options) for choice in self.choices)
         powers = " · ".join(f"{options}^{count}" for options, count in sorted(counts.items(), reverse=True))
@@ -173,6 +212,13 @@ class Space:
                 widths.setdefault(float("inf") if option.is_none else option.bits, []).append(index)
             levels.append([widths[width] for width in sorted(widths)])
         return levels
+
+
+def _search(text: str, layer: str) -> bool:
+    try:
+        return re.search(text, layer) is not None
+    except re.error as error:
+        raise ConfigError(f"layers.{json.dumps(text)}: no regular expression: {error}") from None
 
 
 def _index(choice: Choice, recipe: Mapping[str, str]) -> int:

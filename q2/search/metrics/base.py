@@ -1,56 +1,101 @@
-"""What a metric is: its direction, unit and cost, and whether it is an estimate."""
+"""What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-__all__ = ["METRICS", "Cost", "Metric"]
+import numpy as np
+from numpy.typing import NDArray
 
+from q2.denoisers import Denoiser, Samples
+from q2.search.metrics.intervals import Estimate, mean_estimate
+from q2.settings import EvaluationSettings
+
+__all__ = ["Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
+
+Array = NDArray[np.float64]
+Better = Literal["higher", "lower"]
 Cost = Literal["free", "forward", "images"]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number that a trial is measured by.
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the denoiser gave for inputs of full precision's own (N, ...), beside what it gave there.
+
+    `seconds` (calls,) is the time each call took, for `batch` inputs at a time.
+    """
+
+    made: Array
+    full: Array
+    seconds: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some of a trial's images, with full precision's from the same noise."""
+
+    made: Samples
+    full: Samples
+
+
+class Metric(ABC):
+    """A number that a trial is measured by. Subclass one of `FreeMetric`, `ForwardMetric` and `ImageMetric`.
 
     `cost` is what it takes: ``free`` (the recipe and the bank), ``forward`` (a few passes of the denoiser) or
     ``images`` (whole samples). An `estimate` comes with an interval, since other noise would give another number.
-
-    >>> METRICS["FID-GT-1k"].sign
-    -1
     """
 
-    name: str
-    better: Literal["higher", "lower"]
-    cost: Cost
-    estimate: bool
-    unit: str
-    text: str
+    name: ClassVar[str]
+    better: ClassVar[Better]
+    cost: ClassVar[Cost]
+    estimate: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
 
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return 1 if self.better == "higher" else -1
+    def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
+
+    @classmethod
+    def sign(cls) -> int:
+        """Return 1 where higher is better, -1 where lower is."""
+        return 1 if cls.better == "higher" else -1
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("avg_bits", "lower", "free", False, "bits", "bits of a weight, overheads included"),
-        Metric("quantized_size", "lower", "free", False, "bytes", "quantized weights and their overheads"),
-        Metric("model_size", "lower", "free", False, "bytes", "the whole denoiser, as it is stored"),
-        Metric("quantized_error", "lower", "free", False, "", "sum over layers and channels of the mean |x - x̂|^2.4"),
-        Metric("bops", "lower", "free", False, "TBOPs", "bit operations of one pass"),
-        Metric("latency", "lower", "forward", True, "seconds", "one pass of the denoiser"),
-        Metric("SQNR", "higher", "forward", True, "dB", "latents against full precision's, same inputs"),
-        Metric("PSNR", "higher", "images", True, "dB", "images against full precision's, same noise"),
-        Metric("SSIM", "higher", "images", True, "", "structural similarity to full precision's images"),
-        Metric("FID-GT-1k", "lower", "images", True, "", "Fréchet distance of Inception features to real images"),
-        Metric("FID-FP-1k", "lower", "images", True, "", "Fréchet distance of Inception features to full precision"),
-        Metric("KID", "lower", "images", True, "", "kernel distance of Inception features to real images"),
-        Metric("CMMD", "lower", "images", True, "", "kernel distance of CLIP embeddings to real images"),
-        Metric("CLIP-score", "higher", "images", True, "", "cosine of image and prompt embeddings, times 100"),
-        Metric("judge-fid", "lower", "images", True, "", "Fréchet distance of the judge's features to real images"),
-        Metric("judge-accuracy", "higher", "images", True, "share", "images that the judge recognises as their class"),
-    )
-}
+class FreeMetric(Metric):
+    """A metric that follows from the recipe; see `q2.search.costs`, which has those of the same names at once."""
+
+    cost = "free"
+    estimate = False
+
+    def value(self, costs: Mapping[str, float]) -> float:
+        """Return its value from the sums over layers."""
+        return costs[self.name]
+
+
+class ForwardMetric(Metric):
+    """A metric of single passes of the denoiser."""
+
+    cost = "forward"
+
+    @abstractmethod
+    def value(self, outputs: Outputs) -> Estimate:
+        """Return its value."""
+
+
+class ImageMetric(Metric):
+    """A metric of images: rows of numbers image by image, a chunk at a time, then a value from all rows.
+
+    Without a `value` of its own it is the mean of the rows.
+    """
+
+    cost = "images"
+    needs_full: ClassVar[bool] = False
+    """Whether `value` wants the rows of full precision's own images."""
+
+    @abstractmethod
+    def rows(self, chunk: Chunk) -> Array:
+        """Return the numbers (N, ...) of a chunk's N images."""
+
+    def value(self, rows: Array, full: Array | None) -> Estimate:
+        """Return the value from the rows of all images; `full` are full precision's where `needs_full`."""
+        return mean_estimate(rows)

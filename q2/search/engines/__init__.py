@@ -1,0 +1,1 @@
+"""Engines: where trials run. `base` is the contract; one file each."""

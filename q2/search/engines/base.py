@@ -1,0 +1,52 @@
+"""What an engine is: workers that measure recipes, each of which has loaded the denoiser once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Self
+
+from q2.search.evaluate import Evaluated, Job
+from q2.settings import EngineSettings
+
+__all__ = ["Engine", "Make", "Worker"]
+
+Worker = Callable[[Job], Evaluated]
+"""Measures a recipe; it never raises for a recipe's fault, see `Evaluator`."""
+Make = Callable[[], Worker]
+"""Makes a worker where it is to work; it can be pickled."""
+
+
+class Engine(ABC):
+    """Runs jobs on workers that it makes with `make`. A context manager: what it has started, it stops.
+
+    Subclasses are handed over in `q2_engines`. They are told nothing of searches, strategies and stores.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: EngineSettings, make: Make) -> None:
+        """Raise `ConfigError` for settings that cannot be met here; start nothing."""
+        self.settings, self.make = settings, make
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    @abstractmethod
+    def workers(self) -> int:
+        """How many trials run at a time."""
+
+    def warm(self) -> None:
+        """Start workers if that takes time; called before there are jobs, while other things are made ready."""
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
+        """Yield what comes of every job, each once, in the order in which they are done.
+
+        A job whose worker died is given to another, `settings.retries` times; then its trial has failed.
+        """
+
+    def close(self) -> None:
+        """Stop the workers; jobs in flight are lost."""

@@ -1,0 +1,131 @@
+"""The local engine: processes on this machine, one a GPU, or some on the CPU's cores."""
+
+import os
+import signal
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+from q2.plugins.catalogue import one_line
+from q2.search.engines.base import Engine, Make, Worker
+from q2.search.evaluate import Evaluated, Job
+from q2.settings import EngineSettings
+
+__all__ = ["Local"]
+
+
+class Local(Engine):
+    """Processes of joblib's loky, each with its share of the cores, or with a GPU of its own.
+
+    One worker alone works in this very process.
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self, settings: EngineSettings, make: Make) -> None:
+        super().__init__(settings, make)
+        self._gpus = _gpus()
+        self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
+        self._start = _Start(uuid.uuid4().hex, make)
+        self._places: list[Any] = [None] * self._workers
+
+    @property
+    def workers(self) -> int:
+        """How many processes there are."""
+        return self._workers
+
+    def warm(self) -> None:
+        """Start the processes; they import what they need."""
+        if self._workers > 1:
+            for place in range(self._workers):
+                self._executor(place).submit(_imported, self._start)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
+        """Yield what comes of every job."""
+        if self._workers == 1:
+            yield from map(_worker(self._start), jobs)
+            return
+        waiting = deque((job, 0) for job in jobs)
+        idle = list(range(self._workers))
+        running: dict[Future[Evaluated], tuple[Job, int, int]] = {}
+        while waiting or running:
+            while waiting and idle:
+                job, tries = waiting.popleft()
+                place = idle.pop(0)
+                running[self._executor(place).submit(_run, self._start, job)] = job, tries, place
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, tries, place = running.pop(future)
+                idle.append(place)
+                error = future.exception()
+                if error is None:
+                    yield future.result()
+                elif not isinstance(error, BrokenProcessPool):
+                    raise error
+                else:
+                    self._stop(place)
+                    if tries < self.settings.retries:
+                        waiting.appendleft((job, tries + 1))
+                    else:
+                        yield job.failed(f"the worker died {tries + 1} times: {one_line(error)}")
+
+    def close(self) -> None:
+        """Stop the processes."""
+        for place in range(self._workers):
+            self._stop(place)
+        _worker.cache_clear()
+
+    def _executor(self, place: int) -> Any:
+        if self._places[place] is None:
+            threads = str(max(1, (os.cpu_count() or 1) // self._workers))
+            env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            if self._gpus:
+                env["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+            self._places[place] = ProcessPoolExecutor(max_workers=1, env=env, initializer=_quiet)
+        return self._places[place]
+
+    def _stop(self, place: int) -> None:
+        executor, self._places[place] = self._places[place], None
+        if executor is not None:
+            executor.shutdown(wait=True, kill_workers=True)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a process makes its worker; two are the same if their token is."""
+
+    token: str
+    make: Make = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _worker(start: _Start) -> Worker:
+    return start.make()
+
+
+def _run(start: _Start, job: Job) -> Evaluated:
+    return _worker(start)(job)
+
+
+def _imported(start: _Start) -> None:
+    """Do nothing: to be called, a process must import all that the worker's maker needs."""
+
+
+def _quiet() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]

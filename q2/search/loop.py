@@ -1,0 +1,107 @@
+"""The search: ask, run, tell, until the trials are spent. Everything that is known already is not measured again."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from q2.errors import Q2Error
+from q2.progress import Progress, silent
+from q2.search.engines.base import Engine
+from q2.search.evaluate import Evaluated, Job
+from q2.search.store import TrialStore
+from q2.search.strategies.base import Problem, Proposal, Searcher
+from q2.search.trials import Trial
+from q2.settings import Fidelity
+
+__all__ = ["Run", "run"]
+
+_FAILURES = 3
+
+
+@dataclass
+class Run:
+    """What a search did: its trials in the order of their numbers, and where the time went.
+
+    `spent` are seconds of workers, `wall` seconds of the clock while the engine had jobs, `measured` how many trials
+    were not in the store before.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+    measured: int = 0
+
+
+def run(
+    problem: Problem,
+    searcher: Searcher,
+    engine: Engine,
+    store: TrialStore,
+    *,
+    name: str,
+    needed: Mapping[Fidelity, Collection[str]],
+    seed: int = 0,
+    progress: Progress = silent,
+    after: Callable[[Trial], None] = lambda trial: None,
+) -> Run:
+    """Search with `searcher`, called `name` in its trials, until it has had its trials or asks for no more.
+
+    Trials in `store` that have all metrics `needed` at their fidelity are told, not measured again; others are added
+    to it as they come, each of them handed to `after`. `seed` is that of the evaluation. Raises `Q2Error` where one
+    trial after the other fails.
+    """
+    done = Run()
+
+    def each() -> Iterator[Trial]:
+        while len(done.trials) < problem.trials:
+            asked = searcher.ask(problem.trials - len(done.trials))
+            if not asked:
+                return
+            jobs = [_job(problem, proposal, seed, name, len(done.trials) + i) for i, proposal in enumerate(asked)]
+            found: dict[str, Trial] = {}
+            for trial in _trials(done, jobs, engine, store, needed):
+                found[trial.id] = trial
+                after(trial)
+                yield trial
+            told = [found[job.trial().id] for job in jobs]
+            searcher.tell(told)
+            done.trials += told
+
+    for _ in progress(each(), name, problem.trials):
+        pass
+    return done
+
+
+def _job(problem: Problem, proposal: Proposal, seed: int, strategy: str, number: int) -> Job:
+    return Job(dict(proposal.recipe), proposal.fidelity or problem.fidelity, seed, number, strategy)
+
+
+def _trials(
+    done: Run, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
+) -> Iterator[Trial]:
+    """Yield the trial of every job, of equal ones once: from the store, or measured and added to it."""
+    store.refresh()
+    open_: dict[str, Job] = {}
+    for job in jobs:
+        key = job.trial().id
+        known = store[key] if key in store else None  # noqa: SIM401 (a store is no mapping)
+        if known is not None and known.state == "complete" and known.metrics.keys() >= set(needed[job.fidelity]):
+            yield known
+        else:
+            open_.setdefault(key, job)
+    start, failures = time.perf_counter(), 0
+    for result in engine.run(list(open_.values())) if open_ else ():
+        store.add(result.trial)
+        done.measured += 1
+        done.wall += time.perf_counter() - start
+        start = time.perf_counter()
+        _count(done, result)
+        failures = failures + 1 if result.trial.state == "failed" else 0
+        if failures == _FAILURES:
+            raise Q2Error(f"{failures} trials in a row failed, the last: {result.trial.error}")
+        yield store[result.trial.id]
+
+
+def _count(done: Run, result: Evaluated) -> None:
+    for part, seconds in result.spent.items():
+        done.spent[part] = done.spent.get(part, 0.0) + seconds

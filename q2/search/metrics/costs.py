@@ -1,0 +1,44 @@
+"""Metrics that follow from a recipe and the bank: sizes, bit operations, the sum of the weights' errors."""
+
+from q2.search.metrics.base import FreeMetric
+
+__all__ = ["AvgBits", "Bops", "ModelSize", "QuantizedError", "QuantizedSize"]
+
+
+class AvgBits(FreeMetric):
+    """Bits of a weight, codebooks, scales and zero points included."""
+
+    name = "avg_bits"
+    better = "lower"
+    unit = "bits"
+
+
+class QuantizedSize(FreeMetric):
+    """Bytes of the weight layers' weights, codebooks, scales and zero points included."""
+
+    name = "quantized_size"
+    better = "lower"
+    unit = "bytes"
+
+
+class ModelSize(FreeMetric):
+    """Bytes of the whole denoiser: quantized weights, and everything else as it is."""
+
+    name = "model_size"
+    better = "lower"
+    unit = "bytes"
+
+
+class QuantizedError(FreeMetric):
+    """Sum over layers and output channels of the mean |x - x̂|^2.4 of the weights (Qua²SeDiMo)."""
+
+    name = "quantized_error"
+    better = "lower"
+
+
+class Bops(FreeMetric):
+    """Bit operations of one pass of the denoiser, as `passes.bops` counts them."""
+
+    name = "bops"
+    better = "lower"
+    unit = "TBOPs"

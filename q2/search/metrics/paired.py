@@ -1,0 +1,48 @@
+"""Metrics of images against full precision's from the same noise: what quantization changed, image by image."""
+
+import numpy as np
+
+from q2.search.metrics import pairs
+from q2.search.metrics.base import Array, Chunk, ImageMetric
+
+__all__ = ["LatentSqnr", "Psnr", "Ssim"]
+
+
+class LatentSqnr(ImageMetric):
+    """Signal to quantization noise of the latents that the autoencoder decodes, against full precision's."""
+
+    name = "latent-SQNR"
+    better = "higher"
+    unit = "dB"
+
+    def rows(self, chunk: Chunk) -> Array:
+        """Return the ratio of each image."""
+        return pairs.sqnr(np.asarray(chunk.made.latents), np.asarray(chunk.full.latents))
+
+
+class Psnr(ImageMetric):
+    """Peak signal to noise of the images against full precision's."""
+
+    name = "PSNR"
+    better = "higher"
+    unit = "dB"
+
+    def rows(self, chunk: Chunk) -> Array:
+        """Return the ratio of each image."""
+        return pairs.psnr(*_images(chunk))
+
+
+class Ssim(ImageMetric):
+    """Structural similarity of the images to full precision's (Wang et al. 2004)."""
+
+    name = "SSIM"
+    better = "higher"
+
+    def rows(self, chunk: Chunk) -> Array:
+        """Return the similarity of each image."""
+        return pairs.ssim(*_images(chunk))
+
+
+def _images(chunk: Chunk) -> tuple[Array, Array]:
+    made, full = (np.asarray(samples.images.clamp(0, 1)) for samples in (chunk.made, chunk.full))
+    return made, full

@@ -1,0 +1,103 @@
+"""What a strategy is: its options, and a searcher that is asked for recipes and told what they were worth."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from q2.config import Key, Table, validate
+from q2.graph import Graph
+from q2.passes import Step
+from q2.progress import Progress, silent
+from q2.search.constraints import Constraint
+from q2.search.costs import Costs
+from q2.search.space import Space
+from q2.search.target import Target
+from q2.search.trials import Trial
+from q2.settings import BuildSettings, Fidelity
+
+__all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric to be made large or small, in units of `scale`."""
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a search looks for: everything that a strategy may know.
+
+    `target` is to be made large, in `trials` trials, where every one of `constraints` holds; `objectives` are for
+    strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
+    keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`.
+    """
+
+    space: Space
+    costs: Costs
+    target: Target
+    graph: Graph
+    trials: int
+    seed: int = 0
+    fidelity: Fidelity = "full"
+    constraints: tuple[Constraint, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    build: BuildSettings = field(default_factory=BuildSettings)
+    folder: Path = Path()
+    progress: Progress = silent
+    show: Callable[[Step], None] = lambda step: None
+
+    def worth(self, trials: Sequence[Trial]) -> list[float]:
+        """Return the target of complete trials. Raises `TargetError`."""
+        values = self.target.values([trial.metrics for trial in trials], [trial.label for trial in trials])
+        return [float(value) for value in values]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe to be tried: weight layer to option, as text; at the search's fidelity unless it names another."""
+
+    recipe: Mapping[str, str]
+    fidelity: Fidelity | None = None
+
+
+class Searcher(ABC):
+    """One search by a strategy. What it asks for follows from the problem and what it was told, and from nothing else.
+
+    That is what lets a search resume: it is asked again from the start, and told the trials that are there already.
+    """
+
+    @abstractmethod
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return the next recipes, between 1 and `most`; none ends the search."""
+
+    @abstractmethod
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take in the trials of the last `ask`, in its order. A failed one has ``state == "failed"``."""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """A frozen dataclass whose fields are the strategy's options: keys of ``[search.strategies.<name>]``."""
+
+    name: ClassVar[str]
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @classmethod
+    def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
+        """Build the strategy from its TOML table. Raises `ConfigError`, naming the key."""
+        return validate(cls, table, where)
+
+    def to_table(self) -> Table:
+        """Return every option with its value, as a TOML table without empty values."""
+        found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {key: value for key, value in found.items() if value is not None}
+
+    @abstractmethod
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search. Raises `Q2Error` for a problem that it cannot search."""

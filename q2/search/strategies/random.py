@@ -1,0 +1,52 @@
+"""Random recipes (Qua²SeDiMo, AAAI'25): each draws its share of the narrower width, then every choice its option."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from q2.errors import ConfigError
+from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.trials import Trial
+
+__all__ = ["Random"]
+
+_ATTEMPTS = 10_000
+
+
+@dataclass(frozen=True)
+class Random(Strategy):
+    """Random recipes: p ~ U(`low`, `high`) is the share of the narrower width, each choice draws with p.
+
+    Recipe i depends on the seed and i alone. Those that break a constraint are drawn again.
+    """
+
+    name: ClassVar[str] = "random"
+    low: float = 0.0
+    high: float = 1.0
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search."""
+        return _Random(self, problem)
+
+
+class _Random(Searcher):
+    def __init__(self, options: Random, problem: Problem) -> None:
+        self.options, self.problem = options, problem
+        self.drawn = 0
+
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return all recipes at once: none depends on another's trial."""
+        return [self._next() for _ in range(most)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn nothing."""
+
+    def _next(self) -> Proposal:
+        space, costs = self.problem.space, self.problem.costs
+        for _ in range(_ATTEMPTS):
+            recipe = space.draw(self.problem.seed, self.drawn, self.options.low, self.options.high)
+            self.drawn += 1
+            if all(bound.holds(costs, space.encode(recipe)) for bound in self.problem.constraints):
+                return Proposal(recipe)
+        bounds = " and ".join(map(str, self.problem.constraints))
+        raise ConfigError(f"search.constraints: none of {_ATTEMPTS} random recipes has {bounds}")

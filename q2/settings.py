@@ -1,0 +1,135 @@
+"""What a run file can say: typed, frozen sections with their defaults. `q2.config` reads them."""
+
+from typing import Any, Literal
+
+import pydantic
+
+__all__ = ["EngineSettings", "EvaluationSettings", "Fidelity", "SearchSettings", "Settings", "Table"]
+
+Table = dict[str, Any]
+Fidelity = Literal["weights", "forward", "few-step", "full"]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class DenoiserSettings(_Section):
+    """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
+
+    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
+    """
+
+    name: str = ""
+    checkpoint: str = ""
+    model: str = ""
+    config: str | Table = ""
+    weights: Literal["pretrained", "random", "meta"] = "pretrained"
+    tiny: bool = False
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+
+
+class PluginSettings(_Section):
+    """`[plugins]`: local files or modules to load, and installed plugins to leave out."""
+
+    modules: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+
+
+class SampleSettings(_Section):
+    """`[samples]`: how many images to compare with full precision (0: none), and how many to make at a time."""
+
+    images: int = pydantic.Field(default=0, ge=0)
+    batch: int = pydantic.Field(default=100, ge=1)
+
+
+class BankSettings(_Section):
+    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds."""
+
+    path: str = ""
+    options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
+
+
+class EvaluationSettings(_Section):
+    """`[search.evaluation]`: how a recipe is measured, and by what beside the target's metrics.
+
+    `fidelity` says how far: ``weights`` (sizes and errors, free), ``forward`` (the denoiser's outputs for `inputs`
+    inputs of full precision's own), ``few-step`` (`few_images` images in `few_steps` steps), ``full`` (`images` images
+    in `steps` steps, 0: the protocol's). `reference` is a folder of real images or a file of their statistics,
+    `inception` and `clip` the local weights of these networks.
+    """
+
+    fidelity: Fidelity = "full"
+    images: int = pydantic.Field(default=1000, ge=2)
+    steps: int = pydantic.Field(default=0, ge=0)
+    few_images: int = pydantic.Field(default=64, ge=2)
+    few_steps: int = pydantic.Field(default=4, ge=1)
+    inputs: int = pydantic.Field(default=32, ge=1)
+    batch: int = pydantic.Field(default=100, ge=1)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    metrics: tuple[str, ...] = ()
+    reference: str = ""
+    inception: str = ""
+    clip: str = ""
+
+
+class EngineSettings(_Section):
+    """`[search.engine]`: where trials run. `workers` 0: one a GPU, or half the cores; `address` is a Ray cluster's."""
+
+    name: str = "local"
+    workers: int = pydantic.Field(default=0, ge=0)
+    address: str = ""
+    retries: int = pydantic.Field(default=2, ge=0)
+
+
+class BuildSettings(_Section):
+    """`[search.build]`: at which level recipes are built from scores, and within how many bits (0: no bound)."""
+
+    level: Literal["unit", "node"] = "unit"
+    avg_bits: float = pydantic.Field(default=0.0, ge=0)
+
+
+class ObjectiveSettings(_Section):
+    """`[search.metrics.<name>]`: a metric as an objective of its own, for strategies that take several."""
+
+    direction: Literal["maximize", "minimize"]
+    scale: float = 1.0
+
+
+class SearchSettings(_Section):
+    """`[search]`: what is looked for, among which options, by which strategy, in how many trials.
+
+    `options` are those of every choice (empty: the bank's); `layers` gives others to the choices whose name a regular
+    expression finds, the first that does: one option alone is fixed. `constraints` are bounds such as
+    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options.
+    """
+
+    strategy: str = "random"
+    target: str = "latent-SQNR - 8*avg_bits"
+    trials: int = pydantic.Field(default=100, ge=1)
+    options: tuple[str, ...] = ()
+    layers: dict[str, tuple[str, ...]] = {}
+    ties: bool = True
+    constraints: tuple[str, ...] = ()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    engine: EngineSettings = EngineSettings()
+    build: BuildSettings = BuildSettings()
+    metrics: dict[str, ObjectiveSettings] = {}
+    strategies: dict[str, Table] = {}
+
+
+class Settings(_Section):
+    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table.
+
+    `prec` is how many bits a centroid, a scale, a zero point and a weight that is not quantized take.
+    """
+
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    prec: Literal[16, 32] = 16
+    denoiser: DenoiserSettings = DenoiserSettings()
+    plugins: PluginSettings = PluginSettings()
+    passes: dict[str, Table] = {}
+    samples: SampleSettings = SampleSettings()
+    bank: BankSettings = BankSettings()
+    search: SearchSettings = SearchSettings()
