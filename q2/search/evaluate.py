@@ -147,7 +147,7 @@ class Evaluator:
             return {
                 metric.name: metric.value(
                     np.concatenate(rows[metric.name]),
-                    self.reference.rows(job.fidelity, metric.name) if metric.needs_full else None,
+                    self.reference.rows(job.fidelity, metric),
                 )
                 for metric in metrics
             }

@@ -20,6 +20,7 @@ from q2.files import replacing
 from q2.graph import Graph
 from q2.progress import Progress, silent
 from q2.search.metrics.base import Array, Chunk, ImageMetric
+from q2.search.metrics.folder import pictures, samples_of
 from q2.settings import EvaluationSettings, Fidelity
 
 __all__ = ["Call", "Reference", "drawn", "outputs_of"]
@@ -63,6 +64,7 @@ class Reference:
         try:
             if outputs and "weights" not in fidelities[:1] and not self._calls.exists():
                 self._make_calls(denoiser, graph)
+            self._make_real([metric for metric in metrics if metric.against == "real"], progress)
             for fidelity in fidelities:
                 if fidelity in ("few-step", "full") and metrics:
                     self._make_images(denoiser, graph, fidelity, metrics, progress)
@@ -81,10 +83,12 @@ class Reference:
         found = _read(self._images(fidelity, chosen))
         return Samples(found["images"].float() / _BYTE, found["labels"], found["latents"])
 
-    def rows(self, fidelity: Fidelity, metric: str) -> Array:
-        """Return a metric's rows of full precision's images."""
-        found = [_read(self._rows(fidelity, metric, chosen))["rows"] for chosen in self.chunks(fidelity)]
-        return np.asarray(torch.cat(found))
+    def rows(self, fidelity: Fidelity, metric: ImageMetric) -> Array | None:
+        """Return the rows that a metric compares with: full precision's, or those of the real images."""
+        if metric.against == "full":
+            found = [_read(self._rows(fidelity, metric.name, chosen))["rows"] for chosen in self.chunks(fidelity)]
+            return np.asarray(torch.cat(found))
+        return np.asarray(_read(self._real(metric.name))["rows"]) if metric.against == "real" else None
 
     def calls(self) -> Iterator[Call]:
         """Yield full precision's calls, in the order in which they were made."""
@@ -141,9 +145,27 @@ class Reference:
                 _write(path, {"images": images, "labels": made.labels, "latents": made.latents}, {})
             for metric in metrics:
                 beside = self._rows(fidelity, metric.name, chosen)
-                if metric.needs_full and not beside.exists():
+                if metric.against == "full" and not beside.exists():
                     full = self.samples(fidelity, chosen)
                     _write(beside, {"rows": torch.from_numpy(metric.rows(Chunk(full, full)))}, {})
+
+    def _make_real(self, metrics: Sequence[ImageMetric], progress: Progress) -> None:
+        """Work out the rows of the real images, one image at a time: their sizes differ."""
+        missing = [metric for metric in metrics if not self._real(metric.name).exists()]
+        if not missing:
+            return
+        files = pictures(self.settings.reference)
+        rows: dict[str, list[Array]] = {metric.name: [] for metric in missing}
+        for file in progress(files, "real images", len(files)):
+            image = samples_of(file)
+            chunk = Chunk(image, image)
+            for metric in missing:
+                rows[metric.name].append(metric.rows(chunk))
+        for name, found in rows.items():
+            _write(self._real(name), {"rows": torch.from_numpy(np.concatenate(found))}, {})
+
+    def _real(self, metric: str) -> Path:
+        return self.folder / f"real-{metric}.safetensors"
 
     @property
     def _calls(self) -> Path:

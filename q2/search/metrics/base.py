@@ -1,8 +1,8 @@
 """What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -37,6 +37,13 @@ class Chunk:
 
     made: Samples
     full: Samples
+    known: dict[str, Array] = field(default_factory=dict)
+
+    def features(self, name: str, of: Callable[[Samples], Array]) -> Array:
+        """Return what a network makes of the images, worked out once for all metrics that give it the same name."""
+        if name not in self.known:
+            self.known[name] = of(self.made)
+        return self.known[name]
 
 
 class Metric(ABC):
@@ -89,13 +96,13 @@ class ImageMetric(Metric):
     """
 
     cost = "images"
-    needs_full: ClassVar[bool] = False
-    """Whether `value` wants the rows of full precision's own images."""
+    against: Literal["", "full", "real"] = ""
+    """Whose rows `value` wants beside: full precision's own, or those of the real images in `reference`."""
 
     @abstractmethod
     def rows(self, chunk: Chunk) -> Array:
         """Return the numbers (N, ...) of a chunk's N images."""
 
-    def value(self, rows: Array, full: Array | None) -> Estimate:
-        """Return the value from the rows of all images; `full` are full precision's where `needs_full`."""
+    def value(self, rows: Array, other: Array | None) -> Estimate:
+        """Return the value from the rows of all images; `other` are those that it is measured `against`."""
         return mean_estimate(rows)

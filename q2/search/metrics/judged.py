@@ -1,7 +1,6 @@
 """Metrics of the embedded denoisers' judge: what it recognises, and how far its features are from real digits'."""
 
 import numpy as np
-import torch
 
 from q2.denoisers import Denoiser
 from q2.errors import ConfigError
@@ -18,7 +17,7 @@ class _Judged(ImageMetric):
         judge = denoiser.judge()
         if judge is None:
             raise ConfigError(f"{self.name}: {denoiser.label} has no judge; only the embedded denoisers have")
-        self.judge = judge
+        self.judge = judge.requires_grad_(False)
 
 
 class JudgeAccuracy(_Judged):
@@ -30,8 +29,7 @@ class JudgeAccuracy(_Judged):
 
     def rows(self, chunk: Chunk) -> Array:
         """Return 1 for each image that is recognised, 0 for the others."""
-        with torch.no_grad():
-            seen = self.judge(chunk.made.images).argmax(1)
+        seen = self.judge(chunk.made.images).argmax(1)
         return np.asarray((seen == chunk.made.labels).double())
 
 
@@ -40,8 +38,7 @@ class _Features(_Judged):
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the judge's features of each image."""
-        with torch.no_grad():
-            return np.asarray(self.judge.features(chunk.made.images).double())
+        return chunk.features("judge", lambda made: np.asarray(self.judge.features(made.images).double()))
 
 
 class JudgeFid(_Features):
@@ -49,7 +46,7 @@ class JudgeFid(_Features):
 
     name = "judge-fid"
 
-    def value(self, rows: Array, full: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None) -> Estimate:
         """Return the distance to real digits."""
         return frechet_estimate(rows, *self.judge.real())
 
@@ -58,9 +55,9 @@ class JudgeFidFull(_Features):
     """Fréchet distance of the judge's features to those of full precision's images."""
 
     name = "judge-fid-fp"
-    needs_full = True
+    against = "full"
 
-    def value(self, rows: Array, full: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None) -> Estimate:
         """Return the distance to full precision's own images."""
-        assert full is not None
-        return frechet_estimate(rows, *moments(full))
+        assert other is not None
+        return frechet_estimate(rows, *moments(other))
