@@ -121,10 +121,10 @@ class Space:
         found: set[str] = set()
         choices = []
         for choice in self.choices:
-            match = next((text for text in layers if any(_search(text, layer) for layer in choice.layers)), None)
-            if match is not None:
-                found.add(match)
-                options = Space.of({choice.name: choice.weights}, layers[match]).choices[0].options
+            matches = [text for text in layers if any(_search(text, layer) for layer in choice.layers)]
+            if matches:
+                found |= set(matches)
+                options = Space.of({choice.name: choice.weights}, layers[matches[0]]).choices[0].options
                 choice = replace(choice, options=options)  # noqa: PLW2901
             choices.append(choice)
         for text in layers:
