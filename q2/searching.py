@@ -35,7 +35,18 @@ from q2.search.target import Target
 from q2.search.trials import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Outcome", "Ready", "fingerprint_of", "make_problem", "make_ready", "search", "strategy_of", "worker_of"]
+__all__ = [
+    "Outcome",
+    "Ready",
+    "fingerprint_of",
+    "make_problem",
+    "make_ready",
+    "metrics_of",
+    "search",
+    "space_of",
+    "strategy_of",
+    "worker_of",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +153,12 @@ def make_ready(
     `at_full_precision` is called with what has been loaded before activations are quantized as the run file says.
     """
     settings = plan.settings
-    kinds, target = _metrics(plan)
+    kinds, target = metrics_of(plan)
     start = time.perf_counter()
     denoiser = load_denoiser(plan, pipeline=settings.search.evaluation.fidelity != "weights")
     _ = denoiser.fingerprint
     graph = trace(denoiser.model, denoiser.example_inputs())
-    space = named(plan.run, lambda: _space(plan, graph), "search")
+    space = named(plan.run, lambda: space_of(plan, graph), "search")
     metrics = [
         named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
     ]
@@ -180,13 +191,14 @@ def strategy_of(plan: Plan, title: str) -> Strategy:
     return kind.from_table(table, lambda key: plan.run.where(("search", "strategies", title, *key)))
 
 
-def _space(plan: Plan, graph: Graph) -> Space:
+def space_of(plan: Plan, graph: Graph) -> Space:
+    """Return the choices, with the options that the run file gives them. Raises `ConfigError`."""
     wanted = plan.settings.search
     space = Space.of_graph(graph, wanted.options or plan.settings.bank.options, ties=wanted.ties)
     return space.limited(wanted.layers)
 
 
-def _metrics(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
+def metrics_of(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
     """Return the metrics that the run names, and the target. Raises `ConfigError` for one that does not exist."""
     wanted, catalogue = plan.settings.search, plan.plugins.metrics
     target = named(plan.run, lambda: Target.parse(wanted.target, list(catalogue)), "search", "target")

@@ -16,6 +16,7 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="the run file's")] = None,
     strategy: Annotated[str, typer.Option(help="Which strategy.", show_default="the run file's")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; one that is there goes on.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and write nothing.")] = False,
 ) -> None:
     """Measure recipes, and keep the best and the front; a search that was stopped goes on where it was."""
     sets = [*(override or ()), *([f"search.trials={trials}"] if trials else [])]
@@ -24,6 +25,14 @@ def search(
     from q2.searching import search as start
 
     plan = prepare(run)
+    if dry_run:
+        from q2.estimate import estimate
+
+        for step in estimate(plan):
+            print(f"{step.title:<12} {step.summary}")
+            for table in step.tables:
+                text_table(table)
+        return
     folder = run_folder(out, f"{plan.title}-search")
     print(f"q2 search · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
     with drawn_progress() as progress:

@@ -134,7 +134,7 @@ class Space:
         return Space(tuple(choices))
 
     def __str__(self) -> str:
-        counts = Counter(len(choice.options) for choice in self.choices)
+        counts = Counter(len(choice.options) for choice in self.choices if len(choice.options) > 1)
         powers = " · ".join(f"{options}^{count}" for options, count in sorted(counts.items(), reverse=True))
         total = f"{self.size:,}" if self.size < 10**6 else f"{Decimal(self.size):.1e}".replace("+", "")
         return f"{powers or 1} recipes, {total}"
