@@ -271,6 +271,7 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
         measured.pop(key)
     passes = {title: step.to_table() for title, step in plan.passes if step.name == QuantizeActivations.name}
     measured |= {"dtype": str(denoiser.dtype), "prec": settings.prec} | ({"passes": passes} if passes else {})
+    measured |= {"refiner": settings.denoiser.refiner} if settings.denoiser.refiner else {}
     return Fingerprint(denoiser.label, denoiser.fingerprint, version("q2"), measured)
 
 

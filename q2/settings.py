@@ -28,6 +28,7 @@ class DenoiserSettings(_Section):
     tiny: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
+    refiner: str = ""
 
 
 class PluginSettings(_Section):
