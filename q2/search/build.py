@@ -135,6 +135,9 @@ class Knapsack:
 
     def _search(self, problem: _Problem, constraints: Sequence[Constraint]) -> Built | None:
         """Solve on a core of promising items, as large as it takes to be sure that the rest hold nothing better."""
+        if len(self.owner) <= _CORE:
+            chosen = self._core(problem, np.arange(len(self.owner)), constraints)
+            return None if chosen is None else self._built(chosen)
         prices = self._prices(problem)
         if prices is None:
             return None

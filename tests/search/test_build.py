@@ -48,10 +48,18 @@ def problems(draw: st.DrawFn) -> tuple[list[Group], list[Constraint], dict[str, 
     return groups, bounds, constants
 
 
-@given(problems())
+@given(problems(), st.sampled_from([1, 4, 500]))
 @settings(max_examples=150, deadline=None)
-def test_the_choice_is_the_best_of_all(problem: tuple[list[Group], list[Constraint], dict[str, float]]) -> None:
+def test_the_choice_is_the_best_of_all(
+    problem: tuple[list[Group], list[Constraint], dict[str, float]], core: int
+) -> None:
     groups, bounds, constants = problem
+    with pytest.MonkeyPatch.context() as patch:  # a small core makes small problems go the way of large ones
+        patch.setattr("q2.search.build._CORE", core)
+        _compare(groups, bounds, constants)
+
+
+def _compare(groups: list[Group], bounds: list[Constraint], constants: dict[str, float]) -> None:
     expected = best_of_all(groups, bounds, constants)
     if expected is None:
         with pytest.raises(ConfigError, match=r"^constraint '.*': no recipe keeps to it.*, the (least|most) is \S+$"):

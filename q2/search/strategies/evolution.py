@@ -1,5 +1,6 @@
 """Evolution in a reduced space (AutoBuild, CVPR'24): mutants of the front, units replaced by variants that did well."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -27,14 +28,14 @@ _FEW = 3.0
 class Evolution(Strategy):
     """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
 
-    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants, those whose
-    trials were worth most. `low` and `high` bound the share of the narrower width in random recipes (see `random`).
+    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants, at most half
+    of all, those whose trials were worth most. `low` and `high` bound the share of the narrower width in random recipes (see `random`).
     """
 
     name: ClassVar[str] = "evolution"
     population: Annotated[int, Field(ge=1)] = 50
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    top: Annotated[int, Field(ge=1)] = 4
+    top: Annotated[int, Field(ge=1)] = 8
     low: float = 0.0
     high: float = 1.0
 
@@ -134,7 +135,7 @@ class _Evolution(Searcher):
 def best_variants(
     columns: Indices, pieces: Sequence[Piece], tried: Indices, worth: NDArray[np.float64], top: int
 ) -> list[Indices]:
-    """Return, for every piece, its `top` variants (V, C): option indices of its choices, best first.
+    """Return, for every piece, its `top` variants (V, C), at most half of all: its choices' option indices, best first.
 
     A variant's score is the mean worth of the trials that had it. The fewer had it, the more the sum of its choices'
     own means counts instead, which also ranks variants that no trial had. `tried` are recipes (trials, choices),
@@ -149,13 +150,14 @@ def best_variants(
     found = []
     for piece in pieces:
         own = np.array(piece.choices, np.intp)
+        keep = min(top, (math.prod(np.count_nonzero(columns[own] >= 0, axis=1).tolist()) + 1) // 2)
         seen, which = np.unique(tried[:, own], axis=0, return_inverse=True)
-        variants = np.unique(np.concatenate([_best_sums(effects, columns, own, top), seen]), axis=0)
+        variants = np.unique(np.concatenate([_best_sums(effects, columns, own, keep), seen]), axis=0)
         sums = effects[own, variants].sum(1)
         place = {tuple(variant): i for i, variant in enumerate(variants.tolist())}
         at = np.array([place[tuple(variant)] for variant in seen.tolist()], np.intp)[which.reshape(-1)]
         scores = (np.bincount(at, above, len(variants)) + _FEW * sums) / (np.bincount(at, None, len(variants)) + _FEW)
-        found.append(variants[np.argsort(-scores, kind="stable")[:top]])
+        found.append(variants[np.argsort(-scores, kind="stable")[:keep]])
     return found
 
 

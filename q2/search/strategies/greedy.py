@@ -45,7 +45,7 @@ class Greedy(Strategy):
 
 
 def _path(problem: Problem, metric: str) -> Indices:
-    """Return the recipes (recipes, choices) from the least error to the least of `metric`, a move from one to the next."""
+    """Return the recipes (recipes, choices) from the least error to the least of `metric`, one move apart."""
     moves: list[tuple[float, int, int]] = []
     start = np.zeros(len(problem.space), np.intp)
     for choice, row in enumerate(problem.space.columns):
