@@ -28,8 +28,9 @@ _FEW = 3.0
 class Evolution(Strategy):
     """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
 
-    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants, at most half
-    of all, those whose trials were worth most. `low` and `high` bound the share of the narrower width in random recipes (see `random`).
+    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants (at most half
+    of all), those whose trials were worth most. `low` and `high` bound the share of the narrower width in random
+    recipes (see `random`).
     """
 
     name: ClassVar[str] = "evolution"

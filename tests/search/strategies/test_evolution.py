@@ -68,7 +68,7 @@ def larger(**given: Any) -> Problem:
     """A problem of 24 choices, each a unit of its own."""
     space = Space.of({f"layer{i}": 64 + 8 * i for i in range(24)}, ["kmeans-c-4", "uaq-4", "kmeans-c-3", "uaq-3"])
     costs = tiny_costs(space)
-    costs.tables["quantized_error"][:] *= 0.1
+    costs.tables["quantized_error"][:] *= 0.03
     return replace(tiny_problem(**given), space=space, costs=costs)
 
 
