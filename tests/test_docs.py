@@ -49,7 +49,7 @@ def test_every_hook_is_documented() -> None:
     assert [name for name in hooks if f"`{name}(" not in REFERENCE] == []
 
 
-@pytest.mark.parametrize("kind", ["passes", "quantizers", "exporters", "metrics"])
+@pytest.mark.parametrize("kind", ["passes", "quantizers", "exporters", "metrics", "strategies"])
 def test_every_pass_option_and_quantizer_is_documented(kind: str) -> None:
     catalogue = getattr(Plugins(entry_points=False), kind)
     for name in catalogue:

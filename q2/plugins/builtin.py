@@ -63,6 +63,10 @@ METRICS: Mapping[str, str] = {
 
 STRATEGIES: Mapping[str, str] = {
     "random": "q2.search.strategies.random:Random",
+    "evolution": "q2.search.strategies.evolution:Evolution",
+    "exhaustive": "q2.search.strategies.exhaustive:Exhaustive",
+    "greedy": "q2.search.strategies.greedy:Greedy",
+    "ilp-error": "q2.search.strategies.ilp:IlpError",
 }
 
 ENGINES: Mapping[str, str] = {
