@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from q2.errors import Q2Error
 from q2.progress import Progress, silent
 from q2.search.engines.base import Engine
-from q2.search.evaluate import Evaluated, Job
+from q2.search.jobs import Evaluated, Job
 from q2.search.store import TrialStore
 from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials import Trial
