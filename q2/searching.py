@@ -35,7 +35,17 @@ from q2.search.target import Target
 from q2.search.trials import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Outcome", "Ready", "fingerprint_of", "make_problem", "make_ready", "places_of", "search", "strategy_of", "worker_of"]
+__all__ = [
+    "Outcome",
+    "Ready",
+    "fingerprint_of",
+    "make_problem",
+    "make_ready",
+    "places_of",
+    "search",
+    "strategy_of",
+    "worker_of",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from tests.search.engines.workers import jobs, made, values
 
 
 @contextmanager
-def local(scratch: Path, count: int, *, retries: int = 2, make: Make = workers.make) -> Iterator[Local]:
-    with Local(EngineSettings(workers=count, retries=retries), make, {"scratch": scratch}) as engine:
+def local(scratch: Path, count: int, *, retries: int = 2, make: Make | None = None) -> Iterator[Local]:
+    with Local(EngineSettings(workers=count, retries=retries), make or partial(workers.make, scratch), {}) as engine:
         yield engine
 
 

@@ -20,9 +20,8 @@ def jobs(count: int, **do: str) -> list[Job]:
     ]
 
 
-def make(places: Places) -> Worker:
-    """Make a worker; `places["scratch"]` keeps what has been done once, and a line for every worker that was made."""
-    scratch = places["scratch"]
+def make(scratch: Path, places: Places) -> Worker:
+    """Make a worker; `scratch` keeps what has been done once, and a file for every worker that was made."""
     (scratch / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
     return lambda job: _measure(job, scratch)
 
@@ -56,3 +55,10 @@ def values(found: Sequence[Evaluated]) -> Mapping[int, float]:
     numbers = [result.trial.number for result in found]
     assert len(set(numbers)) == len(numbers)
     return {r.trial.number: r.trial.metrics["value"] for r in found if r.trial.number is not None and r.trial.metrics}
+
+
+def reader(places: Places) -> Worker:
+    """Make a worker whose trials say where the files lie that it has read."""
+    path = places["bank"] / "layers" / "a.txt"
+    path.read_bytes()
+    return lambda job: job.failed(f"{path} {places['shared']}")
