@@ -73,7 +73,10 @@ class Ready:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a search gave: what was found, and the files in `folder`; `times` are the clock's and the workers' seconds."""
+    """What a search gave: what was found, and the `files` in `folder`.
+
+    `times` are the clock's and the workers' seconds.
+    """
 
     ready: Ready
     problem: Problem
@@ -180,7 +183,7 @@ def places_of(plan: Plan, folder: Path) -> Places:
 
 
 def worker_of(run_file: RunFile, places: Places) -> Worker:
-    """Make the evaluator of a run, in the process that is to work, from the folders of `places_of` or copies of them."""
+    """Make the evaluator of a run in the process that is to work, from the folders of `places_of` or copies of them."""
     plan = prepare(run_file)
     ready = make_ready(_with_bank(plan, places["bank"]), places["bank"].parent)
     settings = plan.settings.search.evaluation

@@ -1,7 +1,7 @@
 """The evaluator: a denoiser that is loaded once, and measures one recipe after the other."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections import deque
@@ -21,7 +22,7 @@ from q2.settings import EngineSettings
 __all__ = ["Ray"]
 
 _PATIENCE = 600.0
-_GOODBYE = 5.0
+_SECONDS = 5.0
 
 
 class Ray(Engine):
@@ -114,6 +115,7 @@ class Ray(Engine):
         address = self.settings.address
         self._ours = not self._ray.is_initialized()
         if self._ours:
+            _reach(address)
             quiet = {"log_to_driver": False, "logging_level": "ERROR"}
             more = {} if address else {"include_dashboard": False}
             try:
@@ -165,7 +167,7 @@ class Ray(Engine):
         """Have the copies removed by the actors that have time."""
         idle = [slot.actor for slot in self._slots if slot.idle] if self._shipped else []
         with suppress(Exception):  # what cannot be removed lies in a temporary folder
-            self._ray.wait([actor.forget.remote() for actor in idle], num_returns=len(idle), timeout=_GOODBYE)
+            self._ray.wait([actor.forget.remote() for actor in idle], num_returns=len(idle), timeout=_SECONDS)
 
 
 @dataclass(eq=False)
@@ -198,7 +200,7 @@ class _Actor:
             os.chdir(folder)
 
     def ready(self, make: Make, places: Places) -> str:
-        """Keep what makes the worker; to be handed it, the process has imported what that needs. Return q2's version."""
+        """Keep what makes the worker; to be handed it, the process imports what that needs. Return q2's version."""
         self.make, self.places = make, places
         return version("q2")
 
@@ -219,6 +221,16 @@ class _Actor:
     def forget(self) -> None:
         """Remove the copies."""
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Raise `ConfigError` if nobody listens at ``host:port``; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
+        except OSError as error:
+            raise ConfigError(f"address: no Ray cluster at {address!r}: {error.strerror or error}") from error
 
 
 def _fetched(ref: Any) -> bytes:

@@ -109,10 +109,11 @@ def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, clust
     assert {result.trial.metrics["pid"] for result in found} <= used
 
 
-def test_a_cluster_that_is_not_there_is_one_line() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_a_cluster_that_is_not_there_is_one_line(address: str) -> None:
     with (
-        Ray(EngineSettings(name="ray", address="127.0.0.1:9"), workers.broken, {}) as ray_engine,
-        pytest.raises(Q2Error, match=r"^address: no Ray cluster at '127\.0\.0\.1:9': "),
+        Ray(EngineSettings(name="ray", address=address), workers.broken, {}) as ray_engine,
+        pytest.raises(Q2Error, match=f"^address: no Ray cluster at '{address}': Connection refused$"),
     ):
         ray_engine.warm()
 
