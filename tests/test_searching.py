@@ -15,7 +15,7 @@ import pytest
 from q2.config import RunFile
 from q2.errors import Q2Error
 from q2.quant import Recipe
-from q2.runs import make_bank, prepare
+from q2.runs import prepare
 from q2.search.engines.local import Local
 from q2.search.jobs import Job
 from q2.search.store import Fingerprint, TrialStore
@@ -33,11 +33,8 @@ BASE = (
 
 
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank with one option: the other of these searches is full precision."""
-    folder = tmp_path_factory.mktemp("bank") / "digits"
-    make_bank(prepare(RunFile.load("digits-dit.toml", ['bank.options=["uaq-4"]'])), folder)
-    return folder
+def bank(one_option_bank: Path) -> Path:
+    return one_option_bank
 
 
 def sets(bank: Path, *more: str) -> list[str]:

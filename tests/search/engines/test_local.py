@@ -13,6 +13,7 @@ import pytest
 from q2.errors import ConfigError
 from q2.search.engines.base import Make
 from q2.search.engines.local import Local
+from q2.search.jobs import Evaluated
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
@@ -32,7 +33,7 @@ def alive(pid: float) -> bool:
     return True
 
 
-def pids(found: list[workers.Evaluated]) -> set[float]:
+def pids(found: list[Evaluated]) -> set[float]:
     return {result.trial.metrics["pid"] for result in found}
 
 
