@@ -71,6 +71,7 @@ STRATEGIES: Mapping[str, str] = {
 
 ENGINES: Mapping[str, str] = {
     "local": "q2.search.engines.local:Local",
+    "ray": "q2.search.engines.ray:Ray",
 }
 
 
