@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -93,7 +95,9 @@ class Local(Engine):
             env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             if self._gpus:
                 env["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-            self._places[place] = ProcessPoolExecutor(max_workers=1, env=env, initializer=_quiet)
+            self._places[place] = ProcessPoolExecutor(
+                max_workers=1, env=env, initializer=_begin, initargs=(os.getpid(),)
+            )
         return self._places[place]
 
     def _stop(self, place: int) -> None:
@@ -124,9 +128,16 @@ def _imported(start: _Start) -> None:
     """Do nothing: to be called, a process must import all that the worker's maker needs."""
 
 
-def _quiet() -> None:
-    """Leave Ctrl-C to the process that started this one."""
+def _begin(parent: int) -> None:
+    """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _gpus() -> list[str]:

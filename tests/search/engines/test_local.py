@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,18 @@ from q2.search.jobs import Evaluated
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
+
+KILLED = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from q2.search.engines.local import Local
+from q2.settings import EngineSettings
+from tests.search.engines import workers
+with Local(EngineSettings(workers=2), partial(workers.make, Path(sys.argv[1])), {}) as engine:
+    print(int(next(engine.run(workers.jobs(2))).trial.metrics["pid"]), flush=True)
+    time.sleep(300)
+"""
 
 
 @contextmanager
@@ -108,3 +122,17 @@ def test_a_search_that_ends_early_leaves_no_process(tmp_path: Path) -> None:
         start = time.monotonic()
     assert time.monotonic() - start < 20
     assert not alive(first.trial.metrics["pid"])
+
+
+def test_the_processes_of_a_search_that_is_killed_end_with_it(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert alive(worker)
+        process.kill()
+    deadline = time.monotonic() + 30
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(worker)

@@ -4,29 +4,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from q2.config import RunFile
 from q2.errors import ConfigError, Q2Error
-from q2.progress import Progress, silent
-from q2.runs import prepare
 from q2.search.engines.base import Make, Places
 from q2.search.engines.ray import Ray
-from q2.search.store import TrialStore
-from q2.search.trials import Trial
-from q2.searching import search
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
 
-T = TypeVar("T")
-CHEAP = ("search.evaluation.fidelity=weights", "search.target=-quantized_error - avg_bits")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray keeps pipes of its processes open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -107,7 +98,11 @@ def test_what_making_a_worker_raises_is_raised_as_it_is(cluster: Any) -> None:
 
 def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, cluster: Any) -> None:
     with engine(cluster, partial(workers.make, tmp_path)) as ray_engine:
-        used = {result.trial.metrics["pid"] for result in ray_engine.run(jobs(30, job0="sleep 3"))}
+        used: set[float] = set()
+        deadline = time.monotonic() + 90
+        while len(used) < 3 and time.monotonic() < deadline:  # until all are there
+            tried = ray_engine.run(jobs(3, job0="sleep 0.3", job1="sleep 0.3", job2="sleep 0.3"))
+            used |= {result.trial.metrics["pid"] for result in tried}
         assert len(used) == made(tmp_path) == 3
         running = ray_engine.run(jobs(9, **{f"job{number}": "sleep 1" for number in range(9)}))
         found = [next(running)]  # the others are at work
@@ -117,30 +112,6 @@ def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, clust
         lost.join()
     assert values(found) == {number: number**2 for number in range(9)}
     assert {result.trial.metrics["pid"] for result in found} <= used
-
-
-def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
-    tmp_path: Path, cluster: Any, one_option_bank: Path
-) -> None:
-    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-
-    def start(name: str, progress: Progress = silent) -> tuple[float, list[Trial]]:
-        table = [f"bank.path={one_option_bank}", 'search.options=["uaq-4", "none"]', "search.trials=12", *CHEAP]
-        table += [f"search.engine.name={name}", f"search.engine.address={cluster.address}"]
-        outcome = search(prepare(RunFile.load("digits-dit.toml", table)), tmp_path / name, progress=progress)
-        trials = [replace(trial, seconds=0.0) for trial in TrialStore.read(tmp_path / name / "trials")]
-        return outcome.times["workers"], trials
-
-    def losing(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-        for number, item in enumerate(items):
-            if (label, number) == ("random", 2):
-                cluster.remove_node(cluster.worker_nodes.copy().pop())
-            yield item
-
-    workers_there, found = start("ray", losing)
-    assert workers_there == 3
-    assert [trial.number for trial in found] == list(range(12))
-    assert found == start("local")[1]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
