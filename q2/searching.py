@@ -63,7 +63,7 @@ class Ready:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a search gave: what was found, and the files in `folder`; `times` are the clock's and the workers' seconds."""
+    """What a search gave: what was found, the files in `folder`; `times` are the clock's and the workers' seconds."""
 
     ready: Ready
     problem: Problem

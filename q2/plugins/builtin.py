@@ -58,6 +58,7 @@ METRICS: Mapping[str, str] = {
 
 STRATEGIES: Mapping[str, str] = {
     "random": "q2.search.strategies.random:Random",
+    "predictor": "q2.search.strategies.predictor:Predictor",
 }
 
 ENGINES: Mapping[str, str] = {
