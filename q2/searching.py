@@ -35,7 +35,18 @@ from q2.search.target import Target
 from q2.search.trials import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Outcome", "Ready", "fingerprint_of", "make_problem", "make_ready", "search", "strategy_of", "worker_of"]
+__all__ = [
+    "Outcome",
+    "Ready",
+    "bank_of",
+    "fingerprint_of",
+    "make_problem",
+    "make_ready",
+    "search",
+    "space_of",
+    "strategy_of",
+    "worker_of",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,13 +158,13 @@ def make_ready(
     denoiser = load_denoiser(plan, pipeline=settings.search.evaluation.fidelity != "weights")
     _ = denoiser.fingerprint
     graph = trace(denoiser.model, denoiser.example_inputs())
-    space = named(plan.run, lambda: _space(plan, graph), "search")
+    space = space_of(plan, graph)
     metrics = [
         named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
     ]
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     start = time.perf_counter()
-    bank = _bank(plan, graph, denoiser, folder, progress)
+    bank = bank_of(plan, graph, denoiser, folder, progress)
     show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
     ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
     manager = PassManager([(title, step) for title, step in plan.passes if step.name == QuantizeActivations.name], ctx)
@@ -180,10 +191,10 @@ def strategy_of(plan: Plan, title: str) -> Strategy:
     return kind.from_table(table, lambda key: plan.run.where(("search", "strategies", title, *key)))
 
 
-def _space(plan: Plan, graph: Graph) -> Space:
-    wanted = plan.settings.search
-    space = Space.of_graph(graph, wanted.options or plan.settings.bank.options, ties=wanted.ties)
-    return space.limited(wanted.layers)
+def space_of(plan: Plan, graph: Graph) -> Space:
+    """Return the search space that the run file says. Raises `ConfigError`."""
+    wanted, options = plan.settings.search, plan.settings.search.options or plan.settings.bank.options
+    return named(plan.run, lambda: Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers), "search")
 
 
 def _metrics(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
@@ -237,7 +248,7 @@ def make_problem(
     )
 
 
-def _bank(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
+def bank_of(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
     """Open the run's bank; where there is none it is built in the run's folder."""
     own = folder / "bank"
     if not plan.settings.bank.path and not bank_folder("", plan.title).exists():

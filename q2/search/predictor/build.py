@@ -28,6 +28,11 @@ class Bound:
     table: Floats
     most: float
 
+    def excess(self, chosen: Ints) -> float:
+        """Return by how much options (choices,) are beyond the bound, but for rounding; 0 within it."""
+        more = float(self.table[np.arange(len(self.table)), chosen].sum()) - self.most
+        return more if more > 1e-12 * max(1.0, abs(self.most)) else 0.0
+
 
 def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[Ints] = ()) -> Ints | None:
     """Return the options (choices,) with the highest summed score within all bounds; None where nothing is within.
@@ -47,7 +52,8 @@ def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[In
     constraints = [LinearConstraint(one_each, 1, 1)]
     for bound in bounds:
         costs = np.concatenate([_costs(group, bound) for group in groups])
-        constraints.append(LinearConstraint(costs[None], -np.inf, bound.most))
+        unit = float(np.abs(costs).max()) or 1.0
+        constraints.append(LinearConstraint(costs[None] / unit, -np.inf, bound.most / unit))
     for other in without:
         same = np.concatenate([(group.variants == other[group.choices]).all(1) for group in groups])
         constraints.append(LinearConstraint(same[None].astype(np.float64), -np.inf, len(groups) - 1))
@@ -56,12 +62,16 @@ def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[In
     )
     if found.x is None:
         return None
-    chosen = np.full(sum(len(group.choices) for group in groups), -1, np.int64)
+    chosen = np.zeros(sum(len(group.choices) for group in groups), np.int64)
     start = 0
     for group in groups:
         part = found.x[start : start + len(group.scores)]
         chosen[group.choices] = group.variants[int(part.argmax())]
         start += len(group.scores)
+    over = [bound.excess(chosen) for bound in bounds]
+    if max(over, default=0.0) > 0:  # within the solver's tolerance, but not within the bound
+        tighter = [Bound(b.table, b.most - 2 * more) if more > 0 else b for b, more in zip(bounds, over, strict=True)]
+        return solve(groups, tighter, without)
     return chosen
 
 

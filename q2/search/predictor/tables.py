@@ -11,7 +11,7 @@ from q2.search.predictor.dataset import Floats
 from q2.search.predictor.label import Labels
 from q2.search.predictor.trained import Trained
 
-__all__ = ["extremes", "fold_tables", "mean_sd", "sensitivity_table"]
+__all__ = ["extremes", "fold_tables", "mean_sd", "sensitivity_tables"]
 
 _NAMES = {"srcc": "SRCC", "ndcg@10": "NDCG@10", "mae": "MAE", "mape": "MAPE"}
 
@@ -45,7 +45,7 @@ def fold_tables(trained: Trained, others: Mapping[str, Mapping[str, Floats]]) ->
     return folds, TextTable(("mean ± sd over the folds", "SRCC", "NDCG@10"), tuple(shown))
 
 
-def sensitivity_table(labels: Labels, count: int = 5) -> tuple[TextTable, TextTable]:
+def sensitivity_tables(labels: Labels, count: int = 5) -> tuple[TextTable, TextTable]:
     """Return the `count` most sensitive and most tolerant layers and units, with the option that each wants most."""
     layers = [(name, spread, wants) for spread, name, wants in _layers(labels)]
     units = [
