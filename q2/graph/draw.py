@@ -33,8 +33,9 @@ class Look:
     scores: Mapping[str, float]
 
     def heat(self, score: float) -> str:
-        """Return a colour from white (0) to the highest score's red, in graphviz's hue, saturation and value."""
-        return f"0.020 {0.75 * score / (max(self.scores.values()) or 1.0):.3f} 1.000"
+        """Return a colour from the lowest score's white to the highest's red, in graphviz's hue, saturation, value."""
+        low, high = min(self.scores.values()), max(self.scores.values())
+        return f"0.020 {0.75 * (score - low) / ((high - low) or 1.0):.3f} 1.000"
 
 
 def draw(
@@ -51,8 +52,8 @@ def draw(
 
     The whole denoiser is drawn by units; with `block` (``3``, ``up_blocks.1``) the layers of one block and what they
     are connected to. Runs of equal blocks are drawn once; a dashed arrow leads from one of them to the next. `bits` a
-    weight, by layer, give the colours, or `scores` (from 0), by flow node:
-    a box has the highest of its own. Raises ConfigError for a block that is not there.
+    weight, by layer, give the colours, or `scores`, by flow node: a box has the
+    highest of its own. Raises ConfigError for a block that is not there.
     """
     flow = graph.flow()
     blocks = _blocks(flow, block) if block else []

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.search.costs import Costs
-from q2.search.expression import DivisionError, Name, Node, Operation
+from q2.search.expression import Name, Node, Operation
 from q2.search.target import Target
 
 __all__ = ["Parts"]
@@ -84,8 +84,5 @@ def _scaled(left: Node, right: Node) -> tuple[float, Node] | None:
 
 
 def _number(node: Node) -> float | None:
-    """Return the value of a constant; None for what is no constant, or divides by zero."""
-    try:
-        return None if node.names else float(node.evaluate({}))
-    except DivisionError:
-        return None
+    """Return the value of a constant, None for anything else."""
+    return None if node.names else float(node.evaluate({}))

@@ -11,6 +11,8 @@ from q2.search.predictor.dataset import Floats, Ints
 
 __all__ = ["Bound", "Group", "solve"]
 
+_SLACK = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -28,10 +30,10 @@ class Bound:
     table: Floats
     most: float
 
-    def excess(self, chosen: Ints) -> float:
-        """Return by how much options (choices,) are beyond the bound, but for rounding; 0 within it."""
-        more = float(self.table[np.arange(len(self.table)), chosen].sum()) - self.most
-        return more if more > 1e-12 * max(1.0, abs(self.most)) else 0.0
+    def holds(self, chosen: Ints) -> bool:
+        """Say whether options (choices,) are within the bound, but for rounding."""
+        total = float(self.table[np.arange(len(self.table)), chosen].sum())
+        return total <= self.most + _SLACK * max(1.0, abs(self.most))
 
 
 def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[Ints] = ()) -> Ints | None:
@@ -40,15 +42,23 @@ def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[In
     The groups share no choice and have them all. Recipes in `without` are not returned. Solved to optimality by
     `scipy.optimize.milp` (HiGHS), after leaving out variants that another of the group beats in score and costs.
     """
+    if not without:
+        groups = [_undominated(group, bounds) for group in groups]
+    ruled_out = list(without)
+    while (chosen := _solve(groups, bounds, ruled_out)) is not None:
+        if all(bound.holds(chosen) for bound in bounds):
+            return chosen
+        ruled_out.append(chosen)  # within the solver's tolerance, but not within the bounds
+    return None
+
+
+def _solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[Ints]) -> Ints | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    if not without:
-        groups = [_undominated(group, bounds) for group in groups]
     owner = np.repeat(np.arange(len(groups)), [len(group.scores) for group in groups])
-    count, places = len(owner), np.arange(len(owner))
-    scores = np.concatenate([group.scores for group in groups])
-    one_each = csr_array((np.ones(count), (owner, places)), shape=(len(groups), count))
+    count = len(owner)
+    one_each = csr_array((np.ones(count), (owner, np.arange(count))), shape=(len(groups), count))
     constraints = [LinearConstraint(one_each, 1, 1)]
     for bound in bounds:
         costs = np.concatenate([_costs(group, bound) for group in groups])
@@ -57,21 +67,15 @@ def solve(groups: Sequence[Group], bounds: Sequence[Bound], without: Sequence[In
     for other in without:
         same = np.concatenate([(group.variants == other[group.choices]).all(1) for group in groups])
         constraints.append(LinearConstraint(same[None].astype(np.float64), -np.inf, len(groups) - 1))
+    scores = np.concatenate([group.scores for group in groups])
     found = milp(
         -scores, integrality=np.ones(count), bounds=Bounds(0, 1), constraints=constraints, options={"mip_rel_gap": 0}
     )
     if found.x is None:
         return None
     chosen = np.zeros(sum(len(group.choices) for group in groups), np.int64)
-    start = 0
-    for group in groups:
-        part = found.x[start : start + len(group.scores)]
-        chosen[group.choices] = group.variants[int(part.argmax())]
-        start += len(group.scores)
-    over = [bound.excess(chosen) for bound in bounds]
-    if max(over, default=0.0) > 0:  # within the solver's tolerance, but not within the bound
-        tighter = [Bound(b.table, b.most - 2 * more) if more > 0 else b for b, more in zip(bounds, over, strict=True)]
-        return solve(groups, tighter, without)
+    for i, group in enumerate(groups):
+        chosen[group.choices] = group.variants[int(found.x[owner == i].argmax())]
     return chosen
 
 

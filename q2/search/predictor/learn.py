@@ -86,7 +86,7 @@ class Learner:
 
     def _learn(self, chosen: Ints, y: Floats) -> _Learned:
         problem, options, space, start = self.problem, self.options, self.bridge.space, time.perf_counter()
-        training = Training(loss=options.loss, folds=options.folds, seed=problem.seed)
+        training = Training(loss=options.loss, folds=options.folds, epochs=options.epochs, seed=problem.seed)
         if len(y) and np.ptp(y) == 0:
             raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
         if options.scores == "ridge":

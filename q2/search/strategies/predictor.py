@@ -23,7 +23,7 @@ class Predictor(Strategy):
 
     `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
     predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
-    regression. `loss` and `folds` are the predictor's, trained `jobs` folds at a time.
+    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time.
     """
 
     name: ClassVar[str] = "predictor"
@@ -32,6 +32,7 @@ class Predictor(Strategy):
     scores: Literal["labels", "effects", "ridge"] = "ridge"
     loss: Literal["srcc", "ndcg", "hybrid"] = "hybrid"
     folds: int = 5
+    epochs: int = 60
     jobs: int = 1
 
     def searcher(self, problem: Problem) -> Searcher:
@@ -39,7 +40,7 @@ class Predictor(Strategy):
         where = "search.strategies.predictor"
         if not 0 < self.random <= 1:
             raise ConfigError(f"{where}.random: expected a share above 0 and up to 1, not {self.random:g}")
-        for key, least in (("rounds", 1), ("folds", 2)):
+        for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{where}.{key}: expected {least} or more, not {getattr(self, key)}")
         first = round(self.random * problem.trials)
