@@ -11,6 +11,7 @@ from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, 
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
+from q2.commands.predictor import predictor
 from q2.commands.sample import sample
 from q2.commands.search import search
 from q2.commands.trials import trials
@@ -31,6 +32,7 @@ app.add_typer(listing, name="list")
 app.add_typer(settings, name="config")
 app.add_typer(plots, name="plot")
 app.add_typer(trials, name="trials")
+app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
 app.command()(search)

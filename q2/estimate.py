@@ -35,7 +35,7 @@ def estimate(plan: Plan) -> list[Step]:
     kinds, target = metrics_of(plan)
     denoiser = load_denoiser(plan.with_weights("meta"))
     graph = trace(denoiser.model, denoiser.example_inputs())
-    space = named(plan.run, lambda: space_of(plan, graph), "search")
+    space = space_of(plan, graph)
     units = len(graph.units())
     fixed = sum(len(choice.options) == 1 for choice in space.choices)
     line = f"{len(graph.weight_layers)} weight layers in {units} units · {len(space)} choices, {fixed} of them fixed"

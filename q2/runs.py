@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -24,6 +24,7 @@ from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
 from q2.graph.draw import check_block
+from q2.graph.draw import draw as draw_flow
 from q2.passes import Pass, PassContext, PassManager, PassResult, Step, passes_of
 from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
@@ -172,10 +173,11 @@ def transform(
     return outcome
 
 
-def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
+def plot_dag(plan: Plan, out: Path, block: str = "", scores: Mapping[str, float] | None = None) -> str:
     """Draw the run's denoiser into `out`, an .svg or .png, coloured by what its quantize passes say; return a line.
 
-    Nothing is loaded: the denoiser is built on meta. Raises `Q2Error`.
+    With `scores` by flow node these give the colours. Nothing is loaded: the denoiser is built on meta. Raises
+    `Q2Error`.
     """
     kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
     if out.suffix not in kinds:
@@ -186,17 +188,27 @@ def plot_dag(plan: Plan, out: Path, block: str = "") -> str:
         check_block(graph.flow(), block)
     except ConfigError as error:
         raise ConfigError(f"--block {block}: {error}") from error
-    passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
+    if scores is not None:
+        unknown = next((name for name in scores if name not in graph.flow()), None)
+        if unknown is not None:
+            raise ConfigError(f"--labels: of another denoiser than {denoiser.label}: it has no layer {unknown!r}")
+    passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name and scores is None]
     ctx = PassContext(plan.plugins, denoiser, prec=plan.settings.prec)
-    manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], ctx, False)
-    named(plan.run, lambda: manager.check(graph))
-    report = manager.run(graph)[-1].report
+    if scores is None:
+        manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], ctx, False)
+        named(plan.run, lambda: manager.check(graph))
+        report = manager.run(graph)[-1].report
+        data, line = next(iter(report.files.values())), report.summary.partition(" → ")[0]
+    else:
+        title = f"{denoiser.label}: how sensitive its layers are"
+        data = draw_flow(graph, graph.units(), title=title, block=block, scores=scores, kind=kinds[out.suffix])
+        line = f"coloured by the sensitivity of {len(scores)} layers"
     try:
         with replacing(out) as beside:
-            beside.write_bytes(next(iter(report.files.values())))
+            beside.write_bytes(data)
     except OSError as error:
         raise Q2Error(f"--out {out}: cannot be written: {error.strerror or error}") from error
-    return report.summary.partition(" → ")[0]
+    return line
 
 
 def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) -> BankReport:

@@ -38,6 +38,7 @@ from q2.settings import Fidelity
 __all__ = [
     "Outcome",
     "Ready",
+    "bank_of",
     "fingerprint_of",
     "make_problem",
     "make_ready",
@@ -163,13 +164,13 @@ def make_ready(
     denoiser = load_denoiser(plan, pipeline=settings.search.evaluation.fidelity != "weights")
     _ = denoiser.fingerprint
     graph = trace(denoiser.model, denoiser.example_inputs())
-    space = named(plan.run, lambda: space_of(plan, graph), "search")
+    space = space_of(plan, graph)
     metrics = [
         named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
     ]
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     start = time.perf_counter()
-    bank = _bank(plan, graph, denoiser, folder, progress)
+    bank = bank_of(plan, graph, denoiser, folder, progress)
     show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
     ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
     manager = PassManager([(title, step) for title, step in plan.passes if step.name == QuantizeActivations.name], ctx)
@@ -202,10 +203,9 @@ def strategy_of(plan: Plan, title: str) -> Strategy:
 
 
 def space_of(plan: Plan, graph: Graph) -> Space:
-    """Return the choices, with the options that the run file gives them. Raises `ConfigError`."""
-    wanted = plan.settings.search
-    space = Space.of_graph(graph, wanted.options or plan.settings.bank.options, ties=wanted.ties)
-    return space.limited(wanted.layers)
+    """Return the search space that the run file says. Raises `ConfigError`."""
+    wanted, options = plan.settings.search, plan.settings.search.options or plan.settings.bank.options
+    return named(plan.run, lambda: Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers), "search")
 
 
 def metrics_of(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
@@ -270,7 +270,7 @@ def _with_bank(plan: Plan, place: Path) -> Plan:
     return replace(plan, settings=plan.settings.model_copy(update={"bank": bank}))
 
 
-def _bank(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
+def bank_of(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
     """Open the run's bank; where there is none it is built in the run's folder."""
     place = _bank_place(plan, folder)
     if place == folder / "bank" and not plan.settings.bank.path and not (place / "index.json").exists():

@@ -1,5 +1,6 @@
-"""``q2 plot``: pictures of a denoiser."""
+"""``q2 plot``: pictures of a denoiser, and of what a predictor says of it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +8,36 @@ import typer
 
 from q2.commands.console import DEFAULT, Config, Set, load_run
 
-__all__ = ["plots"]
+__all__ = ["By", "Source", "Statistic", "plots"]
 
-plots = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Draw a denoiser.")
+plots = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Draw a denoiser, and what a predictor says.")
+Labels = Annotated[Path, typer.Option("--labels", help="What q2 predictor label wrote, or its folder.")]
+Folder = Annotated[Path, typer.Option("--out", help="Folder for the PNG, the SVG and the numbers as CSV.")]
+
+
+class By(StrEnum):
+    """What boxes stand for."""
+
+    block = "block"
+    unit = "unit"
+    layer = "layer"
+
+
+class Statistic(StrEnum):
+    """Which number of a unit or layer a box is over."""
+
+    all = "all"
+    max = "max"
+    min = "min"
+    mean = "mean"
+    std = "std"
+
+
+class Source(StrEnum):
+    """Whose best option bars count."""
+
+    nodes = "nodes"
+    units = "units"
 
 
 @plots.command()
@@ -17,6 +45,7 @@ def dag(
     config: Config = DEFAULT,
     override: Set = None,
     recipe: Annotated[str, typer.Option(help="Colour by this recipe instead of the run file's rules.")] = "",
+    labels: Annotated[Path | None, typer.Option(help="Colour by how sensitive layers are, by these labels.")] = None,
     block: Annotated[str, typer.Option(help="Zoom in on one block: 3, or up_blocks.1.")] = "",
     out: Annotated[Path, typer.Option(help="The picture to write, .svg or .png.")] = Path("dag.svg"),
 ) -> None:
@@ -24,4 +53,57 @@ def dag(
     run = load_run(config, override, recipe)
     from q2.runs import plot_dag, prepare
 
-    print(f"{out}: {plot_dag(prepare(run), out, block)}")
+    scores = None
+    if labels is not None:
+        from q2.predicting import read_sensitivities
+
+        scores = read_sensitivities(labels)
+    print(f"{out}: {plot_dag(prepare(run), out, block, scores)}")
+
+
+@plots.command()
+def box(
+    labels: Labels,
+    by: Annotated[By, typer.Option(help="A box for every block, type of unit, or type of layer.")] = By.unit,
+    statistic: Annotated[Statistic, typer.Option(help="Of each unit or layer all scores, or one number.")] = (
+        Statistic.all
+    ),
+    out: Folder = Path(),
+) -> None:
+    """Draw the spread of scores by block, type of unit or type of layer."""
+    from q2.predicting import read_labels
+    from q2.search.predictor.plots import box as draw
+
+    space, found = read_labels(labels)
+    name = f"box-{by}" if statistic is Statistic.all else f"box-{by}-{statistic}"
+    _said(draw(space, found, by.value, statistic.value).save(out, name))
+
+
+@plots.command()
+def bar(
+    labels: Labels,
+    source: Annotated[Source, typer.Option("--from", help="Layers alone, or units' best variants.")] = Source.nodes,
+    out: Folder = Path(),
+) -> None:
+    """Draw, by type of layer, which option is best for how many of them."""
+    from q2.predicting import read_labels
+    from q2.search.predictor.plots import bar as draw
+
+    space, found = read_labels(labels)
+    _said(draw(space, found, source.value).save(out, f"bar-{source}"))
+
+
+@plots.command()
+def importance(
+    predictor: Annotated[Path, typer.Option(help="A predictor trained with --embedding fe-mlp.")],
+    out: Folder = Path(),
+) -> None:
+    """Draw what every value of every feature adds to a node's score (FE-MLP)."""
+    from q2.search.predictor.plots import importance as draw
+    from q2.search.predictor.trained import Trained
+
+    _said(draw(Trained.load(predictor)).save(out, "importance"))
+
+
+def _said(paths: tuple[Path, ...]) -> None:
+    print(f"written: {'  '.join(map(str, paths))}")

@@ -26,10 +26,16 @@ _MAX_BOXES, _WIDE = 48, 6
 
 @dataclass(frozen=True)
 class Look:
-    """What boxes say: weights of every layer, and bits a weight of those that are quantized."""
+    """What boxes say: weights of every layer, bits a weight of those that are quantized, scores of flow nodes."""
 
     weights: Mapping[str, int]
     bits: Mapping[str, float]
+    scores: Mapping[str, float]
+
+    def heat(self, score: float) -> str:
+        """Return a colour from the lowest score's white to the highest's red, in graphviz's hue, saturation, value."""
+        low, high = min(self.scores.values()), max(self.scores.values())
+        return f"0.020 {0.75 * (score - low) / ((high - low) or 1.0):.3f} 1.000"
 
 
 def draw(
@@ -39,13 +45,15 @@ def draw(
     title: str = "",
     block: str = "",
     bits: Mapping[str, float] | None = None,
+    scores: Mapping[str, float] | None = None,
     kind: str = "svg",
 ) -> bytes:
     """Return a picture of the flow graph as SVG or PNG (`kind`).
 
     The whole denoiser is drawn by units; with `block` (``3``, ``up_blocks.1``) the layers of one block and what they
     are connected to. Runs of equal blocks are drawn once; a dashed arrow leads from one of them to the next. `bits` a
-    weight, by layer, give the colours. Raises ConfigError for a block that is not there.
+    weight, by layer, give the colours, or `scores`, by flow node: a box has the
+    highest of its own. Raises ConfigError for a block that is not there.
     """
     flow = graph.flow()
     blocks = _blocks(flow, block) if block else []
@@ -56,7 +64,7 @@ def draw(
     groups: dict[str, list[str]] = {}
     for name in sorted(shown, key=lambda node: int(flow.nodes[node]["order"])):
         groups.setdefault(repeats.canonical(own(name)), []).append(name)
-    look = Look({name: layer.weights for name, layer in graph.weight_layers.items()}, bits or {})
+    look = Look({name: layer.weights for name, layer in graph.weight_layers.items()}, bits or {}, scores or {})
     box_of = {name: box for box, names in groups.items() for name in names}
     canvas = _Canvas(title)
     for box, names in groups.items():
@@ -134,6 +142,10 @@ def _box(flow: nx.DiGraph[str], names: list[str], title: str, copies: int, look:
         total = sum(look.weights[name] for name in known)
         bits = sum(look.bits[name] * look.weights[name] for name in known) / total
         lines.append(f"{bits:.2f} bits")
+    scores = [look.scores[name] for name in weights if name in look.scores]
+    if scores:
+        lines.append(f"{max(scores):.3g}")
+        return {"label": "\n".join(lines), "fillcolor": look.heat(max(scores))}
     return {"label": "\n".join(lines), "fillcolor": _shade(bits)}
 
 

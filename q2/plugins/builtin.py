@@ -67,6 +67,7 @@ STRATEGIES: Mapping[str, str] = {
     "exhaustive": "q2.search.strategies.exhaustive:Exhaustive",
     "greedy": "q2.search.strategies.greedy:Greedy",
     "ilp-error": "q2.search.strategies.ilp:IlpError",
+    "predictor": "q2.search.strategies.predictor:Predictor",
 }
 
 ENGINES: Mapping[str, str] = {

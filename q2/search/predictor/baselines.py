@@ -1,4 +1,4 @@
-"""Simple predictors on the same folds that a GNN has to beat: ridge regression, the sum of errors, avg_bits."""
+"""Simple predictors on the same folds that a GNN has to beat: ridge regressions, the sum of errors, avg_bits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.linear import linear
 from q2.search.predictor.losses import ndcg, relevance, srcc
 from q2.search.predictor.space import Space
 from q2.search.predictor.train import Split, Training, folds_of
 
-__all__ = ["baselines", "ridge"]
+__all__ = ["RIDGE", "baselines", "ridge"]
+
+RIDGE = "ridge on errors"
 
 _PENALTIES = 10.0 ** np.arange(-2, 4)
 
@@ -37,15 +40,19 @@ def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
 
 
 def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict[str, Mapping[str, Floats]]:
-    """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,)."""
+    """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,).
+
+    ``ridge`` is on one-hot options, as `ridge` says; `RIDGE` with errors too, as `linear` says.
+    """
     splits = folds_of(len(chosen), training)
     columns = np.arange(len(space.choices))
     fixed = {"avg_bits": space.avg_bits(chosen)}
     if space.errors is not None:
-        fixed["sum of errors"] = -space.errors[columns, chosen].sum(1)
+        fixed["sum of errors"] = -np.asarray(space.errors[columns, chosen].sum(1))
     predicted = {name: [scores] * len(splits) for name, scores in fixed.items()}
     fits = [ridge(chosen, len(space.options), y, split) for split in splits]
     predicted["ridge"] = [fit[columns, chosen].sum(1) for fit in fits]
+    predicted[RIDGE] = list(linear(space, chosen, y, training)[columns, chosen].sum(1).T)
     found: dict[str, Mapping[str, Floats]] = {}
     for name, scores in predicted.items():
         pairs = [(s.test, relevance(y, y[s.training])[s.test], p[s.test]) for s, p in zip(splits, scores, strict=True)]

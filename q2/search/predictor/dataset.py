@@ -24,6 +24,7 @@ __all__ = ["GraphSet", "Layout", "Topology", "UnitNodes"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 _VERSION = 1
 
 
@@ -64,6 +65,19 @@ class Topology:
         """
         found = self.weights if hop == 0 else tuple(unit.last for unit in self.units if unit.hops == hop)
         return np.asarray(found or range(len(self.nodes)), dtype=np.int64)
+
+    def head(self) -> dict[str, object]:
+        """Return everything but the edges as plain values for JSON."""
+        return {"nodes": self.nodes, "weights": self.weights, "units": [vars(unit) for unit in self.units]}
+
+    @classmethod
+    def of_head(cls, head: Mapping[str, Any], edges: Ints) -> Topology:
+        """Return the topology of which `head` gave this. Raises PredictorError, KeyError, TypeError."""
+        units = tuple(
+            UnitNodes(u["name"], u["kind"], tuple(u["layers"]), tuple(u["nodes"]), u["last"], u["hops"])
+            for u in head["units"]
+        )
+        return cls(tuple(head["nodes"]), edges, tuple(head["weights"]), units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,10 +215,7 @@ class GraphSet:
             "fields": self.fields,
             "numbers": self.numbers,
             "metrics": list(self.metrics),
-            "topologies": [
-                {"nodes": t.nodes, "weights": t.weights, "units": [vars(unit) for unit in t.units]}
-                for t in self.topologies
-            ],
+            "topologies": [topology.head() for topology in self.topologies],
         }
         arrays = {"codes": self.codes, "values": self.values, "which": self.which, "rows": self.rows}
         arrays |= {f"edges.{i}": topology.edges for i, topology in enumerate(self.topologies)}
@@ -216,18 +227,7 @@ class GraphSet:
         """Read a file that `save` wrote. Raises PredictorError, one line, for a file that is damaged or another."""
         head, arrays = load_npz(path, "graphs", _VERSION)
         try:
-            topologies = tuple(
-                Topology(
-                    tuple(t["nodes"]),
-                    arrays[f"edges.{i}"],
-                    tuple(t["weights"]),
-                    tuple(
-                        UnitNodes(u["name"], u["kind"], tuple(u["layers"]), tuple(u["nodes"]), u["last"], u["hops"])
-                        for u in t["units"]
-                    ),
-                )
-                for i, t in enumerate(head["topologies"])
-            )
+            topologies = tuple(Topology.of_head(t, arrays[f"edges.{i}"]) for i, t in enumerate(head["topologies"]))
             fields = {key: tuple(values) for key, values in head["fields"].items()}
             table = (arrays["codes"], arrays["values"], topologies, arrays["which"], arrays["rows"])
             metrics = {name: arrays[f"metric.{i}"] for i, name in enumerate(head["metrics"])}

@@ -56,7 +56,10 @@ class UnitScores:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants."""
+    """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
+
+    An option that a choice may not take has the score NaN, and is in no variant.
+    """
 
     options: tuple[str, ...]
     choices: tuple[str, ...]
@@ -65,7 +68,7 @@ class Labels:
 
     def sensitivity(self) -> Floats:
         """Return how much a choice matters to each fold: the spread of its node scores (choices, folds)."""
-        return np.asarray(np.ptp(self.nodes, axis=1))
+        return np.asarray(np.nanmax(self.nodes, axis=1) - np.nanmin(self.nodes, axis=1))
 
     def save(self, path: str | Path) -> None:
         """Write the labels as one npz file, without pickle. Raises PredictorError."""
@@ -104,15 +107,21 @@ def label(space: Space, trained: Trained, progress: Progress = silent, max_varia
     """
     scorers = [_Scorer(space, *parts) for parts in _parts(space, trained)]
     nodes = np.stack([scorer.nodes() for scorer in scorers], axis=-1)
+    nodes[~space.allowed] = np.nan
     units = []
     for unit in progress(space.topology.units, "scoring variants", len(space.topology.units)):
         own = _choices(space, unit)
-        complete = len(space.options) ** len(own) <= max_variants
-        if complete:
-            variants = np.array(list(itertools.product(range(len(space.options)), repeat=len(own))), dtype=np.int64)
-            scores = np.stack([scorer.all_variants(unit) for scorer in scorers], axis=-1)
+        free = [np.flatnonzero(space.allowed[choice]).tolist() for choice in own]
+        complete = math.prod(map(len, free)) <= max_variants
+        if len(space.options) ** len(own) <= max_variants:
+            every = itertools.product(range(len(space.options)), repeat=len(own))
+            variants = np.array(list(every), dtype=np.int64)
+            kept = space.allowed[own, variants].all(1)
+            variants = variants[kept]
+            scores = np.stack([scorer.all_variants(unit)[kept] for scorer in scorers], axis=-1)
         else:
-            variants = _beam(space, unit, scorers, nodes.sum(-1))
+            every = itertools.product(*free)
+            variants = np.array(list(every)) if complete else _beam(space, unit, scorers, np.nansum(nodes, axis=-1))
             scores = np.stack([scorer.variants(unit, variants) for scorer in scorers], axis=-1)
         names = tuple(space.choices[i] for i in own)
         units.append(UnitScores(unit.name, unit.kind, names, variants, scores, complete))
@@ -249,10 +258,11 @@ def _piece(space: Space, unit: UnitNodes) -> tuple[list[int], Ints]:
 def _beam(space: Space, unit: UnitNodes, scorers: Sequence[_Scorer], nodes: Floats) -> Ints:
     """Return good variants: choice after choice, keep the best of all options; the rest at its best option alone."""
     own = _choices(space, unit)
-    kept = nodes[own].argmax(1)[None]
-    for i in range(len(own)):
-        wider = np.repeat(kept, len(space.options), axis=0)
-        wider[:, i] = np.tile(np.arange(len(space.options)), len(kept))
+    kept = np.where(space.allowed, nodes, -np.inf)[own].argmax(1)[None]
+    for i, choice in enumerate(own):
+        free = np.flatnonzero(space.allowed[choice])
+        wider = np.repeat(kept, len(free), axis=0)
+        wider[:, i] = np.tile(free, len(kept))
         scores = np.sum([scorer.variants(unit, wider) for scorer in scorers], axis=0)
         kept = wider[np.argsort(-scores, kind="stable")[:_BEAM]]
     return np.asarray(kept)

@@ -153,7 +153,8 @@ def _unit_scores(space: Space, labels: Labels, by: str) -> Iterable[tuple[str, F
 
 
 def _layer_scores(space: Space, labels: Labels) -> Iterable[tuple[str, Floats]]:
-    return zip(_column(space, "role"), labels.nodes, strict=True)
+    for role, scores in zip(_column(space, "role"), labels.nodes, strict=True):
+        yield role, scores[~np.isnan(scores).any(1)]
 
 
 def _blocks(space: Space) -> list[str]:
@@ -175,7 +176,7 @@ def _column(space: Space, field: str) -> list[str]:
 def _best_of_nodes(labels: Labels) -> npt.NDArray[np.int64]:
     """Return the best option of every choice (choices, folds + 1), by every fold and by all together."""
     every = np.concatenate([labels.nodes, labels.nodes.sum(2, keepdims=True)], axis=2)
-    return np.asarray(every.argmax(1))
+    return np.asarray(np.nanargmax(every, axis=1))
 
 
 def _best_of_units(labels: Labels) -> npt.NDArray[np.int64]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from q2.errors import PredictorError, did_you_mean
 from q2.quant.options import Option
-from q2.search.predictor.dataset import Floats, GraphSet, Ints, Topology, UnitNodes
+from q2.search.predictor.dataset import Bools, Floats, GraphSet, Ints, Topology, UnitNodes, load_npz, save_npz
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -21,6 +22,8 @@ __all__ = ["COMBINE", "Space"]
 
 COMBINE = "combine"
 FULL_BITS = 16
+_VERSION = 1
+_ARRAYS = ("choice", "bits", "weights", "codes", "values", "first", "allowed")
 SIZE, ERROR = "100·full/quantized size", "100·error"
 
 
@@ -30,7 +33,8 @@ class Space:
 
     `choice` (N,) is the choice that a node follows, -1 for a combine; `bits` and `errors` (choices, options) are an
     option's exact size and error; `weights` (choices,) the number of weights. The table of features has a row for
-    every node and option, and one for a combine; `first` (N,) is a node's first row.
+    every node and option, and one for a combine; `first` (N,) is a node's first row. `allowed` (choices, options) says
+    which options a recipe may take; trials may hold others.
     """
 
     options: tuple[str, ...]
@@ -45,6 +49,7 @@ class Space:
     codes: Ints
     values: Floats
     first: Ints
+    allowed: Bools
 
     @classmethod
     def from_flow(
@@ -57,11 +62,13 @@ class Space:
         weights: Mapping[str, int],
         errors: Mapping[str, Mapping[str, float]] | None = None,
         ties: Iterable[Collection[str]] = (),
+        allowed: Mapping[str, Collection[str]] | None = None,
     ) -> Space:
         """Make the space of a flow graph (`Graph.flow`, `Graph.units`).
 
         By node of kind weight: `sizes` are an option's bits, codebooks and scales included, `weights` the number of
-        weights, `errors` an option's quantization error. `ties` are groups of weight layers that share one choice.
+        weights, `errors` an option's quantization error. `ties` are groups of weight layers that share one choice;
+        `allowed` are the options that recipes may take, for the choices that may not take all.
         Raises PredictorError for a layer or option without a size or error, and fewer than two options.
         """
         names = list(flow)
@@ -92,9 +99,9 @@ class Space:
             if wrong is not None:
                 values[rows, 1] = 100 * wrong[own]
         numbers = (SIZE,) if wrong is None else (SIZE, ERROR)
-        return cls(
-            tuple(options), choices, choice, bits, counts, wrong, topology, fields, numbers, codes, values, first
-        )
+        table = (fields, numbers, codes, values, first)
+        free = [[option in (allowed or {}).get(name, options) for option in options] for name in choices]
+        return cls(tuple(options), choices, choice, bits, counts, wrong, topology, *table, np.array(free))
 
     def encode(self, trials: Iterable[Mapping[str, object]]) -> Ints:
         """Return option indices, of shape (trials, choices), of options (or their text) by layer.
@@ -146,6 +153,37 @@ class Space:
         """Return the bits of a weight, of shape (trials,); copies count once."""
         picked = self.bits[np.arange(len(self.choices)), chosen]
         return np.asarray(picked.sum(1) / self.weights.sum())
+
+    def save(self, path: str | Path) -> None:
+        """Write the space as one npz file, without pickle. Raises PredictorError."""
+        head = {
+            "q2": "space",
+            "version": _VERSION,
+            "options": self.options,
+            "choices": self.choices,
+            "fields": self.fields,
+            "numbers": self.numbers,
+            "topology": self.topology.head(),
+        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | {"edges": self.topology.edges}
+        save_npz(path, head, arrays | ({} if self.errors is None else {"errors": self.errors}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Space:
+        """Read a file that `save` wrote. Raises PredictorError, one line, for one that is damaged or another."""
+        head, arrays = load_npz(path, "space", _VERSION)
+        try:
+            return cls(
+                options=tuple(head["options"]),
+                choices=tuple(head["choices"]),
+                errors=arrays.get("errors"),
+                topology=Topology.of_head(head["topology"], arrays["edges"]),
+                fields={key: tuple(values) for key, values in head["fields"].items()},
+                numbers=tuple(head["numbers"]),
+                **{name: arrays[name] for name in _ARRAYS},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, PredictorError) as error:
+            raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 
 def _leaders(flow: nx.DiGraph[str], ties: Iterable[Collection[str]]) -> dict[str, str]:

@@ -1,0 +1,94 @@
+"""``q2 predictor``: train the predictor on trials, and label every layer and unit with it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step, text_table
+
+__all__ = ["Embedding", "Loss", "predictor"]
+
+predictor = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Learn from trials what every layer wants.")
+
+
+class Loss(StrEnum):
+    """What the predictor minimizes beside the squared error."""
+
+    srcc = "srcc"
+    ndcg = "ndcg"
+    hybrid = "hybrid"
+
+
+class Embedding(StrEnum):
+    """How a node's features are embedded."""
+
+    plain = "plain"
+    fe_mlp = "fe-mlp"
+
+
+@predictor.command()
+def train(
+    config: Config = DEFAULT,
+    override: Set = None,
+    trials: Annotated[Path | None, typer.Option(help="A search's folder, or its trial store.")] = None,
+    graphs: Annotated[Path | None, typer.Option(help="A JSON file of graphs instead of trials.")] = None,
+    target: Annotated[str, typer.Option(help="What to predict.", show_default="the search's target")] = "",
+    loss: Annotated[Loss, typer.Option(help="What is minimized beside the squared error.")] = Loss.hybrid,
+    embedding: Annotated[Embedding, typer.Option(help="fe-mlp is what q2 plot importance reads.")] = Embedding.plain,
+    folds: Annotated[int, typer.Option(min=2, help="How many.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the weights.")] = 12345,
+    jobs: Annotated[int, typer.Option(min=1, help="Folds at a time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="predictor, beside the trials")] = None,
+) -> None:
+    """Train a predictor on a search's trials, and say how well it ranks what it has not seen."""
+    from q2.errors import ConfigError
+
+    if (trials is None) == (graphs is None):
+        raise ConfigError("--trials or --graphs: expected one of them: a search's folder, or a JSON file of graphs")
+    run = load_run(config, override)
+    from q2.predicting import fit_graphs, fit_trials
+    from q2.runs import run_folder
+    from q2.search.predictor.tables import fold_tables
+    from q2.search.predictor.train import Training
+
+    if out is not None:
+        run_folder(out, "")
+    training = Training(loss.value, embedding.value, folds=folds, epochs=epochs, seed=seed)
+    with drawn_progress() as progress:
+        if graphs is not None:
+            fit = fit_graphs(graphs, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step)
+        else:
+            assert trials is not None
+            fit = fit_trials(
+                run, trials, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step
+            )
+    for table in fold_tables(fit.trained, fit.others):
+        text_table(table)
+    print(f"written: {fit.folder}/  predictor.safetensors  predictor.json")
+    if graphs is None:
+        print(f"next:    q2 predictor label --config {config} --predictor {fit.folder}")
+
+
+@predictor.command()
+def label(
+    predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train wrote.")],
+    config: Annotated[str, typer.Option("--config", help="A run file: is its denoiser the predictor's?")] = "",
+    override: Set = None,
+    out: Annotated[Path | None, typer.Option(help="The file.", show_default="labels.npz in its folder")] = None,
+) -> None:
+    """Score every option of every layer, and every variant of every unit; say which are most sensitive."""
+    run = load_run(config, override) if config else None
+    from q2.predicting import make_labels
+    from q2.search.predictor.tables import sensitivity_tables
+
+    with drawn_progress() as progress:
+        labels, path = make_labels(predictor, out, run=run, progress=progress)
+    variants = sum(len(unit.variants) for unit in labels.units)
+    layers, options = labels.nodes.shape[:2]
+    print(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")
+    for table in sensitivity_tables(labels):
+        text_table(table)
+    print(f"written: {path}\nnext:    q2 plot box --labels {path}")

@@ -1,0 +1,88 @@
+"""From a search to the predictor: the search's choices, sizes and errors as the space that the predictor sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from q2.errors import PredictorError
+from q2.graph import Graph
+from q2.search import space as search
+from q2.search.costs import Costs
+from q2.search.predictor.dataset import Ints
+from q2.search.predictor.space import Space
+
+__all__ = ["Bridge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """A search's space, and the predictor's of the same choices; options are counted as in `search.Space.options`.
+
+    `place` (choices,) is the number in the search of every choice of the predictor.
+    """
+
+    found: search.Space
+    space: Space
+    place: Ints
+
+    @classmethod
+    def of(cls, graph: Graph, found: search.Space, costs: Costs) -> Bridge:
+        """Make the predictor's space of a denoiser's graph, before it is quantized, and of what its options cost.
+
+        Options that a choice may not take are in the space, since trials may hold them, but are not `allowed`. Tied
+        layers are as in the search; a node shows the size and error of one of them. Raises PredictorError.
+        """
+        flow = graph.flow()
+        weights = sum(choice.weights for choice in graph.choices.values())
+        bits = np.rint(costs.tables["avg_bits"] * weights)
+        errors = costs.tables.get("quantized_error")
+        sizes: dict[str, dict[str, float]] = {}
+        wrong: dict[str, dict[str, float]] = {}
+        allowed, counts, ties = {}, {}, []
+        for i, choice in enumerate(found.choices):
+            copies = len(choice.layers)
+            for layer in choice.layers:
+                sizes[layer] = dict(zip(found.options, bits[i] / copies, strict=True))
+                counts[layer], allowed[layer] = choice.weights, choice.options
+                if errors is not None:
+                    wrong[layer] = dict(zip(found.options, errors[i] / copies, strict=True))
+            if copies > 1:
+                ties.append(tuple(dict.fromkeys(flow.nodes[layer]["layer"] for layer in choice.layers)))
+        space = Space.from_flow(
+            flow,
+            graph.units(ties=bool(ties)),
+            found.options,
+            sizes=sizes,
+            weights=counts,
+            errors=wrong if errors is not None else None,
+            ties=ties,
+            allowed=allowed,
+        )
+        return cls(found, space, np.array([found.layers[name] for name in space.choices], np.int64))
+
+    def encode(self, recipes: Iterable[Mapping[str, str]], labels: Iterable[str] | None = None) -> Ints:
+        """Return option numbers (recipes, choices) of the predictor's; `labels` name the recipes in messages.
+
+        Options need not be allowed. Raises PredictorError for a layer that is missing or of another denoiser.
+        """
+        listed = list(recipes)
+        names = list(labels) if labels is not None else [f"trial {i}" for i in range(len(listed))]
+        rows = []
+        for recipe, name in zip(listed, names, strict=True):
+            try:
+                rows.append(self.space.encode([recipe])[0])
+            except PredictorError as error:
+                raise PredictorError(str(error).replace("trial 0", name, 1)) from None
+        return np.array(rows, np.int64).reshape(len(rows), len(self.space.choices))
+
+    def recipe(self, chosen: Ints) -> dict[str, str]:
+        """Return the recipe of option numbers (choices,) of the predictor's."""
+        options = {self.place[i]: self.space.options[option] for i, option in enumerate(chosen)}
+        return {layer: options[choice] for layer, choice in self.found.layers.items()}
+
+    def table(self, costs: Costs, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """Return what every option of the predictor's choices adds to a metric that is a sum (choices, options)."""
+        return np.asarray(costs.tables[name][self.place], np.float64)

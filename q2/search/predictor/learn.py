@@ -1,0 +1,146 @@
+"""A round of the predictor's search: learn from the trials so far, label, build what to try next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q2.errors import PredictorError
+from q2.passes import Step, TextTable
+from q2.search.parts import Parts
+from q2.search.predictor.baselines import RIDGE, baselines
+from q2.search.predictor.bridge import Bridge
+from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.label import Labels, label
+from q2.search.predictor.proposals import Built, Predict, Proposer
+from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge, predicted
+from q2.search.predictor.tables import extremes, mean_sd
+from q2.search.predictor.train import Training
+from q2.search.predictor.trained import Trained, train
+from q2.search.strategies.base import Problem
+from q2.search.trials import Trial
+
+if TYPE_CHECKING:
+    from q2.search.strategies.predictor import Predictor
+
+__all__ = ["Learner"]
+
+_FRONT, _FOLDS = 0.25, 0.25
+_PARENTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What a round learnt: scores to build from, a prediction, labels to keep, and the networks if there are any."""
+
+    parts: list[Part]
+    predict: Predict
+    labels: Labels
+    trained: Trained | None = None
+
+
+class Learner:
+    """Learns from a search's trials, round after round. What it knows last is kept in the search's folder."""
+
+    def __init__(self, problem: Problem, options: Predictor) -> None:
+        self.problem, self.options = problem, options
+        self.bridge = Bridge.of(problem.graph, problem.space, problem.costs)
+        self.parts = Parts.of(problem.target, problem.costs)
+        self.rounds = 0
+        self.learned: _Learned | None = None
+
+    def round(self, trials: Sequence[Trial], count: int) -> list[dict[str, str]]:
+        """Return up to `count` recipes that were not tried: a quarter of them along the front of budgets.
+
+        Another quarter, but no more than there are folds, is what single folds would build; the rest are near variants
+        of the best trials and builds. Raises PredictorError for too few complete trials, or where all are worth alike.
+        """
+        known = list({trial.id: trial for trial in trials if trial.state == "complete"}.values())
+        chosen = self.bridge.encode([trial.recipe for trial in known], [trial.label for trial in known])
+        worth = np.array(self.problem.worth(known)) if known else np.zeros(0)
+        y = self.parts.unknown([trial.metrics for trial in known], worth.tolist())
+        self.learned = self._learn(chosen, y)
+        start = time.perf_counter()
+        tried = {row.tobytes() for row in self.bridge.encode([trial.recipe for trial in trials])}
+        proposer = Proposer(self.bridge, self.problem.costs, self.parts, self.problem.constraints, tried)
+        parts, predict = self.learned.parts, self.learned.predict
+        front = proposer.front(parts, predict, max(1, round(_FRONT * count)))
+        others = proposer.folds(parts, predict, round(_FOLDS * count))
+        ranked = sorted([*front, *others], key=lambda built: -built.worth)[:_PARENTS]
+        parents = [chosen[i] for i in np.argsort(-worth, kind="stable")[:_PARENTS]] + [b.chosen for b in ranked]
+        rng = np.random.default_rng([self.problem.seed, self.rounds])
+        others += proposer.near(parents, predict, count - len(front) - len(others), rng)
+        self.rounds += 1
+        self._show_builds(proposer, front, others, time.perf_counter() - start)
+        return [self.bridge.recipe(built.chosen) for built in [*front, *others][:count]]
+
+    def finish(self) -> None:
+        """Say which layers the last round found most sensitive and most tolerant."""
+        if self.learned is not None:
+            self.problem.show(Step("sensitivity", 0, extremes(self.learned.labels)))
+
+    def _learn(self, chosen: Ints, y: Floats) -> _Learned:
+        problem, options, space, start = self.problem, self.options, self.bridge.space, time.perf_counter()
+        training = Training(loss=options.loss, folds=options.folds, epochs=options.epochs, seed=problem.seed)
+        if len(y) and np.ptp(y) == 0:
+            raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
+        if options.scores == "ridge":
+            parts = from_ridge(space, chosen, y, training)
+            self._show_training(None, chosen, y, training, start)
+            return self._kept(_Learned(parts, predicted(space, parts, chosen, y), additive_labels(space, parts)))
+        graphs = space.graphs(chosen, {str(problem.target): y})
+        trained = train(graphs, str(problem.target), training, options.jobs, problem.progress)
+        self._show_training(trained, chosen, y, training, start)
+        start = time.perf_counter()
+        if options.scores == "labels":
+            labels = label(space, trained, problem.progress)
+            parts = from_labels(space, trained, labels, chosen, y, level=problem.build.level)
+            count = sum(len(unit.variants) for unit in labels.units)
+            line = f"{count:,} variants of {len(labels.units)} units"
+        else:
+            parts = from_effects(space, trained, chosen, y, problem.progress)
+            labels = additive_labels(space, parts)
+            line = f"effects of {len(space.choices)} layers' options on the prediction"
+        problem.show(Step("label", time.perf_counter() - start, line))
+
+        def predict(of: Ints) -> Floats:
+            return trained.predict(space.graphs(of, {}))[0]
+
+        return self._kept(_Learned(parts, predict, labels, trained))
+
+    def _kept(self, learned: _Learned) -> _Learned:
+        folder = Path(self.problem.folder) / "predictor"
+        if learned.trained is not None:
+            learned.trained.save(folder)
+        self.bridge.space.save(folder / "space.npz")
+        learned.labels.save(folder / "labels.npz")
+        return learned
+
+    def _show_training(
+        self, trained: Trained | None, chosen: Ints, y: Floats, training: Training, start: float
+    ) -> None:
+        others = dict(baselines(self.bridge.space, chosen, y, training))
+        folds = trained.folds if trained else ()
+        names = ("srcc", "ndcg@10")
+        own = {name: np.array([fold.metrics[name] for fold in folds]) for name in names} if folds else others.pop(RIDGE)
+        words = [f"{training.folds} folds of {len(y)} trials", f"SRCC {mean_sd(own['srcc'])}"]
+        rest = ", ".join(f"{name} {found['srcc'].mean():.2f}" for name, found in others.items())
+        line = " · ".join([*words, f"NDCG@10 {mean_sd(own['ndcg@10'])}", f"SRCC of others: {rest}"])
+        self.problem.show(Step("train", time.perf_counter() - start, line))
+
+    def _show_builds(self, proposer: Proposer, front: Sequence[Built], others: Sequence[Built], seconds: float) -> None:
+        every = [*front, *others]
+        if not every:
+            self.problem.show(Step("build", seconds, "nothing that was not tried"))
+            return
+        bits = [float(proposer.cost("avg_bits", built.chosen)) for built in every]
+        line = f"{len(front)} recipes on the front, {len(others)} near · avg_bits {min(bits):.3f} to {max(bits):.3f}"
+        best = max(built.worth for built in every)
+        rows = tuple((f"{b:.3f}", f"{built.worth:.4g}", built.how) for b, built in zip(bits, front, strict=False))
+        table = TextTable(("avg_bits", "predicted target", "built for"), rows)
+        self.problem.show(Step("build", seconds, f"{line} · predicted target up to {best:.4g}", (table,)))

@@ -1,0 +1,144 @@
+"""Scores to build recipes from: of every option of a choice, or of every variant of a unit, in the target's unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from q2.progress import Progress, silent
+from q2.search.predictor.build import Group
+from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.effects import effects
+from q2.search.predictor.label import MAX_VARIANTS, Labels, UnitScores, score_variants
+from q2.search.predictor.linear import linear
+from q2.search.predictor.space import Space
+from q2.search.predictor.train import Training
+from q2.search.predictor.trained import Trained
+
+__all__ = [
+    "Level",
+    "Part",
+    "additive_labels",
+    "from_effects",
+    "from_labels",
+    "from_ridge",
+    "groups_of",
+    "predicted",
+]
+
+Level = Literal["unit", "node"]
+_BASES = 16
+_LEAST = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Scores (variants, folds) of the options (variants, choices) of some `choices`; what all parts say adds up."""
+
+    choices: Ints
+    variants: Ints
+    scores: Floats
+
+
+def groups_of(parts: Sequence[Part], known: Floats, fold: int | None = None) -> list[Group]:
+    """Return what a solver chooses from: the scores' mean over the folds, or one fold's, plus what is `known`.
+
+    `known` (choices, options) is added exactly.
+    """
+    groups = []
+    for part in parts:
+        scores = part.scores.mean(1) if fold is None else part.scores[:, fold]
+        groups.append(Group(part.choices, part.variants, scores + known[part.choices, part.variants].sum(1)))
+    return groups
+
+
+def from_ridge(space: Space, chosen: Ints, y: Floats, training: Training) -> list[Part]:
+    """Return what `linear` says, of every fold."""
+    return _nodes(space, linear(space, chosen, y, training))
+
+
+def from_effects(space: Space, trained: Trained, chosen: Ints, y: Floats, progress: Progress = silent) -> list[Part]:
+    """Return what an option does to the prediction, on average over the best and some other trials."""
+    bases = np.argsort(-y, kind="stable")[:: max(1, len(y) // _BASES)][:_BASES]
+    found = effects(space, trained, chosen[bases], progress)
+    return _nodes(space, found - found.mean(1, keepdims=True))
+
+
+def from_labels(space: Space, trained: Trained, labels: Labels, chosen: Ints, y: Floats, *, level: Level) -> list[Part]:
+    """Return the scores of `label`, brought to the target's unit by a line through the trials.
+
+    All parts share the line's slope: that of a regression of `y` on the summed scores, but no less than a tenth of
+    what a perfect correlation would give, so that scores keep their order where they say little about these trials.
+    """
+    if level == "node":
+        parts = _nodes(space, labels.nodes)
+    else:
+        place = {name: i for i, name in enumerate(space.choices)}
+        parts = [
+            Part(np.array([place[name] for name in unit.choices]), unit.variants, unit.scores) for unit in labels.units
+        ]
+    if level == "node":
+        seen = [labels.nodes[i, chosen[:, i]] for i in range(len(space.choices))]
+    else:
+        pairs = zip(space.topology.units, parts, strict=True)
+        seen = [score_variants(space, trained, unit, chosen[:, part.choices]) for unit, part in pairs]
+    total = np.sum(seen, axis=(0, 2))
+    good = np.isfinite(total)  # the others have options that recipes may not take
+    scale = _slope(total[good], y[good]) * labels.nodes.shape[2]
+    return [Part(part.choices, part.variants, part.scores * scale) for part in parts]
+
+
+def _slope(total: Floats, y: Floats) -> float:
+    spread = float(total.std()) if len(total) > 2 else 0.0
+    if not spread:
+        return 1.0
+    along = float(((total - total.mean()) * (y - y.mean())).mean()) / spread
+    return max(along, _LEAST * float(y.std())) / spread
+
+
+def predicted(space: Space, parts: Sequence[Part], chosen: Ints, y: Floats) -> Callable[[Ints], Floats]:
+    """Return what predicts recipes (recipes,) from options (recipes, choices) by parts of one choice each.
+
+    Its mean over trials, whose options (trials, choices) are `chosen`, is that of their `y`.
+    """
+    table, columns = _table(space, parts).mean(2), np.arange(len(space.choices))
+    start = float((y - table[columns, chosen].sum(-1)).mean())
+    return lambda of: np.asarray(start + table[columns, of].sum(-1))
+
+
+def additive_labels(space: Space, parts: Sequence[Part]) -> Labels:
+    """Return parts of one choice each as labels: a variant's score is the sum of its options'."""
+    table, units = _table(space, parts), []
+    table[~space.allowed] = np.nan
+    for unit in space.topology.units:
+        own = list(dict.fromkeys(space.choice[list(unit.layers)].tolist()))
+        free = [np.flatnonzero(space.allowed[i]) for i in own]
+        complete = math.prod(map(len, free)) <= MAX_VARIANTS
+        if not complete:  # the best variant alone
+            free = [np.array([np.nanargmax(table[i].sum(1))]) for i in own]
+        variants = np.stack([axis.ravel() for axis in np.meshgrid(*free, indexing="ij")], axis=1)
+        scores = np.sum([table[i, variants[:, j]] for j, i in enumerate(own)], axis=0)
+        names = tuple(space.choices[i] for i in own)
+        units.append(UnitScores(unit.name, unit.kind, names, variants, scores, complete))
+    return Labels(space.options, space.choices, table, tuple(units))
+
+
+def _table(space: Space, parts: Sequence[Part]) -> Floats:
+    """Return the scores (choices, options, folds) of parts of one choice each; 0 where an option is not allowed."""
+    table = np.zeros((len(space.choices), len(space.options), parts[0].scores.shape[1]))
+    for part in parts:
+        table[part.choices[0], part.variants[:, 0]] = part.scores
+    return table
+
+
+def _nodes(space: Space, table: Floats) -> list[Part]:
+    """Return a part for every choice from scores (choices, options, folds)."""
+    parts = []
+    for i, row in enumerate(space.allowed):
+        free = np.flatnonzero(row)
+        parts.append(Part(np.array([i]), free[:, None], table[i, free]))
+    return parts

@@ -1,0 +1,140 @@
+"""The predictor's search: beats random, keeps to bounds, repeats nothing, and goes on where it was."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from q2.errors import ConfigError, PredictorError
+from q2.passes import Step
+from q2.search.constraints import Constraint
+from q2.search.loop import Run, run
+from q2.search.predictor.build import Bound, solve
+from q2.search.predictor.label import Labels
+from q2.search.predictor.scores import Part, groups_of
+from q2.search.predictor.space import Space
+from q2.search.predictor.trained import Trained
+from q2.search.store import Fingerprint, TrialStore
+from q2.search.strategies.base import Problem
+from q2.search.strategies.predictor import Predictor
+from q2.search.strategies.random import Random
+from tests.search.predictor.searches import Measured, problem, sensitivities
+
+NEEDED = {"forward": ["quality"]}
+
+
+def searched(of: Problem, strategy: Predictor | Random, engine: Measured | None = None) -> tuple[Run, Measured]:
+    store = TrialStore.open(of.folder / "trials", Fingerprint("tiny", "0", "0.1.0"))
+    engine = engine or Measured(of.costs)
+    return run(of, strategy.searcher(of), engine, store, name=strategy.name, needed=NEEDED), engine  # type: ignore[arg-type]
+
+
+def best(of: Problem, done: Run) -> float:
+    return max(of.worth([trial for trial in done.trials if trial.state == "complete"]))
+
+
+def optimum(of: Problem) -> float:
+    """Return the most that a recipe of the problem can be worth."""
+    table = -of.costs.tables["quantized_error"] * sensitivities(of.costs) - 2 * of.costs.tables["avg_bits"]
+    parts = [Part(np.array([i]), np.arange(table.shape[1])[:, None], row[:, None]) for i, row in enumerate(table)]
+    bounds = [Bound(of.costs.tables[bound.metric], bound.bound) for bound in of.constraints]
+    chosen = solve(groups_of(parts, np.zeros_like(table)), bounds)
+    assert chosen is not None
+    return float(table[np.arange(len(table)), chosen].sum())
+
+
+@pytest.mark.parametrize("bounds", [(), ("avg_bits <= 3.4",)])
+def test_it_comes_much_nearer_to_the_optimum_than_random_and_repeats_nothing(
+    tmp_path: Path, bounds: tuple[str, ...]
+) -> None:
+    of = problem(tmp_path / "a", 80, *bounds)
+    done, _ = searched(of, Predictor())
+    chance, _ = searched(problem(tmp_path / "b", 80, *bounds), Random())
+    assert len(done.trials) == len({trial.id for trial in done.trials}) == 80
+    assert optimum(of) - best(of, done) < 0.35 * (optimum(of) - best(of, chance))
+    for bound in of.constraints:
+        assert all(bound.admits(trial.metrics[bound.metric]) for trial in done.trials)
+    assert [t.recipe for t in done.trials[:48]] == [t.recipe for t in chance.trials[:48]]
+
+
+def test_a_search_that_was_stopped_goes_on_and_gives_the_same(tmp_path: Path) -> None:
+    whole, _ = searched(problem(tmp_path / "a", 60), Predictor())
+    part = problem(tmp_path / "b", 60)
+    store = TrialStore.open(part.folder / "trials", Fingerprint("tiny", "0", "0.1.0"))
+    store.extend(whole.trials[:50])
+    again, engine = searched(part, Predictor())
+    assert [trial.recipe for trial in again.trials] == [trial.recipe for trial in whole.trials]
+    assert engine.jobs == 10
+
+
+def test_failed_trials_are_not_learnt_from_and_not_tried_again(tmp_path: Path) -> None:
+    of = problem(tmp_path, 60)
+    done, _ = searched(of, Predictor(), Measured(of.costs, fail=(3, 9, 40, 45)))
+    assert [trial.number for trial in done.trials if trial.state == "failed"] == [3, 9, 40, 45]
+    assert len({trial.id for trial in done.trials}) == 60
+
+
+def test_choices_with_fewer_options_keep_to_them(tmp_path: Path) -> None:
+    layers = {"attn1": ("kmeans-c-4", "kmeans-c-3"), "proj_out": ("uaq-4",)}
+    of = problem(tmp_path, 50, layers=layers)
+    done, _ = searched(of, Predictor())
+    assert len(done.trials) == 50
+    labels = Labels.load(tmp_path / "predictor" / "labels.npz")
+    for i, name in enumerate(labels.choices):
+        finite = {labels.options[j] for j in np.flatnonzero(np.isfinite(labels.nodes[i, :, 0]))}
+        assert finite == set(of.space.choices[of.space.layers[name]].options)
+
+
+@pytest.mark.parametrize("scores", ["labels", "effects"])
+def test_networks_are_trained_and_kept_with_labels_and_space(
+    tmp_path: Path, scores: Literal["labels", "effects"]
+) -> None:
+    steps: list[Step] = []
+    of = problem(tmp_path, 20, layers={"attn1": ("kmeans-c-4", "kmeans-c-3")})
+    object.__setattr__(of, "show", steps.append)
+    done, _ = searched(of, Predictor(scores=scores, rounds=1, folds=2, epochs=3))
+    assert len({trial.id for trial in done.trials}) == 20
+    assert [step.title for step in steps] == ["train", "label", "build", "sensitivity"]
+    assert "SRCC of others: avg_bits" in steps[0].summary
+    assert "most tolerant" in steps[-1].summary
+    folder = tmp_path / "predictor"
+    space, labels = Space.load(folder / "space.npz"), Labels.load(folder / "labels.npz")
+    assert Trained.load(folder).fields == space.fields
+    assert labels.choices == space.choices
+
+
+def test_a_target_of_costs_alone_is_learnt_as_a_whole(tmp_path: Path) -> None:
+    of = problem(tmp_path, 60, target="-100*quantized_error - avg_bits")
+    done, _ = searched(of, Predictor())
+    table = -100 * of.costs.tables["quantized_error"] - of.costs.tables["avg_bits"]
+    assert best(of, done) > table.max(1).sum() - 0.2 * np.ptp(of.worth(done.trials))
+
+
+@pytest.mark.parametrize(
+    ("options", "trials", "line"),
+    [
+        (Predictor(random=0.0), 60, "search.strategies.predictor.random: expected a share above 0 and up to 1, not 0"),
+        (Predictor(folds=1), 60, "search.strategies.predictor.folds: expected 2 or more, not 1"),
+        (
+            Predictor(),
+            20,
+            "search.trials: 12 of 20 are random (search.strategies.predictor.random), and 5 folds need at least 15",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(tmp_path: Path, options: Predictor, trials: int, line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        options.searcher(problem(tmp_path, trials))
+    assert str(error.value) == line
+
+
+def test_a_constant_target_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PredictorError, match="are worth alike: nothing to learn$"):
+        searched(problem(tmp_path, 60, target="0*quality"), Predictor())
+
+
+def test_no_constraint_is_broken_by_the_solvers_tolerance(tmp_path: Path) -> None:
+    of = problem(tmp_path, 60, "avg_bits <= 3.25", "quantized_error >= 0.5")
+    done, _ = searched(of, Predictor(rounds=1))
+    assert all(Constraint("avg_bits", "<=", 3.25).admits(trial.metrics["avg_bits"]) for trial in done.trials)
