@@ -63,6 +63,7 @@ METRICS: Mapping[str, str] = {
 
 STRATEGIES: Mapping[str, str] = {
     "random": "q2.search.strategies.random:Random",
+    "optuna": "q2.search.strategies.optuna:Optuna",
 }
 
 ENGINES: Mapping[str, str] = {
