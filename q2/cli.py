@@ -13,6 +13,7 @@ from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
 from q2.commands.sample import sample
 from q2.commands.search import search
+from q2.commands.trials import trials
 from q2.errors import PassError, Q2Error
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ app.add_typer(listing, name="list")
 app.add_typer(settings, name="config")
 app.add_typer(plots, name="plot")
 app.add_typer(search, name="search")
+app.add_typer(trials, name="trials")
 app.command()(sample)
 app.command()(export)
 

@@ -59,7 +59,7 @@ class RunFile:
         """The typed settings, their paths found. Raises `ConfigError` for an unknown key or a bad value."""
         settings = validate(Settings, _merge(self.file, self.overrides), self.where)
         found = settings.denoiser
-        paths = {"checkpoint": self.find(found.checkpoint)}
+        paths: Table = {key: self.find(getattr(found, key)) for key in ("checkpoint", "refiner")}
         if isinstance(found.config, str):
             paths["config"] = self.find(found.config)
         denoiser = found.model_copy(update=paths)

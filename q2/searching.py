@@ -23,7 +23,7 @@ from q2.quant.bank import Bank
 from q2.runs import Plan, load_denoiser, make_bank, manifest, named, open_bank, prepare
 from q2.search.constraints import Constraint, check
 from q2.search.costs import Costs
-from q2.search.engines.base import Engine, Worker
+from q2.search.engines.base import Engine, Places, Worker
 from q2.search.evaluate import LADDER, Evaluator, metrics_at
 from q2.search.loop import Run, known, run
 from q2.search.metrics.base import ForwardMetric, ImageMetric, Metric
@@ -45,6 +45,7 @@ __all__ = [
     "make_ready",
     "metrics_of",
     "opened",
+    "places_of",
     "search",
     "space_of",
     "strategy_of",
@@ -109,7 +110,10 @@ class Session:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a search gave: what was found, and the files in `folder`; `times` are in seconds."""
+    """What a search gave: what was found, and the `files` in `folder`.
+
+    `times` are the clock's and the workers' seconds.
+    """
 
     ready: Ready
     problem: Problem
@@ -166,7 +170,8 @@ def opened(
     wanted = plan.settings.search
     kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
     fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
-    engine: Engine = kind(wanted.engine, partial(worker_of, plan.run, folder))
+    make, places = partial(worker_of, plan.run), places_of(plan, folder)
+    engine: Engine = named(plan.run, lambda: kind(wanted.engine, make, places), "search", "engine")
     with engine:
         engine.warm()
         reference = partial(_make_reference, plan, folder, fidelities, progress, show)
@@ -215,12 +220,17 @@ def make_ready(
     return Ready(denoiser, graph, ctx, space, Costs.of_graph(graph, space, ctx, bank), metrics, target)
 
 
-def worker_of(run_file: RunFile, folder: Path) -> Worker:
-    """Make the evaluator of a run, in the process that is to work: what `search` has made lies in its folder."""
+def places_of(plan: Plan, folder: Path) -> Places:
+    """Return where the workers of the run in `folder` find what `search` makes for them: the bank, the reference."""
+    return {"bank": _bank_place(plan, folder).absolute(), "reference": (folder / "reference").absolute()}
+
+
+def worker_of(run_file: RunFile, places: Places) -> Worker:
+    """Make the evaluator of a run in the process that is to work, from the folders of `places_of` or copies of them."""
     plan = prepare(run_file)
-    ready = make_ready(plan, folder)
+    ready = make_ready(_with_bank(plan, places["bank"]), places["bank"].parent)
     settings = plan.settings.search.evaluation
-    reference = Reference(folder / "reference", settings)
+    reference = Reference(places["reference"], settings)
     return Evaluator(ready.denoiser, ready.graph, ready.ctx, ready.costs, ready.metrics, settings, reference)
 
 
@@ -295,15 +305,23 @@ def make_problem(
     )
 
 
+def _bank_place(plan: Plan, folder: Path) -> Path:
+    """Return where the run's bank is, or is to be built: in the run's folder, unless there is another."""
+    named_or_shared = bank_folder(plan.settings.bank.path, plan.title)
+    return named_or_shared if plan.settings.bank.path or named_or_shared.exists() else folder / "bank"
+
+
+def _with_bank(plan: Plan, place: Path) -> Plan:
+    bank = plan.settings.bank.model_copy(update={"path": str(place)})
+    return replace(plan, settings=plan.settings.model_copy(update={"bank": bank}))
+
+
 def _bank(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
     """Open the run's bank; where there is none it is built in the run's folder."""
-    own = folder / "bank"
-    if not plan.settings.bank.path and not bank_folder("", plan.title).exists():
-        if not (own / "index.json").exists():
-            make_bank(plan, own, progress)
-        bank = plan.settings.bank.model_copy(update={"path": str(own)})
-        plan = replace(plan, settings=plan.settings.model_copy(update={"bank": bank}))
-    found = open_bank(plan, graph, denoiser)
+    place = _bank_place(plan, folder)
+    if place == folder / "bank" and not plan.settings.bank.path and not (place / "index.json").exists():
+        make_bank(plan, place, progress)
+    found = open_bank(_with_bank(plan, place), graph, denoiser)
     if found is None:
         raise Q2Error("a search needs a bank, and weights on meta have none")
     return found
@@ -317,6 +335,7 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
         measured.pop(key)
     passes = {title: step.to_table() for title, step in plan.passes if step.name == QuantizeActivations.name}
     measured |= {"dtype": str(denoiser.dtype), "prec": settings.prec} | ({"passes": passes} if passes else {})
+    measured |= {"refiner": settings.denoiser.refiner} if settings.denoiser.refiner else {}
     return Fingerprint(denoiser.label, denoiser.fingerprint, version("q2"), measured)
 
 

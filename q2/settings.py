@@ -28,6 +28,7 @@ class DenoiserSettings(_Section):
     tiny: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
+    refiner: str = ""
 
 
 class PluginSettings(_Section):
@@ -106,7 +107,7 @@ class SearchSettings(_Section):
     """
 
     strategy: str = "random"
-    target: str = "latent-SQNR - 8*avg_bits"
+    target: str = "latent-SQNR - 4*avg_bits"
     trials: int = pydantic.Field(default=100, ge=1)
     options: tuple[str, ...] = ()
     layers: dict[str, tuple[str, ...]] = {}

@@ -1,6 +1,7 @@
 """What the tests share: the embedded denoiser, loaded afresh, and its traced graph."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -11,6 +12,7 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.graph import Graph
+from q2.runs import make_bank, prepare
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,3 +36,11 @@ def graph(digits: Denoiser) -> Graph:
 @pytest.fixture
 def default_run() -> RunFile:
     return RunFile.load("digits-dit.toml")
+
+
+@pytest.fixture(scope="session")
+def one_option_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank of digits-dit with `uaq-4` alone, for searches whose other option is full precision."""
+    folder = tmp_path_factory.mktemp("bank") / "digits"
+    make_bank(prepare(RunFile.load("digits-dit.toml", ['bank.options=["uaq-4"]'])), folder)
+    return folder

@@ -18,7 +18,7 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     lines = said('search.layers={"^pos_embed"=["none"]}', "search.evaluation.images=50", "search.trials=7")
     assert lines["space"] == "digits-dit · 39 weight layers in 13 units · 39 choices, 1 of them fixed"
-    assert lines["target"].startswith("latent-SQNR - 8*avg_bits · 6^38 recipes")
+    assert lines["target"].startswith("latent-SQNR - 4*avg_bits · 6^38 recipes")
     assert lines["bank"].startswith("not built: ≈ ")
     assert lines["trial"].startswith("50 images x 12 steps ≥ ")
     assert "7 trials ≥" in lines["trial"]

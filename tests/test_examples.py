@@ -7,15 +7,49 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "q2-plugin-outliers"
+from q2.search.trials import Trial
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MLFLOW = """
+import json, os, sys
+from types import SimpleNamespace as Box
+
+class MlflowClient:
+    def _say(self, *words):
+        print("mlflow", json.dumps(words), flush=True)
+    def create_run(self, experiment, run_name=None, tags=None):
+        self._say("run", run_name, tags)
+        return Box(info=Box(run_id=f"id of {run_name}"))
+    def search_runs(self, experiments, filter_string="", max_results=0):
+        return [Box(data=Box(tags={"q2.trial": os.environ.get("LOGGED", "")}))]
+    def __getattr__(self, name):
+        return lambda *args: self._say(name, *args)
+"""
+TELL = """
+import sys
+from pathlib import Path
+from q2.plugins import Plugins
+from q2.search.trials import Trial
+plugins = Plugins()
+for number in (0, 1, 1):
+    trial = Trial({"a": f"uaq-{number + 3}"}, {"SQNR": 6.0 + number}, fidelity="forward", number=number)
+    plugins.after_trial(trial, -4.5, Path("mine"))
+plugins.after_trial(Trial({"a": "uaq-2"}, number=2, state="failed", error="none left"), None, Path("mine"))
+"""
+
+
+def installed(name: str, tmp_path: Path) -> Path:
+    """Install an example into a folder of its own and return the folder."""
+    site, source = tmp_path / "site", tmp_path / "source"
+    shutil.copytree(EXAMPLES / name, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([*pip, str(source)], check=True, capture_output=True)
+    return site
 
 
 def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
-    site, source = tmp_path / "site", tmp_path / "source"
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
-    subprocess.run([*pip, str(source)], check=True, capture_output=True)
-    env = os.environ | {"PYTHONPATH": str(site)}
+    site = installed("q2-plugin-outliers", tmp_path)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
     def q2(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -31,3 +65,29 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     shares = report["passes"]["outliers"]["share"]
     assert max(shares.values()) > 0
+
+
+def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tmp_path: Path) -> None:
+    site = installed("q2-plugin-mlflow", tmp_path)
+    (site / "mlflow.py").write_text(MLFLOW, encoding="utf-8")  # what it calls, in place of a server
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    env |= {"LOGGED": Trial({"a": "uaq-3"}, fidelity="forward").id}
+    command = [sys.executable, "-c", TELL]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = [json.loads(line.removeprefix("mlflow ")) for line in done.stdout.splitlines()]
+    folder, second, third = (
+        str(tmp_path / "mine"),
+        Trial({"a": "uaq-4"}, fidelity="forward"),
+        Trial({"a": "uaq-2"}),
+    )
+    assert said[0] == ["run", "mine", {"q2.search": folder}]
+    tags = {"q2.search": folder, "mlflow.parentRunId": "id of mine"}
+    assert [words for words in said if words[0] == "run"][1:] == [
+        ["run", "trial 1", tags | {"q2.trial": second.id}],
+        ["run", "trial 2", tags | {"q2.trial": third.id}],
+    ]
+    assert ["log_metric", "id of trial 1", "SQNR", 7.0] in said
+    assert ["log_metric", "id of trial 1", "worth", -4.5] in said
+    assert ["log_dict", "id of trial 1", {"a": "uaq-4"}, "recipe.json"] in said
+    ends = [words[1:] for words in said if words[0] == "set_terminated"]
+    assert ends == [["id of trial 1", "FINISHED"], ["id of trial 2", "FAILED"]]

@@ -52,6 +52,8 @@ class Denoiser(ABC):
     name: ClassVar[str]
     component: ClassVar[str]
     protocol: ClassVar[Protocol]
+    refinable: ClassVar[bool] = False
+    """Whether a refiner may finish its images."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Denoiser(ABC):
         tiny: bool = False,
         dtype: str = "float32",
         device: str = "auto",
+        refiner: str = "",
     ) -> None:
         """Choose the weights.
 
@@ -69,6 +72,8 @@ class Denoiser(ABC):
         take the config of `checkpoint` if that is a local folder. `tiny` is the same class at toy width, for tests; it
         has no pretrained weights.
 
+        `refiner` is the checkpoint of a second pipeline that finishes the images, where the denoiser is `refinable`.
+
         Raises `CheckpointError` for a folder that is no pipeline, `ConfigError` for what does not go together and for
         a device that is not here.
         """
@@ -76,12 +81,15 @@ class Denoiser(ABC):
             raise ConfigError(f"weights {weights!r} is none of pretrained, random, meta")
         if tiny and checkpoint not in ("", self.default_checkpoint()):
             raise ConfigError(f"tiny has no pretrained weights; leave out tiny, or checkpoint {checkpoint!r}")
+        if refiner and not self.refinable:
+            raise ConfigError(f"refiner {refiner!r}: {self.name} takes none")
         self.weights: Weights = "random" if tiny and weights == "pretrained" else weights
         self.tiny = tiny
         self.dtype = _dtype(dtype)
         self.device = torch.device("meta") if self.weights == "meta" else device_of(device)
         self.given = checkpoint
         self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint()) if self.pretrained else None
+        self.refiner = Checkpoint(refiner) if refiner else None
         self._pipeline: Any = None
 
     @property

@@ -166,17 +166,21 @@ class Family(Denoiser):
         with latents_of(pipeline) as latents:
             for chosen in progress(batches(first, count, batch), "generate", -(-count // batch)):
                 with quiet():
-                    made = pipeline(
+                    made = self.draw(
                         **self.conditions(chosen, ask),
                         generator=[image_generator(seed, i) for i in chosen],
                         num_inference_steps=steps or self.protocol.steps,
                         guidance_scale=self.protocol.guidance if ask.guidance is None else ask.guidance,
-                        output_type="pt",
                     )
-                images.append(made.images.float().cpu())
+                images.append(made.float().cpu())
         labels = torch.tensor(self.labels(range(first, first + count), ask), dtype=torch.long)
         nothing = torch.empty(0, 3, 8, 8)
         return Samples(torch.cat(images or [nothing]), labels, torch.cat(latents or [nothing]))
+
+    def draw(self, **arguments: Any) -> Tensor:
+        """Return the images (N, C, H, W) that the pipeline makes of its arguments."""
+        images: Tensor = self.pipeline()(**arguments, output_type="pt").images
+        return images
 
     def check(self, ask: Ask) -> None:
         """Raise `ConfigError` for a class that is not there, and for a size that is no multiple of a latent's."""

@@ -22,6 +22,7 @@ def load(
     tiny: bool = False,
     dtype: str = "float32",
     device: str = "auto",
+    refiner: str = "",
     plugins: Plugins | None = None,
 ) -> Denoiser:
     """Return the denoiser called `name`, or one of any other diffusers model.
@@ -44,6 +45,9 @@ def load(
     if not name and (model or checkpoint):
         from q2.denoisers.other import Other
 
+        if refiner:
+            raise ConfigError(f"refiner {refiner!r}: needs a denoiser by name, such as 'sdxl'")
         return Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
     kind = (plugins or Plugins()).denoisers.load(name or DEFAULT)
-    return kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device)
+    more = {"refiner": refiner} if refiner else {}
+    return kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)

@@ -64,10 +64,15 @@ METRICS: Mapping[str, str] = {
 STRATEGIES: Mapping[str, str] = {
     "random": "q2.search.strategies.random:Random",
     "optuna": "q2.search.strategies.optuna:Optuna",
+    "evolution": "q2.search.strategies.evolution:Evolution",
+    "exhaustive": "q2.search.strategies.exhaustive:Exhaustive",
+    "greedy": "q2.search.strategies.greedy:Greedy",
+    "ilp-error": "q2.search.strategies.ilp:IlpError",
 }
 
 ENGINES: Mapping[str, str] = {
     "local": "q2.search.engines.local:Local",
+    "ray": "q2.search.engines.ray:Ray",
 }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
 from q2.quant.dtypes import cast_to
+from q2.quant.fused import Kind
 from q2.quant.measure import Errors, measure
 from q2.quant.options import MAX_WIDTH, Option
 
@@ -30,6 +31,9 @@ class Quantizer(ABC):
     max_bits: ClassVar[int] = MAX_WIDTH
     per_channel: ClassVar[tuple[str, ...] | None] = None
     """The parameters with a row for each output channel, where a few channels are decoded from their rows alone."""
+
+    code: ClassVar[Kind] = ""
+    """What a code is, where a kernel may decode it; see `q2.quant.fused`."""
 
     @abstractmethod
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from q2.quant.base import Quantizer
 from q2.quant.chunks import over_chunks
 from q2.quant.dtypes import cast_to, parameter_dtype
+from q2.quant.fused import Kind
 from q2.quant.lookup import borders, gather, look_up, take
 from q2.quant.monge import Floats
 from q2.quant.narrow import cluster_many
@@ -21,6 +22,8 @@ __all__ = ["KMeansA", "KMeansC"]
 
 class _KMeans(Quantizer):
     """What both have: codebooks of centroids, looked up for the nearest."""
+
+    code: ClassVar[Kind] = "codebook"
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
         """Find the codebooks."""

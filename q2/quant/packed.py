@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from q2.errors import Q2Error
+from q2.quant import fused
 from q2.quant.base import Quantizer
 from q2.quant.chunks import on_device
 from q2.quant.dtypes import cast_to
@@ -45,7 +46,8 @@ class PackedPart(Part):
     def decode(self, shape: Sequence[int], held: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         """Return the values, of `shape` and `dtype`, that `held` (codes and parameters) stand for.
 
-        A few output channels at a time where the quantizer says which parameters are theirs, on a CPU in threads.
+        By a kernel on a GPU; else a few output channels at a time where the quantizer says which parameters are theirs,
+        on a CPU in threads.
         """
         parameters = {name: tensor for name, tensor in held.items() if name != CODES}
         codes, bits = held.get(CODES), self.option.bits
@@ -64,8 +66,13 @@ class PackedPart(Part):
             return cast_to(self.quantizer.decode(numbers.reshape(stop - start, *shape[1:]), own), dtype)
 
         channels = self.quantizer.per_channel
+        kind, compiling = self.quantizer.code, torch.compiler.is_compiling()
+        if device.type == "cuda" and kind and codes is not None and fused.is_there() and not compiling:
+            filled = torch.empty(shape, dtype=dtype, device=device)
+            fused.decode(kind, codes, parameters, bits, filled)
+            return filled
         step = max(8, _ELEMENTS.get(device.type, 1 << 20) // width // 8 * 8)
-        if channels is None or step >= shape[0] or torch.compiler.is_compiling():
+        if channels is None or step >= shape[0] or compiling:
             return rows(0, shape[0])
         out = torch.empty(shape, dtype=dtype, device=device)
 

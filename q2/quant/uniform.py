@@ -11,6 +11,7 @@ from torch import Tensor
 from q2.quant.base import Quantizer
 from q2.quant.chunks import in_blocks, over_chunks
 from q2.quant.dtypes import cast_to, parameter_dtype
+from q2.quant.fused import Kind
 from q2.quant.lattice import Format, exact_levels, likely_rows
 from q2.quant.measure import largest_exponent
 from q2.quant.monge import Form
@@ -41,6 +42,7 @@ class Uaq(Quantizer):
 
     name: ClassVar[str] = "uaq"
     per_channel: ClassVar[tuple[str, ...] | None] = ("scale", "zero")
+    code: ClassVar[Kind] = "levels"
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
         """Search scale and zero point of every channel."""

@@ -143,7 +143,7 @@ class Compared:
     def table(self) -> TextTable:
         """Return a row for each strategy: mean ± half the 95 % interval over its seeds."""
         heads = [f"{self.quality.name} at ≤ {bits:g}" for bits in self.budgets]
-        rows = []
+        rows: list[tuple[str | int | float, ...]] = []
         for name in self.strategies:
             cells = [self.curve(name)[-1], self.volume(name), *(self.within(name, bits) for bits in self.budgets)]
             rows.append((name, len(self.of(name)), *map(_shown, cells)))

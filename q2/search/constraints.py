@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal
 
 from q2.errors import ConfigError, did_you_mean
@@ -48,16 +49,35 @@ class Constraint:
         return cls(name, "<=" if match[2] == "<=" else ">=", bound)
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sense} {self.bound:g}"
+        return f"{self.metric} {self.sense} {self.bound:.10g}"
+
+    @property
+    def sign(self) -> float:
+        """1 for an upper bound, -1 for a lower one: times `sign`, both are upper ones."""
+        return 1.0 if self.sense == "<=" else -1.0
+
+    @property
+    def slack(self) -> float:
+        """By how much rounding may break the bound."""
+        return _SLACK * max(abs(self.bound), 1.0)
 
     def admits(self, value: float) -> bool:
         """Say whether a value is within the bound, but for rounding."""
-        slack = _SLACK * max(abs(self.bound), 1.0)
-        return value <= self.bound + slack if self.sense == "<=" else value >= self.bound - slack
+        return value <= self.bound + self.slack if self.sense == "<=" else value >= self.bound - self.slack
 
     def holds(self, costs: Costs, indices: Indices) -> bool:
         """Say whether a vector (choices,) of option indices keeps to the bound."""
         return self.admits(float(costs.value(self.metric, indices)))
+
+    def refusal(self, nearest: float, others: Sequence["Constraint"] = ()) -> str:
+        """Return the line that says that no recipe keeps to it, given `others`, and which bound one could keep to.
+
+        >>> Constraint("avg_bits", "<=", 3.0).refusal(3.0312345)
+        "constraint 'avg_bits <= 3': no recipe keeps to it, the least is 3.03124"
+        """
+        word, up = ("least", True) if self.sense == "<=" else ("most", False)
+        together = " together with " + " and ".join(f"'{bound}'" for bound in others) if others else ""
+        return f"constraint '{self}': no recipe keeps to it{together}, the {word} is {_rounded(nearest, up=up)}"
 
 
 def check(constraints: Collection[Constraint], costs: Costs) -> None:
@@ -67,9 +87,19 @@ def check(constraints: Collection[Constraint], costs: Costs) -> None:
         low, high = costs.extent(bound.metric)
         nearest = low if bound.sense == "<=" else high
         if not bound.admits(nearest):
-            word = "least" if bound.sense == "<=" else "most"
-            raise ConfigError(f"constraint '{bound}': no recipe keeps to it, the {word} is {nearest:.6g}")
+            raise ConfigError(bound.refusal(nearest))
         for other in constraints:
             apart = other.metric == bound.metric and (bound.sense, other.sense) == ("<=", ">=")
             if apart and bound.bound < other.bound:
                 raise ConfigError(f"constraints '{bound}' and '{other}' contradict each other")
+
+
+def _rounded(value: float, *, up: bool) -> str:
+    """Return six digits that a bound can be set to: rounded towards what is feasible."""
+    if value == 0:
+        return "0"
+    unit = Decimal(1).scaleb(Decimal(value).adjusted() - 5)
+    rounded = (Decimal(value) - Decimal(_SLACK) * (1 if up else -1)).quantize(
+        unit, ROUND_CEILING if up else ROUND_FLOOR
+    )
+    return f"{float(rounded):g}" if abs(rounded) < 10**6 else f"{float(rounded):.0f}"

@@ -1,9 +1,8 @@
 """The evaluator: a denoiser that is loaded once, and measures one recipe after the other."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from q2.passes.transform.apply import apply_options
 from q2.plugins.catalogue import one_line
 from q2.quant import Option
 from q2.search.costs import Costs
+from q2.search.jobs import Evaluated, Job
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
 from q2.search.metrics.intervals import Estimate
 from q2.search.reference import Reference, drawn, outputs_of
@@ -25,34 +25,6 @@ __all__ = ["LADDER", "Evaluated", "Evaluator", "Job", "metrics_at"]
 
 LADDER: tuple[Fidelity, ...] = ("weights", "forward", "few-step", "full")
 """The fidelities, cheapest first."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A recipe to be measured, as the search's trial `number`."""
-
-    recipe: Mapping[str, str]
-    fidelity: Fidelity
-    seed: int = 0
-    number: int | None = None
-    strategy: str = ""
-
-    def trial(self) -> Trial:
-        """Return the trial without anything measured; its id is that of the result."""
-        return Trial(self.recipe, fidelity=self.fidelity, seed=self.seed, number=self.number, strategy=self.strategy)
-
-    def failed(self, reason: str) -> "Evaluated":
-        """Return the trial that failed for a reason."""
-        asked = {"fidelity": self.fidelity, "seed": self.seed, "number": self.number, "strategy": self.strategy}
-        return Evaluated(Trial(self.recipe, state="failed", error=reason, **asked))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A trial, and the seconds that went into its parts: ``switch``, ``sample``, ``score``."""
-
-    trial: Trial
-    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 def metrics_at(fidelity: Fidelity, metrics: Sequence[type[Metric]]) -> list[type[Metric]]:

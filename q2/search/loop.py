@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from q2.errors import Q2Error
 from q2.progress import Progress, silent
 from q2.search.engines.base import Engine
-from q2.search.evaluate import Evaluated, Job
+from q2.search.jobs import Evaluated, Job
 from q2.search.store import TrialStore
 from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials import Trial
@@ -23,13 +23,14 @@ class Run:
     """What a search did: its trials in the order of their numbers, and where the time went.
 
     `spent` are seconds of workers, `wall` seconds of the clock while the engine had jobs, `measured` how many trials
-    were not in the store before.
+    were not in the store before. `failed` is how many trials in a row have failed, up to the last.
     """
 
     trials: list[Trial] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     measured: int = 0
+    failed: int = 0
 
 
 def run(
@@ -102,16 +103,16 @@ def _trials(
             open_.setdefault(job.trial().id, job)
         else:
             yield trial
-    start, failures = time.perf_counter(), 0
+    start = time.perf_counter()
     for result in engine.run(list(open_.values())) if open_ else ():
         store.add(result.trial)
         done.measured += 1
         done.wall += time.perf_counter() - start
         start = time.perf_counter()
         _count(done, result)
-        failures = failures + 1 if result.trial.state == "failed" else 0
-        if failures == _FAILURES:
-            raise Q2Error(f"{failures} trials in a row failed, the last: {result.trial.error}")
+        done.failed = done.failed + 1 if result.trial.state == "failed" else 0
+        if done.failed == _FAILURES:
+            raise Q2Error(f"{done.failed} trials in a row failed, the last: {result.trial.error}")
         yield store[result.trial.id]
 
 

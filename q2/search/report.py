@@ -39,7 +39,7 @@ class Found:
         rows = []
         for number, trial in enumerate(self.front):
             mark = " ← chosen" if self.best is not None and trial.id == self.best.id else ""
-            shown = _shown(trial, self.quality.name)
+            shown = trial.shown(self.quality.name)
             rows.append((f"{trial.metrics['avg_bits']:.3f}", shown, worth[trial.id], f"front-{number}.toml{mark}"))
         return TextTable(("avg_bits", f"{self.quality.name}{unit}", "target", "recipe"), tuple(rows))
 
@@ -105,9 +105,3 @@ def front_picture(result: Found, path: Path) -> None:
 
 def _columns(trials: Sequence[Trial], name: str) -> tuple[list[float], list[float]]:
     return [trial.metrics["avg_bits"] for trial in trials], [trial.metrics[name] for trial in trials]
-
-
-def _shown(trial: Trial, name: str) -> str:
-    value = trial.metrics[name]
-    low, high = trial.intervals.get(name, (value, value))
-    return f"{value:.4g} ± {max(high - value, value - low):.2g}" if high > low else f"{value:.6g}"

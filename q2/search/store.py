@@ -19,7 +19,7 @@ from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError
 from q2.search.trials import Trial, join
 
-__all__ = ["Fingerprint", "TrialStore"]
+__all__ = ["Fingerprint", "TrialStore", "store_in"]
 
 _HEAD = "store.json"
 _VERSION = 1
@@ -145,13 +145,17 @@ class TrialStore:
         """Append the records that are not there yet; return how many. Raises `TrialError` as `add` does."""
         return self._append([trial.to_json().encode() for trial in trials])
 
+    def check(self, other: "TrialStore") -> None:
+        """Raise `TrialError` if `other` holds the trials of another run: what differs."""
+        if found := other.fingerprint.differences(self.fingerprint):
+            raise TrialError(f"{other.path}: the trials of another run than {self.path}: {'; '.join(found)}")
+
     def merge(self, other: "TrialStore") -> int:
         """Append the records of `other` that are not here; return how many. Raises `TrialError` for another run.
 
         The result does not depend on the order of merges, and merging again changes nothing.
         """
-        if found := other.fingerprint.differences(self.fingerprint):
-            raise TrialError(f"{other.path}: the trials of another run than {self.path}: {'; '.join(found)}")
+        self.check(other)
         other.refresh()
         return self.extend(record for records in other._records.values() for record in records)
 
@@ -219,6 +223,12 @@ class TrialStore:
             self._records[trial.id].remove(trial)
             if not self._records[trial.id]:
                 del self._records[trial.id]
+
+
+def store_in(path: Path) -> Path:
+    """Return the store that a path means: itself, or ``trials`` in the folder of a search."""
+    inside = path / "trials"
+    return inside if (inside / _HEAD).exists() and not (path / _HEAD).exists() else path
 
 
 def _create(path: Path, fingerprint: Fingerprint) -> None:

@@ -66,6 +66,16 @@ class Trial:
         """What messages and tables call it."""
         return f"trial {self.id if self.number is None else self.number}"
 
+    def shown(self, name: str) -> str:
+        """Return a metric as people read it, with the half-width of its interval.
+
+        >>> Trial({}, {"SQNR": 11.83, "bops": 1.5}, {"SQNR": (10.7, 12.9)}).shown("SQNR")
+        '11.83 ± 1.1'
+        """
+        value = self.metrics[name]
+        low, high = self.intervals.get(name, (value, value))
+        return f"{value:.4g} ± {max(high - value, value - low):.2g}" if high > low else f"{value:.6g}"
+
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal trials; defaults are left out.
 

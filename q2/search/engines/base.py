@@ -1,31 +1,35 @@
 """What an engine is: workers that measure recipes, each of which has loaded the denoiser once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Self
 
-from q2.search.evaluate import Evaluated, Job
+from q2.search.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
-__all__ = ["Engine", "Make", "Worker"]
+__all__ = ["Engine", "Make", "Places", "Worker"]
 
 Worker = Callable[[Job], Evaluated]
 """Measures a recipe; it never raises for a recipe's fault, see `Evaluator`."""
-Make = Callable[[], Worker]
-"""Makes a worker where it is to work; it can be pickled."""
+Places = Mapping[str, Path]
+"""The folders that a worker reads, by what is in them; they are there, and final, before the first job."""
+Make = Callable[[Places], Worker]
+"""Makes a worker where it is to work, from what lies there; it can be pickled."""
 
 
 class Engine(ABC):
     """Runs jobs on workers that it makes with `make`. A context manager: what it has started, it stops.
 
-    Subclasses are handed over in `q2_engines`. They are told nothing of searches, strategies and stores.
+    Subclasses are handed over in `q2_engines`. They are told nothing of searches, strategies and stores. `places` are
+    absolute folders of this machine; an engine whose workers are elsewhere gives `make` copies of them.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, settings: EngineSettings, make: Make) -> None:
+    def __init__(self, settings: EngineSettings, make: Make, places: Places) -> None:
         """Raise `ConfigError` for settings that cannot be met here; start nothing."""
-        self.settings, self.make = settings, make
+        self.settings, self.make, self.places = settings, make, places
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +49,8 @@ class Engine(ABC):
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield what comes of every job, each once, in the order in which they are done.
 
-        A job whose worker died is given to another, `settings.retries` times; then its trial has failed.
+        A job whose worker died is given to another, `settings.retries` times; then its trial has failed. What `make`
+        raises is raised.
         """
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 from q2.plugins.catalogue import one_line
-from q2.search.engines.base import Engine, Make, Worker
-from q2.search.evaluate import Evaluated, Job
+from q2.search.engines.base import Engine, Make, Places, Worker
+from q2.search.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
 __all__ = ["Local"]
@@ -28,11 +28,11 @@ class Local(Engine):
 
     name: ClassVar[str] = "local"
 
-    def __init__(self, settings: EngineSettings, make: Make) -> None:
-        super().__init__(settings, make)
+    def __init__(self, settings: EngineSettings, make: Make, places: Places) -> None:
+        super().__init__(settings, make, places)
         self._gpus = _gpus()
         self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
-        self._start = _Start(uuid.uuid4().hex, make)
+        self._start = _Start(uuid.uuid4().hex, make, places)
         self._places: list[Any] = [None] * self._workers
 
     @property
@@ -58,7 +58,7 @@ class Local(Engine):
             while waiting and idle:
                 job, tries = waiting.popleft()
                 place = idle.pop(0)
-                running[self._executor(place).submit(_run, self._start, job)] = job, tries, place
+                running[self._submit(place, job)] = job, tries, place
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, tries, place = running.pop(future)
                 idle.append(place)
@@ -79,6 +79,13 @@ class Local(Engine):
         for place in range(self._workers):
             self._stop(place)
         _worker.cache_clear()
+
+    def _submit(self, place: int, job: Job) -> Future[Evaluated]:
+        try:
+            return self._executor(place).submit(_run, self._start, job)  # type: ignore[no-any-return]
+        except BrokenProcessPool:  # it died while it was idle
+            self._stop(place)
+            return self._executor(place).submit(_run, self._start, job)  # type: ignore[no-any-return]
 
     def _executor(self, place: int) -> Any:
         if self._places[place] is None:
@@ -101,11 +108,12 @@ class _Start:
 
     token: str
     make: Make = field(compare=False)
+    places: Places = field(compare=False)
 
 
 @lru_cache(maxsize=1)
 def _worker(start: _Start) -> Worker:
-    return start.make()
+    return start.make(start.places)
 
 
 def _run(start: _Start, job: Job) -> Evaluated:

@@ -13,7 +13,8 @@ from q2.graph import Graph
 from q2.search.constraints import Constraint
 from q2.search.costs import Costs
 from q2.search.engines.base import Engine, Worker
-from q2.search.evaluate import LADDER, Evaluated, Job
+from q2.search.evaluate import LADDER
+from q2.search.jobs import Evaluated, Job
 from q2.search.loop import Run, known, run
 from q2.search.space import Space
 from q2.search.store import Fingerprint, TrialStore

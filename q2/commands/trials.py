@@ -1,0 +1,123 @@
+"""``q2 trials``: look at what a search has measured, merge stores, and exchange trials with others."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from q2.commands.console import print_table
+
+if TYPE_CHECKING:
+    from q2.search.store import TrialStore
+
+__all__ = ["trials"]
+
+trials = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at trials, merge and exchange them.")
+
+Run = Annotated[Path, typer.Argument(help="A search's folder, or a store in it.", show_default=False)]
+
+
+@trials.command()
+def ls(
+    run: Run,
+    sort: Annotated[
+        str, typer.Option(help="METRIC: lowest first; -METRIC: highest; worth: best.", show_default="number")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 40,
+) -> None:
+    """List the trials: state, strategy, fidelity, metrics, and what the run's target makes of them."""
+    from q2.search.listing import Listing
+
+    store = _opened(run)
+    listing = Listing.of(store)
+    rows = listing.rows(sort)
+    print_table(rows[:limit], listing.headers)
+    if len(rows) > limit:
+        print(f"  … {len(rows) - limit} more; --limit {len(rows)} shows all\n")
+    failed = sum(trial.state == "failed" for trial in store)
+    print(f"{len(rows)} trials of {store.fingerprint.denoiser}, {failed} failed · {store.path}")
+
+
+@trials.command()
+def show(
+    run: Run, trial: Annotated[str, typer.Argument(help="Its number, or the start of its id.", show_default=False)]
+) -> None:
+    """Show one trial: what was measured of it, and its recipe."""
+    from q2.search.listing import Listing
+
+    listing = Listing.of(_opened(run))
+    facts, metrics, recipe = listing.details(listing.find(trial))
+    print_table(facts, ["trial", ""])
+    if metrics:
+        print_table(metrics, ["metric", "value", "from", "to"])
+    print_table(recipe, ["layer", "option"])
+
+
+@trials.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The store to merge into; made if it is not there.", show_default=False)],
+    stores: Annotated[list[Path], typer.Argument(help="Searches' folders, or stores.", show_default=False)],
+) -> None:
+    """Merge the trials of several searches of one denoiser, evaluated alike; in any order, as often as you like."""
+    from q2.search.store import TrialStore, store_in
+
+    found = [_opened(path) for path in stores]
+    for store in found:
+        found[0].check(store)
+    into = TrialStore.open(store_in(out), found[0].fingerprint)
+    new = sum(into.merge(store) for store in found)
+    print(f"{len(into)} trials, {new} new records · {into.path}")
+
+
+@trials.command()
+def export(
+    run: Run,
+    format: Annotated[Literal["json", "csv"], typer.Option(help="JSON comes back with import.")] = "json",  # noqa: A002
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="print")] = None,
+) -> None:
+    """Write the trials as JSON or as a CSV table."""
+    from q2.search.exchange import export as write
+    from q2.search.exchange import to_csv, to_json
+
+    store = _opened(run)
+    if out is None:
+        sys.stdout.write(to_csv(store) if format == "csv" else to_json(store, store.fingerprint))
+    else:
+        write(store, out, format)
+        print(f"written: {out}  {len(store)} trials")
+
+
+@trials.command("import")
+def take_in(
+    run: Run,
+    file: Annotated[Path, typer.Argument(help="JSON of export; or .pkl of Qua²SeDiMo's code.", show_default=False)],
+    config: Annotated[str, typer.Option(help="The run file of a .pkl's denoiser.", show_default=False)] = "",
+) -> None:
+    """Add trials from a file: all of them, or none if one is wrong."""
+    from q2.errors import ConfigError
+
+    if file.suffix != ".pkl":
+        from q2.search.exchange import import_
+
+        store = _opened(run)
+        new = import_(store, file)
+        print(f"{new} new records, {len(store)} trials · {store.path}")
+        return
+    if not config:
+        raise ConfigError(f"{file}: a .pkl needs --config, the run file of its denoiser")
+    from q2.commands.console import load_run
+    from q2.importing import import_legacy
+    from q2.runs import prepare
+    from q2.search.store import store_in
+
+    taken = import_legacy(prepare(load_run(config, None)), store_in(run), file)
+    print(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
+    if taken.difference is not None:
+        print(f"avg_bits: the file's differ from the recipes' exact ones by {taken.difference:.4f} at most")
+
+
+def _opened(path: Path) -> "TrialStore":
+    from q2.search.store import TrialStore, store_in
+
+    return TrialStore.read(store_in(path))

@@ -1,0 +1,59 @@
+"""Writes a search's trials for TensorBoard. Off unless a run asks: ``[plugins] modules = ["q2.plugins.tensorboard"]``.
+
+Every metric and the worth are scalars by the trial's number, and the best recipe so far is a text, in ``tensorboard/``
+of the search's folder.
+"""
+
+import atexit
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from q2.errors import PluginError
+from q2.plugins.spec import hookimpl
+
+if TYPE_CHECKING:
+    from q2.search.trials import Trial
+
+__all__ = ["q2_after_trial"]
+
+try:
+    from tensorboardX import SummaryWriter
+except ImportError:
+    raise PluginError('TensorBoard\'s files need tensorboardX: pip install "q2[tensorboard]"') from None
+
+
+@hookimpl
+def q2_after_trial(trial: "Trial", worth: float | None, folder: Path) -> None:
+    """Write what was measured, and the recipe if none was better before."""
+    log = _log(folder.absolute())
+    if trial.state == "complete":
+        log.write(trial, worth)
+
+
+@lru_cache(maxsize=1)
+def _log(folder: Path) -> "_Log":
+    return _Log(folder / "tensorboard")
+
+
+class _Log:
+    """The event files of one search."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer: Any = SummaryWriter(str(folder), flush_secs=1)
+        atexit.register(self.writer.close)  # its thread does not wait
+        self.best, self.count = -math.inf, 0
+
+    def write(self, trial: "Trial", worth: float | None) -> None:
+        step = self.count if trial.number is None else trial.number
+        self.count += 1
+        for name, value in trial.metrics.items():
+            self.writer.add_scalar(f"{trial.fidelity}/{name}", value, step)
+        if worth is not None:
+            self.writer.add_scalar(f"{trial.fidelity}/worth", worth, step)
+            if worth > self.best:
+                self.best = worth
+                rows = "\n".join(f"| {layer} | {option} |" for layer, option in trial.recipe.items())
+                table = f"{trial.label}, worth {worth:.6g}\n\n| layer | option |\n| --- | --- |\n{rows}"
+                self.writer.add_text("best recipe", table, step)

@@ -1,0 +1,174 @@
+"""Evolution in a reduced space (AutoBuild, CVPR'24): mutants of the front, units replaced by variants that did well."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from q2.errors import ConfigError
+from q2.search.feasible import admitted, repaired
+from q2.search.metrics.pareto import pareto_front
+from q2.search.space import Indices
+from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.trials import Trial
+from q2.search.variants import Piece, pieces_of
+
+__all__ = ["Evolution", "best_variants"]
+
+_ATTEMPTS = 200
+_REPAIRS = 50
+_FEW = 3.0
+
+
+@dataclass(frozen=True)
+class Evolution(Strategy):
+    """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
+
+    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants (at most half
+    of all), those whose trials were worth most. `low` and `high` bound the share of the narrower width in random
+    recipes (see `random`).
+    """
+
+    name: ClassVar[str] = "evolution"
+    population: Annotated[int, Field(ge=1)] = 50
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    top: Annotated[int, Field(ge=1)] = 8
+    low: float = 0.0
+    high: float = 1.0
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search."""
+        problem.costs.check(["avg_bits"])
+        return _Evolution(self, problem)
+
+
+class _Evolution(Searcher):
+    def __init__(self, strategy: Evolution, problem: Problem) -> None:
+        self.strategy, self.problem = strategy, problem
+        self.pieces = pieces_of(problem.graph, problem.space)
+        self.drawn = 0
+        self.left = strategy.population
+        self.known: set[tuple[int, ...]] = set()
+        self.asked: list[Indices] = []
+        self.tried: list[Indices] = []
+        self.worth: list[float] = []
+        self.parents: list[Indices] = []
+        self.variants: list[Indices] = []
+
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return what is left of the round; its parents are those of when it began."""
+        if not self.left:
+            self._next_round()
+        self.asked = []
+        while len(self.asked) < min(most, self.left):
+            found = self._new()
+            if found is None:
+                break
+            self.known.add(tuple(found.tolist()))
+            self.asked.append(found)
+        self.left -= len(self.asked)
+        return [Proposal(self.problem.space.decode(indices)) for indices in self.asked]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Remember what complete trials were worth."""
+        done = [(asked, trial) for asked, trial in zip(self.asked, trials, strict=True) if trial.state == "complete"]
+        if done:
+            self.worth += self.problem.worth([trial for _, trial in done])
+            self.tried += [indices for indices, _ in done]
+
+    def _next_round(self) -> None:
+        self.left = self.strategy.population
+        if not self.tried:
+            return
+        tried, worth = np.array(self.tried), np.array(self.worth)
+        bits = self.problem.costs.value("avg_bits", tried)
+        self.parents = list(tried[pareto_front(np.stack([bits, -worth], axis=1))])
+        self.variants = best_variants(self.problem.space.columns, self.pieces, tried, worth, self.strategy.top)
+
+    def _new(self) -> Indices | None:
+        """Return a recipe that was not asked for yet, within the constraints; None where none is found."""
+        for draw in (self._mutant, self._random) if self.parents else (self._random,):
+            broken = []
+            for _ in range(_ATTEMPTS if len(self.known) < self.problem.space.size else 0):
+                found = draw()
+                if self._fits(found):
+                    return found
+                broken.append(found)
+            for candidate in self._mended(broken[-_REPAIRS:]):
+                if self._fits(candidate):
+                    return candidate
+        if not self.known:
+            bounds = " and ".join(f"'{bound}'" for bound in self.problem.constraints)
+            raise ConfigError(f"search.constraints: no recipe found that keeps to {bounds}; ilp-error finds one")
+        return None
+
+    def _fits(self, indices: Indices) -> bool:
+        new = tuple(indices.tolist()) not in self.known
+        return new and bool(admitted(self.problem.costs, self.problem.constraints, indices))
+
+    def _mended(self, broken: Sequence[Indices]) -> Iterator[Indices]:
+        for indices in broken if self.problem.constraints else ():
+            found = repaired(self.problem.costs, self.problem.constraints, indices, self._rng(1))
+            if found is not None:
+                yield found
+
+    def _rng(self, *stream: int) -> np.random.Generator:
+        """Return the next draw's generator; the first stream's draws are those of random search."""
+        self.drawn += 1
+        return np.random.Generator(np.random.PCG64([self.problem.seed, self.drawn - 1, *stream]))
+
+    def _random(self) -> Indices:
+        return self.problem.space.random(self._rng(), self.strategy.low, self.strategy.high)
+
+    def _mutant(self) -> Indices:
+        rng = self._rng(2)
+        found = self.parents[rng.integers(len(self.parents))].copy()
+        for piece, variants in zip(self.pieces, self.variants, strict=True):
+            if rng.random() < self.strategy.rate:
+                found[list(piece.choices)] = variants[rng.integers(len(variants))]
+        return found
+
+
+def best_variants(
+    columns: Indices, pieces: Sequence[Piece], tried: Indices, worth: NDArray[np.float64], top: int
+) -> list[Indices]:
+    """Return, for every piece, its `top` variants (V, C), at most half of all: its choices' option indices, best first.
+
+    A variant's score is the mean worth of the trials that had it. The fewer had it, the more the sum of its choices'
+    own means counts instead, which also ranks variants that no trial had. `tried` are recipes (trials, choices),
+    `columns` as `Space.columns`.
+    """
+    above = worth - worth.mean()
+    total, count = np.zeros(columns.shape), np.zeros(columns.shape)
+    rows = np.broadcast_to(np.arange(len(columns)), tried.shape)
+    np.add.at(total, (rows, tried), above[:, None])
+    np.add.at(count, (rows, tried), 1.0)
+    effects = total / (count + _FEW)
+    found = []
+    for piece in pieces:
+        own = np.array(piece.choices, np.intp)
+        keep = min(top, (math.prod(np.count_nonzero(columns[own] >= 0, axis=1).tolist()) + 1) // 2)
+        seen, which = np.unique(tried[:, own], axis=0, return_inverse=True)
+        variants = np.unique(np.concatenate([_best_sums(effects, columns, own, keep), seen]), axis=0)
+        sums = effects[own, variants].sum(1)
+        place = {tuple(variant): i for i, variant in enumerate(variants.tolist())}
+        at = np.array([place[tuple(variant)] for variant in seen.tolist()], np.intp)[which.reshape(-1)]
+        scores = (np.bincount(at, above, len(variants)) + _FEW * sums) / (np.bincount(at, None, len(variants)) + _FEW)
+        found.append(variants[np.argsort(-scores, kind="stable")[:keep]])
+    return found
+
+
+def _best_sums(effects: NDArray[np.float64], columns: Indices, own: Indices, top: int) -> Indices:
+    """Return the `top` variants of some choices with the greatest sum of effects, exactly: (V, C)."""
+    best, sums = np.zeros((1, 0), np.intp), np.zeros(1)
+    for choice in own:
+        options = np.flatnonzero(columns[choice] >= 0)
+        grown = (sums[:, None] + effects[choice, options]).reshape(-1)
+        keep = np.argsort(-grown, kind="stable")[:top]
+        best = np.column_stack([np.repeat(best, len(options), axis=0), np.tile(options, len(best))])[keep]
+        sums = grown[keep]
+    return best

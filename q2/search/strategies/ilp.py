@@ -1,0 +1,46 @@
+"""Integer programming on the bank's errors: the least summed error for every budget, exactly (as in HAWQ-V3, ICML'21).
+
+What a search is to be better than: it assumes that errors of layers add up and matter alike.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from q2.search.space import Indices
+from q2.search.strategies.base import Problem, Searcher, Strategy
+from q2.search.strategies.listed import Listed
+from q2.search.variants import knapsack_of, put_together, single_choices
+
+__all__ = ["IlpError"]
+
+
+@dataclass(frozen=True)
+class IlpError(Strategy):
+    """Recipes with the least `quantized_error` at evenly spaced budgets of `metric`, the loosest first.
+
+    N trials are N budgets, from what the least error takes within the constraints down to the least of `metric`.
+    """
+
+    name: ClassVar[str] = "ilp-error"
+    metric: str = "avg_bits"
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""
+        problem.costs.check(["quantized_error", self.metric])
+        return Listed(problem.space, self._recipes(problem))
+
+    def _recipes(self, problem: Problem) -> Iterator[Indices]:
+        space, bounds = problem.space, problem.constraints
+        variants = single_choices(space, -problem.costs.tables["quantized_error"])
+        knapsack = knapsack_of(problem.costs, variants)
+        loosest = knapsack.solve(bounds)
+        yield put_together(space, variants, loosest)
+        if problem.trials == 1:
+            return
+        least = knapsack.least(self.metric, bounds).costs[self.metric]
+        budgets: Sequence[float] = np.linspace(loosest.costs[self.metric], least, problem.trials)[1:].tolist()
+        for budget in problem.progress(budgets, self.name, len(budgets)):
+            yield put_together(space, variants, knapsack.front(self.metric, [budget], bounds)[0])

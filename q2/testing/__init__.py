@@ -1,0 +1,12 @@
+"""Conformance suites that a plugin's own tests inherit; they need pytest.
+
+>>> from q2.search.strategies.random import Random
+>>> class TestRandom(StrategySuite):
+...     strategy = Random()
+...     random = True
+"""
+
+from q2.testing.problems import tiny_graph, tiny_problem, trial_of
+from q2.testing.strategies import StrategySuite
+
+__all__ = ["StrategySuite", "tiny_graph", "tiny_problem", "trial_of"]

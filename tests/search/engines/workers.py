@@ -1,0 +1,64 @@
+"""Workers that measure nothing: what a recipe says they do."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from q2.errors import ConfigError
+from q2.search.engines.base import Places, Worker
+from q2.search.jobs import Evaluated, Job
+from q2.search.trials import Trial
+
+
+def jobs(count: int, **do: str) -> list[Job]:
+    """Jobs 0 to `count`; of those named ``job3="kill"`` that layer's option says what to do."""
+    return [
+        Job({"number": str(number), "do": do.get(f"job{number}", "measure")}, "weights", number=number)
+        for number in range(count)
+    ]
+
+
+def make(scratch: Path, places: Places) -> Worker:
+    """Make a worker; `scratch` keeps what has been done once, and a file for every worker that was made."""
+    (scratch / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return lambda job: _measure(job, scratch)
+
+
+def broken(places: Places) -> Worker:
+    """Make nothing."""
+    raise ConfigError("run.toml: denoiser.name: no such thing here")
+
+
+def _measure(job: Job, scratch: Path) -> Evaluated:
+    done = scratch / f"done-{job.number}"
+    do = job.recipe["do"]
+    if do == "kill" or (do == "kill once" and not done.exists()):
+        done.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do.startswith("sleep"):
+        time.sleep(float(do.split()[1]))
+    threads = float(os.environ.get("OMP_NUM_THREADS", "0"))
+    number = float(job.recipe["number"])
+    metrics = {"pid": float(os.getpid()), "threads": threads, "value": number**2}
+    return Evaluated(Trial(job.recipe, metrics, fidelity=job.fidelity, number=job.number), {"score": 0.5})
+
+
+def made(scratch: Path) -> int:
+    """Return how many workers were made."""
+    return len(list(scratch.glob("made-*")))
+
+
+def values(found: Sequence[Evaluated]) -> Mapping[int, float]:
+    """Return the value of every job that was measured; each came once."""
+    numbers = [result.trial.number for result in found]
+    assert len(set(numbers)) == len(numbers)
+    return {r.trial.number: r.trial.metrics["value"] for r in found if r.trial.number is not None and r.trial.metrics}
+
+
+def reader(places: Places) -> Worker:
+    """Make a worker whose trials say where the files lie that it has read."""
+    path = places["bank"] / "layers" / "a.txt"
+    path.read_bytes()
+    return lambda job: job.failed(f"{path} {places['shared']}")
