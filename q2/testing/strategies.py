@@ -114,14 +114,14 @@ class StrategySuite:
         """It neither uses NumPy's global random numbers nor changes their state."""
         first = self.history(self.problem())
         np.random.default_rng()
-        state = np.random.get_state(legacy=True)
+        state = np.random.get_state()
         try:
             np.random.seed(1)
             assert _recipes(self.history(self.problem())) == _recipes(first)
             np.random.seed(1)
-            untouched = np.random.get_state()[1]
+            untouched = np.random.get_state(legacy=False)["state"]["key"]
             self.history(self.problem())
-            assert np.array_equal(np.random.get_state()[1], untouched)
+            assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], untouched)
         finally:
             np.random.set_state(state)
 
