@@ -31,11 +31,11 @@ app = typer.Typer(
 app.add_typer(listing, name="list")
 app.add_typer(settings, name="config")
 app.add_typer(plots, name="plot")
+app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
-app.command()(search)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,7 +1,8 @@
 """A search run: TOML to space, bank, reference, strategy and engine; then trials, and a report of what they say."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +25,7 @@ from q2.search.constraints import Constraint, check
 from q2.search.costs import Costs
 from q2.search.engines.base import Engine, Places, Worker
 from q2.search.evaluate import LADDER, Evaluator, metrics_at
-from q2.search.loop import Run, run
+from q2.search.loop import Run, known, run
 from q2.search.metrics.base import ForwardMetric, ImageMetric, Metric
 from q2.search.reference import Reference
 from q2.search.report import Found, found, front_picture
@@ -38,11 +39,13 @@ from q2.settings import Fidelity
 __all__ = [
     "Outcome",
     "Ready",
+    "Session",
     "bank_of",
     "fingerprint_of",
     "make_problem",
     "make_ready",
     "metrics_of",
+    "opened",
     "places_of",
     "search",
     "space_of",
@@ -72,6 +75,38 @@ class Ready:
         """Return the names of the metrics that a trial at every fidelity must have."""
         kinds = list(self.kinds.values())
         return {fidelity: [kind.name for kind in metrics_at(fidelity, kinds)] for fidelity in LADDER}
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A run's folder with all that strategies need to search in it: made ready once, for one after the other."""
+
+    plan: Plan
+    ready: Ready
+    problem: Problem
+    store: TrialStore
+    engine: Engine
+
+    def run(self, strategy: Strategy, title: str, problem: Problem) -> Run:
+        """Search with a strategy, called `title`, for what `problem` says; see `q2.search.loop`."""
+        plan, target, folder = self.plan, self.ready.target, self.problem.folder
+        searcher = named(plan.run, lambda: strategy.searcher(problem), "search", "strategies", title)
+
+        def after(trial: Trial) -> None:
+            worth = target.value(trial.metrics) if _comparable(trial, target) else None
+            plan.plugins.after_trial(trial, worth, folder)
+
+        return run(
+            problem,
+            searcher,
+            self.engine,
+            self.store,
+            name=title,
+            needed=self.ready.needed(),
+            seed=plan.settings.search.evaluation.seed,
+            progress=problem.progress,
+            after=after,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,34 +142,11 @@ def search(
     """
     wanted = plan.settings.search
     strategy = strategy_of(plan, wanted.strategy)
-    kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
     clock = time.perf_counter()
-    make, places = partial(worker_of, plan.run), places_of(plan, folder)
-    engine: Engine = named(plan.run, lambda: kind(wanted.engine, make, places), "search", "engine")
-    with engine:
-        engine.warm()
-        ready = make_ready(plan, folder, partial(_make_reference, plan, folder, progress, show), progress, show)
-        problem = make_problem(plan, ready, folder, progress, show)
-        store = TrialStore.open(folder / "trials", fingerprint_of(plan, ready.denoiser))
-        show(Step("space", 0, f"{ready.space} · target {ready.target}"))
+    with opened(plan, folder, [strategy], progress, show) as session:
+        ready, problem, workers = session.ready, session.problem, session.engine.workers
         start = time.perf_counter()
-
-        def after(trial: Trial) -> None:
-            worth = ready.target.value(trial.metrics) if _comparable(trial, ready.target) else None
-            plan.plugins.after_trial(trial, worth, folder)
-
-        done = run(
-            problem,
-            strategy.searcher(problem),
-            engine,
-            store,
-            name=wanted.strategy,
-            needed=ready.needed(),
-            seed=wanted.evaluation.seed,
-            progress=progress,
-            after=after,
-        )
-        workers = engine.workers
+        done = session.run(strategy, wanted.strategy, problem)
     end = time.perf_counter()
     show(Step(wanted.strategy, end - start, _line(done, workers)))
     result = found(problem, done.trials, ready.kinds)
@@ -145,6 +157,35 @@ def search(
     except OSError as error:
         raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
     return outcome
+
+
+@contextmanager
+def opened(
+    plan: Plan,
+    folder: Path,
+    strategies: Collection[Strategy],
+    progress: Progress = silent,
+    show: Callable[[Step], None] = lambda step: None,
+) -> Iterator[Session]:
+    """Make everything ready for the strategies to search in `folder`, and stop the workers at the end."""
+    wanted = plan.settings.search
+    kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
+    fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
+    make, places = partial(worker_of, plan.run), places_of(plan, folder)
+    engine: Engine = named(plan.run, lambda: kind(wanted.engine, make, places), "search", "engine")
+    with engine:
+        engine.warm()
+        reference = partial(_make_reference, plan, folder, fidelities, progress, show)
+        ready = make_ready(plan, folder, reference, progress, show)
+        fingerprint = fingerprint_of(plan, ready.denoiser)
+        store = TrialStore.open(folder / "trials", fingerprint)
+        problem = replace(
+            make_problem(plan, ready, folder, progress, show),
+            known=lambda proposal: known(problem, store, ready.needed(), wanted.evaluation.seed, proposal),
+            identity=fingerprint.digest,
+        )
+        show(Step("space", 0, f"{ready.space} · target {ready.target}"))
+        yield Session(plan, ready, problem, store, engine)
 
 
 def make_ready(
@@ -218,12 +259,16 @@ def metrics_of(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
         names[name] = None
     for name in wanted.metrics:
         named(plan.run, partial(catalogue.load, name), "search", "metrics", name)
+    for key, text in strategy_of(plan, wanted.strategy).expressions().items():
+        place = ("search", "strategies", wanted.strategy, key)
+        names |= dict.fromkeys(named(plan.run, partial(Target.parse, text, list(catalogue)), *place).metrics)
     kinds = {name: catalogue.load(name) for name in names}
     at = metrics_at(wanted.evaluation.fidelity, list(kinds.values()))
-    for name in target.metrics:
+    needs = dict.fromkeys(wanted.metrics, "objectives") | dict.fromkeys(target.metrics, "target")
+    for name, what in needs.items():
         if kinds[name] not in at:
             where = plan.run.where(("search", "evaluation", "fidelity"))
-            raise ConfigError(f"{where}: {wanted.evaluation.fidelity!r} does not measure {name!r} of the target")
+            raise ConfigError(f"{where}: {wanted.evaluation.fidelity!r} does not measure {name!r} of the {what}")
     return kinds, target
 
 
@@ -256,6 +301,7 @@ def make_problem(
         folder,
         progress,
         show,
+        {fidelity: [*ready.costs.tables, *measured] for fidelity, measured in ready.needed().items()},
     )
 
 
@@ -296,6 +342,7 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
 def _make_reference(  # noqa: PLR0917 (a callback)
     plan: Plan,
     folder: Path,
+    fidelities: list[Fidelity],
     progress: Progress,
     show: Callable[[Step], None],
     denoiser: Denoiser,
@@ -308,8 +355,8 @@ def _make_reference(  # noqa: PLR0917 (a callback)
     images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
     outputs = any(isinstance(metric, ForwardMetric) for metric in metrics)
     reference = Reference(folder / "reference", settings)
-    took = reference.make(denoiser, graph, [settings.fidelity], images, outputs=outputs, progress=progress)
-    show(Step("reference", took, f"{settings.fidelity}: what full precision gives"))
+    took = reference.make(denoiser, graph, fidelities, images, outputs=outputs, progress=progress)
+    show(Step("reference", took, f"{' '.join(fidelities)}: what full precision gives"))
 
 
 def _comparable(trial: Trial, target: Target) -> bool:

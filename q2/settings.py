@@ -95,7 +95,7 @@ class ObjectiveSettings(_Section):
     """`[search.metrics.<name>]`: a metric as an objective of its own, for strategies that take several."""
 
     direction: Literal["maximize", "minimize"]
-    scale: float = 1.0
+    scale: float = pydantic.Field(default=1.0, gt=0)
 
 
 class SearchSettings(_Section):

@@ -31,8 +31,8 @@ def commands() -> list[str]:
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         found += [f"q2 {name} {sub}" for sub in inner] if inner else [f"q2 {name}"]
-        for leaf in (inner or {name: command}).values():
-            found += [option for parameter in leaf.params for option in parameter.opts if option != "--help"]
+        for leaf in (*(inner or {}).values(), command):
+            found += [option for parameter in leaf.params for option in parameter.opts if option[0] == "-"]
     return found
 
 

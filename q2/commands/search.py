@@ -1,4 +1,4 @@
-"""``q2 search``: find a recipe."""
+"""``q2 search``: find a recipe, or compare strategies."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +9,26 @@ from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, 
 
 __all__ = ["search"]
 
+Trials = Annotated[int | None, typer.Option(min=1, help="How many.", show_default="the run file's")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; one that is there goes on.")]
 
-def search(
+search = typer.Typer(rich_markup_mode=None, help="Find a recipe, or compare strategies.")
+
+
+@search.callback(invoke_without_command=True)
+def find(
+    context: typer.Context,
     config: Config = DEFAULT,
     override: Set = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="the run file's")] = None,
+    trials: Trials = None,
     strategy: Annotated[str, typer.Option(help="Which strategy.", show_default="the run file's")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; one that is there goes on.")] = None,
+    out: Out = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and write nothing.")] = False,
 ) -> None:
     """Measure recipes, and keep the best and the front; a search that was stopped goes on where it was."""
-    sets = [*(override or ()), *([f"search.trials={trials}"] if trials else [])]
-    run = load_run(config, [*sets, *([f"search.strategy={strategy}"] if strategy else [])])
+    if context.invoked_subcommand is not None:
+        return
+    run = load_run(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])])
     from q2.runs import prepare, run_folder
     from q2.searching import search as start
 
@@ -43,3 +51,33 @@ def search(
         print("no trial keeps to the constraints; next: more trials")
     else:
         print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'}")
+
+
+@search.command()
+def compare(
+    strategies: Annotated[str, typer.Option(help="Which, with commas: names, or tables of [search.strategies].")],
+    config: Config = DEFAULT,
+    override: Set = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many searches of each strategy.")] = 5,
+    trials: Trials = None,
+    out: Out = None,
+) -> None:
+    """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
+    run = load_run(config, _sets(override, trials))
+    from q2.comparing import compare as start
+    from q2.runs import prepare, run_folder
+
+    plan = prepare(run)
+    folder = run_folder(out, f"{plan.title}-compare")
+    print(f"q2 search compare · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
+    titles = [name.strip() for name in strategies.split(",")]
+    with drawn_progress() as progress:
+        outcome = start(plan, titles, seeds, folder, progress=progress, show=print_step)
+    print("mean ± half the 95 % interval over seeds")
+    text_table(outcome.compared.table())
+    print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
+    print(f"look at: {folder / 'compare.png'}")
+
+
+def _sets(override: list[str] | None, trials: int | None) -> list[str]:
+    return [*(override or ()), *([f"search.trials={trials}"] if trials else [])]

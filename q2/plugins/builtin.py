@@ -63,6 +63,7 @@ METRICS: Mapping[str, str] = {
 
 STRATEGIES: Mapping[str, str] = {
     "random": "q2.search.strategies.random:Random",
+    "optuna": "q2.search.strategies.optuna:Optuna",
     "evolution": "q2.search.strategies.evolution:Evolution",
     "exhaustive": "q2.search.strategies.exhaustive:Exhaustive",
     "greedy": "q2.search.strategies.greedy:Greedy",

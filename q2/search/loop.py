@@ -13,7 +13,7 @@ from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "known", "run"]
 
 _FAILURES = 3
 
@@ -47,15 +47,17 @@ def run(
 ) -> Run:
     """Search with `searcher`, called `name` in its trials, until it has had its trials or asks for no more.
 
+    Trials at the search's own fidelity alone count: those at others help to choose them.
     Trials in `store` that have all metrics `needed` at their fidelity are told, not measured again; others are added
     to it as they come, each of them handed to `after`. `seed` is that of the evaluation. Raises `Q2Error` where one
     trial after the other fails.
     """
-    done = Run()
+    done, own = Run(), 0
 
     def each() -> Iterator[Trial]:
-        while len(done.trials) < problem.trials:
-            asked = searcher.ask(problem.trials - len(done.trials))
+        nonlocal own
+        while own < problem.trials:
+            asked = searcher.ask(problem.trials - own)
             if not asked:
                 return
             jobs = [_job(problem, proposal, seed, name, len(done.trials) + i) for i, proposal in enumerate(asked)]
@@ -63,14 +65,26 @@ def run(
             for trial in _trials(done, jobs, engine, store, needed):
                 found[trial.id] = trial
                 after(trial)
-                yield trial
+                if trial.fidelity == problem.fidelity:
+                    yield trial
             told = [found[job.trial().id] for job in jobs]
             searcher.tell(told)
             done.trials += told
+            own += sum(trial.fidelity == problem.fidelity for trial in told)
 
-    for _ in progress(each(), name, problem.trials):
-        pass
+    try:
+        for _ in progress(each(), name, problem.trials):
+            pass
+    finally:
+        searcher.close()
     return done
+
+
+def known(
+    problem: Problem, store: TrialStore, needed: Mapping[Fidelity, Collection[str]], seed: int, proposal: Proposal
+) -> bool:
+    """Say whether the store has what a proposal asks for, so that `run` would not measure it."""
+    return _stored(_job(problem, proposal, seed, "", 0), store, needed) is not None
 
 
 def _job(problem: Problem, proposal: Proposal, seed: int, strategy: str, number: int) -> Job:
@@ -84,12 +98,11 @@ def _trials(
     store.refresh()
     open_: dict[str, Job] = {}
     for job in jobs:
-        key = job.trial().id
-        known = store[key] if key in store else None  # noqa: SIM401 (a store is no mapping)
-        if known is not None and known.state == "complete" and known.metrics.keys() >= set(needed[job.fidelity]):
-            yield known
+        trial = _stored(job, store, needed)
+        if trial is None:
+            open_.setdefault(job.trial().id, job)
         else:
-            open_.setdefault(key, job)
+            yield trial
     start = time.perf_counter()
     for result in engine.run(list(open_.values())) if open_ else ():
         store.add(result.trial)
@@ -101,6 +114,14 @@ def _trials(
         if done.failed == _FAILURES:
             raise Q2Error(f"{done.failed} trials in a row failed, the last: {result.trial.error}")
         yield store[result.trial.id]
+
+
+def _stored(job: Job, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]) -> Trial | None:
+    key = job.trial().id
+    trial = store[key] if key in store else None  # noqa: SIM401 (a store is no mapping)
+    if trial is None or trial.state != "complete" or not trial.metrics.keys() >= set(needed[job.fidelity]):
+        return None
+    return trial
 
 
 def _count(done: Run, result: Evaluated) -> None:

@@ -54,6 +54,12 @@ class Fingerprint:
             if ours.get(key) != theirs.get(key)
         ]
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits, the same for fingerprints without differences."""
+        compared = sorted((dotted(key), _shown(value)) for key, value in self._compared().items())
+        return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
+
     def _compared(self) -> dict[Key, object]:
         """Return the values to compare, as they would come back from JSON; patch releases measure alike."""
         table: dict[str, Any] = json.loads(json.dumps(asdict(self)))

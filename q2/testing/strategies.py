@@ -11,7 +11,7 @@ import pytest
 from q2.config import dotted
 from q2.errors import ConfigError
 from q2.search.engines.base import Engine
-from q2.search.evaluate import Evaluated, Job
+from q2.search.jobs import Evaluated, Job
 from q2.search.loop import Run, run
 from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem, Proposal, Strategy
@@ -182,7 +182,7 @@ class _Planted(Engine):
     name = "planted"
 
     def __init__(self, problem: Problem, stop_after: int | None) -> None:
-        super().__init__(EngineSettings(), lambda: self._measure)
+        super().__init__(EngineSettings(), lambda places: self._measure, {})
         self.problem, self.stop_after, self.count = problem, stop_after, 0
 
     @property

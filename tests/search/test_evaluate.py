@@ -16,7 +16,7 @@ from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.outputs import Sqnr
 from q2.search.reference import Reference, outputs_of
-from q2.searching import Ready, make_ready, worker_of
+from q2.searching import Ready, make_ready, places_of, worker_of
 from q2.settings import EvaluationSettings
 
 NAMES = ["SQNR", "latency", "latent-SQNR", "PSNR", "SSIM", "judge-accuracy", "judge-fid", "judge-fid-fp"]
@@ -50,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Evaluator:
-    made = worker_of(RunFile.load("digits-dit.toml", SETS), folder)
+    run = RunFile.load("digits-dit.toml", SETS)
+    made = worker_of(run, places_of(prepare(run), folder))
     assert isinstance(made, Evaluator)
     return made
 

@@ -1,7 +1,7 @@
 """What a strategy is: its options, and a searcher that is asked for recipes and told what they were worth."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -35,7 +35,9 @@ class Problem:
 
     `target` is to be made large, in `trials` trials, where every one of `constraints` holds; `objectives` are for
     strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
-    keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`.
+    keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
+    the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
+    `identity` is the same for searches whose trials can be compared.
     """
 
     space: Space
@@ -51,6 +53,13 @@ class Problem:
     folder: Path = Path()
     progress: Progress = silent
     show: Callable[[Step], None] = lambda step: None
+    measured: Mapping[Fidelity, Collection[str]] = field(default_factory=dict)
+    known: Callable[["Proposal"], bool] = lambda proposal: False
+    identity: str = ""
+
+    def metrics(self) -> list[str]:
+        """Return the names of all metrics that some trial of the search has."""
+        return list(dict.fromkeys(name for names in self.measured.values() for name in names))
 
     def worth(self, trials: Sequence[Trial]) -> list[float]:
         """Return the target of complete trials. Raises `TargetError`."""
@@ -74,11 +83,17 @@ class Searcher(ABC):
 
     @abstractmethod
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the next recipes, between 1 and `most`; none ends the search."""
+        """Return the next recipes, at most `most` of them at the search's own fidelity; none at all ends the search.
+
+        Cheaper trials than those are no part of the budget, so that a searcher has to bound them itself.
+        """
 
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take in the trials of the last `ask`, in its order. A failed one has ``state == "failed"``."""
+
+    def close(self) -> None:
+        """Let go of what it holds: called once, however the search ends."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,14 @@ class Strategy(ABC):
         """Return every option with its value, as a TOML table without empty values."""
         found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {key: value for key, value in found.items() if value is not None}
+
+    def expressions(self) -> Mapping[str, str]:
+        """Return expressions like a target, by option: what is in them is measured too."""
+        return {}
+
+    def fidelities(self) -> Sequence[Fidelity]:
+        """Return the fidelities that it may name in its proposals."""
+        return ()
 
     @abstractmethod
     def searcher(self, problem: Problem) -> Searcher:

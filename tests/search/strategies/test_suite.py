@@ -11,6 +11,7 @@ from q2.search.strategies.evolution import Evolution
 from q2.search.strategies.exhaustive import Exhaustive
 from q2.search.strategies.greedy import Greedy
 from q2.search.strategies.ilp import IlpError
+from q2.search.strategies.optuna import Optuna
 from q2.search.strategies.random import Random
 from q2.search.trials import Trial
 from q2.testing import StrategySuite
@@ -23,6 +24,11 @@ class TestRandom(StrategySuite):
 
 class TestEvolution(StrategySuite):
     strategy = Evolution(population=6, top=2)
+    random = True
+
+
+class TestOptuna(StrategySuite):
+    strategy = Optuna(batch=4)
     random = True
 
 

@@ -1,0 +1,396 @@
+"""Optuna's samplers (Akiba et al., KDD'19): one search, or several machines on one study; pruning along fidelities."""
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler, BruteForceSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import Field
+
+from q2.errors import ConfigError, TargetError
+from q2.search.evaluate import LADDER
+from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.strategies.study import Claim, Direction, SharedStudy, key_of
+from q2.search.target import Target
+from q2.search.trials import Trial
+from q2.settings import Fidelity
+
+__all__ = ["Optuna"]
+
+_AGAIN = 10  # recipes in a row that have been asked for before, until one is drawn at random
+_BROKEN = 2000  # recipes in a row that break a constraint; none of them is measured
+_AHEAD = 8
+_ALL = 64
+
+Sampler = Literal["tpe", "random", "nsgaii", "nsgaiii", "qmc", "gp", "brute-force", "cmaes"]
+_GENETIC = ("nsgaii", "nsgaiii")
+_PLAIN = ("random", "qmc", "brute-force")
+_CONSTRAINED = ("tpe", "gp", *_GENETIC)
+_SINGLE = ("cmaes",)
+
+
+@dataclass(frozen=True)
+class Optuna(Strategy):
+    """Optuna's samplers: `sampler` proposes `batch` recipes at a time, `population` is that of genetic ones.
+
+    With `[search.metrics.<name>]` these are the objectives in the place of the target: their scaled sum, or by
+    `combine` all of them (a Pareto search). `storage` (a database's URL, or a file) and `study` name what several
+    processes share; one that is silent for `grace` seconds counts as dead. `rungs` are cheaper fidelities that a batch
+    passes first, ranked by the target, or by `rank_by`; of each the better share `keep` goes on.
+    """
+
+    name: ClassVar[str] = "optuna"
+    sampler: Sampler = "tpe"
+    batch: Annotated[int, Field(ge=0)] = 0
+    population: Annotated[int, Field(ge=2)] = 20
+    combine: Literal["sum", "pareto"] = "sum"
+    storage: str = ""
+    study: str = "q2"
+    grace: Annotated[float, Field(gt=0)] = 60.0
+    rungs: tuple[Fidelity, ...] = ()
+    rank_by: str = ""
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def expressions(self) -> Mapping[str, str]:
+        """Return what ranks at the rungs: its metrics must be measured."""
+        return {"rank_by": self.rank_by} if self.rank_by else {}
+
+    def fidelities(self) -> Sequence[Fidelity]:
+        """Return the rungs."""
+        return self.rungs
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search. Raises `ConfigError` for options that do not go together and a storage out of reach."""
+        several = self.combine == "pareto" and len(problem.objectives) > 1
+        if self.combine == "pareto" and not several:
+            raise ConfigError("combine: 'pareto' needs two or more objectives, tables [search.metrics.<name>]")
+        if several and self.sampler in _SINGLE:
+            raise ConfigError(f"sampler: {self.sampler!r} takes one objective, not combine = 'pareto'")
+        if several and self.rungs:
+            raise ConfigError("rungs: a batch is ranked by one number, which combine = 'pareto' has not")
+        if self.sampler == "cmaes" and find_spec("cmaes") is None:
+            raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install 'q2[cmaes]'")
+        if self.sampler == "cmaes" and self.storage:
+            raise ConfigError("storage: Optuna's 'cmaes' keeps pickles in its storage, which q2 does not load")
+        places = [LADDER.index(rung) for rung in self.rungs]
+        if places != sorted(set(places)) or any(place >= LADDER.index(problem.fidelity) for place in places):
+            raise ConfigError(f"rungs: expected cheaper fidelities than {problem.fidelity!r}, the cheapest first")
+        return _Optuna(self, problem)
+
+    def ahead(self) -> int:
+        """Return how many recipes are asked for before the first of them is told."""
+        if self.batch:
+            return self.batch
+        return self.population if self.sampler in _GENETIC else _ALL if self.sampler in _PLAIN else _AHEAD
+
+
+@dataclass
+class _Asked:
+    """A recipe under way: Optuna's trial of it in memory, and what was claimed in the shared study."""
+
+    trial: optuna.Trial
+    recipe: Mapping[str, str]
+    claim: Claim | None = None
+    rung: dict[int, float] = field(default_factory=dict)
+
+
+class _Optuna(Searcher):
+    """Samplers see a study in memory alone. With a storage, it is a copy of the shared study, brought up to date.
+
+    So asking never takes a round trip for each layer, and a recipe enters the shared study in one step, whole.
+    """
+
+    def __init__(self, options: Optuna, problem: Problem) -> None:
+        self.options, self.problem = options, problem
+        self.choices = [choice for choice in problem.space.choices if len(choice.options) > 1]
+        self.numeric = options.sampler == "cmaes"
+        self.distributions = {choice.name: self._distribution(choice.options) for choice in self.choices}
+        self.several = options.combine == "pareto"
+        self.rankings = _rankings(options, problem)
+        self.tried: set[tuple[str, ...]] = set()
+        self.broken: set[tuple[str, ...]] = set()
+        self.batch: list[_Asked] = []
+        self.stage = 0
+        self.most = 0
+        self.drawn = 0
+        self.known: list[Proposal] = []
+        self.handed: set[tuple[str, ...]] = set()
+        self.copies: dict[int, int] = {}
+        directions: list[Direction] = [o.direction for o in problem.objectives] if self.several else ["maximize"]
+        self.shared = SharedStudy(options, problem, directions) if options.storage else None
+        seed = [problem.seed, *(self.shared.place if self.shared else ())]
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with _quiet():
+            self.study = optuna.create_study(directions=directions, sampler=_sampler(options, seed))
+
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return the next recipes, or those of the last ones that go on to the next fidelity."""
+        if not self.batch:
+            self.stage, self.most = 0, most
+            wanted = math.ceil(most / self.options.keep ** len(self.options.rungs))
+            with _quiet():
+                self._fill(min(self.options.ahead(), wanted))
+        if self.known:
+            return self.known
+        fidelity = self.options.rungs[self.stage] if self.stage < len(self.options.rungs) else None
+        return [Proposal(asked.recipe, fidelity) for asked in self.batch]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Tell Optuna what came of them, and drop those that do not go on."""
+        if self.known:
+            self.known = []
+            return
+        with _quiet():
+            if self.stage < len(self.options.rungs):
+                self.batch = self._promoted(trials)
+                self.stage += 1
+                return
+            for asked, trial in zip(self.batch, trials, strict=True):
+                failed = trial.state != "complete"
+                self._end(asked, None if failed else self._values(trial), trial.error or "failed" if failed else "")
+        self.batch = []
+
+    def close(self) -> None:
+        """Leave the shared study: what is still under way there is anybody's."""
+        if self.shared:
+            self.shared.close()
+
+    def _fill(self, count: int) -> None:
+        """Put the next recipes into the batch, or those of this very run that the shared study knows into `known`."""
+        if self.shared is None:
+            self.batch = [asked for asked in (self._next() for _ in range(count)) if asked]
+            return
+        while True:
+            self._update()
+            if self.known:
+                self.known = self.known[: self.most]
+                self.handed |= {self._key(proposal.recipe) for proposal in self.known}
+                return
+            for params in self.shared.abandoned():
+                self.batch += filter(None, [self._claimed(self._ask(params))])
+                if len(self.batch) == count:
+                    break
+            while len(self.batch) < count and self.shared.room() > 0 and (asked := self._next()):
+                self.batch.append(asked)
+            if self.batch or not self.shared.busy() or not self.shared.wait():
+                return
+
+    def _next(self) -> _Asked | None:
+        """Return a recipe that nobody has asked for and that keeps to the constraints; None if there are no more."""
+        again = broken = 0
+        while len(self.tried) + len(self.broken) < self.problem.space.size:
+            trial = self._ask(None if again < _AGAIN else self._untried())
+            key = key_of(trial.params)
+            if key in self.tried or key in self.broken:
+                self.study.tell(trial, state=TrialState.FAIL)
+                again += 1
+            elif any(self._violations(trial.params).values()):
+                self._turn_down(trial)
+                broken += 1
+            elif asked := self._claimed(trial):
+                return asked
+            elif self.shared and self.shared.room() <= 0:
+                return None
+            if broken == _BROKEN:
+                bounds = " and ".join(map(str, self.problem.constraints))
+                learn = "" if self.options.sampler in _CONSTRAINED else f"; {', '.join(_CONSTRAINED)} learn constraints"
+                asked_for = f"none of {broken} recipes of {self.options.sampler!r} has {bounds}"
+                raise ConfigError(f"search.constraints: {asked_for}{learn}")
+        return None
+
+    def _ask(self, params: Mapping[str, Any] | None) -> optuna.Trial:
+        """Ask Optuna, or enter given parameters into its study; constraints are known beforehand."""
+        if params:
+            self.study.enqueue_trial(dict(params))
+        trial = self.study.ask(self.distributions)
+        if self.options.sampler in _CONSTRAINED:
+            for bound, amount in self._violations(trial.params, signed=True).items():
+                trial.set_constraint(bound, amount)
+        return trial
+
+    def _claimed(self, trial: optuna.Trial) -> _Asked | None:
+        """Return the recipe to be measured, unless another process has it."""
+        claim = None
+        self.tried.add(key_of(trial.params))
+        if self.shared:
+            frozen = self.study.get_trials(deepcopy=False)[trial.number]
+            claim = self.shared.claim(frozen)
+            if claim is None:
+                self.study.tell(trial, state=TrialState.FAIL)
+                return None
+            self.copies[claim.number] = trial.number
+        return _Asked(trial, self._recipe(trial.params), claim)
+
+    def _turn_down(self, trial: optuna.Trial) -> None:
+        """Tell Optuna of a recipe that breaks a constraint; it is not measured, and no trial of the search."""
+        self.broken.add(key_of(trial.params))
+        if self.options.sampler == "tpe":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif self.options.sampler in _CONSTRAINED:  # these look at complete trials alone, by how far they are off
+            worst = [-math.inf if each.name == "MAXIMIZE" else math.inf for each in self.study.directions]
+            self.study.tell(trial, worst)
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def _promoted(self, trials: Sequence[Trial]) -> list[_Asked]:
+        """Return those that go on from a rung, the best first; the others are pruned."""
+        ranked: list[tuple[float, int]] = []
+        ranking = self.rankings[self.stage]
+        for place, (asked, trial) in enumerate(zip(self.batch, trials, strict=True)):
+            if trial.state == "complete":
+                value = ranking.value(trial.metrics, trial.label)
+                asked.trial.report(value, self.stage)
+                asked.rung[self.stage] = value
+                ranked.append((-value, place))
+            else:
+                self._end(asked, None, trial.error or "failed")
+        ranked.sort()
+        count = math.ceil(self.options.keep * len(ranked))
+        if self.stage + 1 == len(self.options.rungs):
+            count = min(count, self.most)
+        for _, place in ranked[count:]:
+            self._end(self.batch[place], None)
+        return [self.batch[place] for _, place in ranked[:count]]
+
+    def _end(self, asked: _Asked, values: Sequence[float] | None, error: str = "") -> None:
+        """Tell what came of a recipe: values, an error, or neither where it was pruned."""
+        state = TrialState.COMPLETE if values else TrialState.FAIL if error else TrialState.PRUNED
+        self.study.tell(asked.trial, values, state)
+        if self.shared and asked.claim:
+            self.shared.finish(asked.claim, state, values, error, asked.rung)
+
+    def _values(self, trial: Trial) -> list[float]:
+        """Return the objectives of a complete trial. Raises `TargetError` for one that it lacks."""
+        if not self.problem.objectives:
+            return self.problem.worth([trial])
+        for each in self.problem.objectives:
+            if each.metric not in trial.metrics:
+                raise TargetError(f"{trial.label}: metric {each.metric!r} of the objectives is missing")
+        if self.several:
+            return [trial.metrics[each.metric] for each in self.problem.objectives]
+        signs = {"maximize": 1, "minimize": -1}
+        return [sum(signs[o.direction] * trial.metrics[o.metric] / o.scale for o in self.problem.objectives)]
+
+    def _violations(self, params: Mapping[str, Any], *, signed: bool = False) -> dict[str, float]:
+        """Return by how much every constraint is broken; 0 where it holds, or with `signed` how far off it is."""
+        indices = self.problem.space.encode(self._recipe(params))
+        found = {}
+        for bound in self.problem.constraints:
+            value = float(self.problem.costs.value(bound.metric, indices))
+            over = value - bound.bound if bound.sense == "<=" else bound.bound - value
+            found[str(bound)] = (min(over, 0.0) if signed else 0.0) if bound.admits(value) else over
+        return found
+
+    def _untried(self) -> dict[str, Any]:
+        """Return the parameters of a recipe that is new: one drawn at random, or the next in order that is."""
+        rng = np.random.default_rng([self.problem.seed, self.drawn])
+        self.drawn += 1
+        digits = [int(rng.integers(len(choice.options))) for choice in self.choices]
+        while True:
+            pairs = list(zip(self.choices, digits, strict=True))
+            params = {c.name: digit if self.numeric else c.options[digit] for c, digit in pairs}
+            if key_of(params) not in self.tried | self.broken:
+                return params
+            for place, (choice, digit) in enumerate(pairs):
+                digits[place] = (digit + 1) % len(choice.options)
+                if digits[place]:
+                    break
+
+    def _recipe(self, params: Mapping[str, Any]) -> dict[str, str]:
+        chosen = {c.name: c.options[params[c.name]] if self.numeric else params[c.name] for c in self.choices}
+        return {
+            layer: str(chosen.get(choice.name, choice.options[0]))
+            for choice in self.problem.space.choices
+            for layer in choice.layers
+        }
+
+    def _key(self, recipe: Mapping[str, str]) -> tuple[str, ...]:
+        return key_of({choice.name: recipe[choice.name] for choice in self.choices})
+
+    def _distribution(self, options: Sequence[str]) -> BaseDistribution:
+        return IntDistribution(0, len(options) - 1) if self.numeric else CategoricalDistribution(options)
+
+    def _update(self) -> None:
+        """Bring the copy of the shared study up to date, and find what this run has measured of it already."""
+        assert self.shared
+        own = self.study.get_trials(deepcopy=False)
+        self.tried = set()
+        for trial in self.shared.trials():
+            copy = self.copies.get(trial.number)
+            if trial.state.is_finished() and copy is not None and own[copy].state == TrialState.RUNNING:
+                self.study.tell(copy, trial.values if trial.state == TrialState.COMPLETE else None, trial.state)
+            if not self.shared.counts(trial):
+                continue
+            self.tried.add(key_of(trial.params))
+            if copy is None:
+                self.study.add_trial(self._copy(trial))
+                self.copies[trial.number] = len(self.study.get_trials(deepcopy=False)) - 1
+            proposal = Proposal(self._recipe(trial.params))
+            done = trial.state == TrialState.COMPLETE and key_of(trial.params) not in self.handed
+            if done and self.shared.foreign(trial) and self.problem.known(proposal):
+                self.known.append(proposal)
+
+    def _copy(self, trial: FrozenTrial) -> FrozenTrial:
+        constrained = self.options.sampler in _CONSTRAINED
+        return create_trial(
+            state=trial.state,
+            values=trial.values if trial.state == TrialState.COMPLETE else None,
+            params=trial.params,
+            distributions=trial.distributions,
+            system_attrs={key: value for key, value in trial.system_attrs.items() if key.endswith(":generation")},
+            intermediate_values=trial.intermediate_values,
+            constraints=self._violations(trial.params, signed=True) if constrained else None,
+        )
+
+
+class _BruteForce(BruteForceSampler):
+    """Brute force for ask and tell: Optuna's own stops a loop that there is not."""
+
+    def after_trial(self, *args: object) -> None:
+        """Do nothing: the search ends when every recipe has been asked for."""
+
+
+def _sampler(options: Optuna, seed: Collection[int]) -> BaseSampler:
+    number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+    size = options.population
+    samplers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: optuna.samplers.TPESampler(seed=number),
+        "random": lambda: optuna.samplers.RandomSampler(seed=number),
+        "nsgaii": lambda: optuna.samplers.NSGAIISampler(seed=number, population_size=size),
+        "nsgaiii": lambda: optuna.samplers.NSGAIIISampler(seed=number, population_size=size),
+        "qmc": lambda: optuna.samplers.QMCSampler(seed=number, scramble=True),
+        "gp": lambda: optuna.samplers.GPSampler(seed=number),
+        "brute-force": lambda: _BruteForce(seed=number),
+        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=number),
+    }
+    return samplers[options.sampler]()
+
+
+def _rankings(options: Optuna, problem: Problem) -> list[Target]:
+    """Return what ranks at each rung: the target, or `rank_by` where the rung does not measure the target's metrics."""
+    found = []
+    for rung in options.rungs:
+        here = problem.measured.get(rung, ())
+        target = Target.parse(options.rank_by, problem.metrics()) if options.rank_by else problem.target
+        lacks = [name for name in target.metrics if name not in here]
+        if lacks:
+            hint = f"name an expression of what it measures: {', '.join(here)}"
+            raise ConfigError(f"rank_by: {rung!r} does not measure {lacks[0]!r}; {hint}")
+        found.append(target)
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's warnings from people: experimental parts, and values that a sampler clips."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
