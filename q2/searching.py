@@ -79,13 +79,17 @@ class Ready:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A run's folder with all that strategies need to search in it: made ready once, for one after the other."""
+    """A run's folder with all that strategies need to search in it: made ready once, for one after the other.
+
+    `reference` is the seconds that it took to draw full precision's side.
+    """
 
     plan: Plan
     ready: Ready
     problem: Problem
     store: TrialStore
     engine: Engine
+    reference: float
 
     def run(self, strategy: Strategy, title: str, problem: Problem) -> Run:
         """Search with a strategy, called `title`, for what `problem` says; see `q2.search.loop`."""
@@ -148,9 +152,12 @@ def search(
         start = time.perf_counter()
         done = session.run(strategy, wanted.strategy, problem)
     end = time.perf_counter()
-    show(Step(wanted.strategy, end - start, _line(done, workers)))
+    working = session.reference + (done.spent.get("sample", 0) + done.spent.get("score", 0)) / workers
+    share = min(working / (end - clock), 1.0)
+    show(Step(wanted.strategy, end - start, f"{_line(done, workers)} · {share:.0%} of the time sampling and scoring"))
     result = found(problem, done.trials, ready.kinds)
-    times = {"wall": end - clock, "trials": end - start, "workers": workers, "spent": done.spent}
+    times: dict[str, Any] = {"wall": end - clock, "trials": end - start, "reference": session.reference}
+    times |= {"sampling": share, "workers": workers, "spent": done.spent}
     outcome = Outcome(ready, problem, result, folder, times)
     try:
         _write(plan, outcome)
@@ -175,7 +182,8 @@ def opened(
     engine: Engine = named(plan.run, lambda: kind(wanted.engine, make, places), "search", "engine")
     with engine:
         engine.warm()
-        reference = partial(_make_reference, plan, folder, fidelities, progress, show)
+        took: list[float] = []
+        reference = partial(_make_reference, plan, folder, fidelities, progress, show, took)
         ready = make_ready(plan, folder, reference, progress, show)
         fingerprint = fingerprint_of(plan, ready.denoiser)
         store = TrialStore.open(folder / "trials", fingerprint)
@@ -185,7 +193,7 @@ def opened(
             identity=fingerprint.digest,
         )
         show(Step("space", 0, f"{ready.space} · target {ready.target}"))
-        yield Session(plan, ready, problem, store, engine)
+        yield Session(plan, ready, problem, store, engine, sum(took))
 
 
 def make_ready(
@@ -345,17 +353,19 @@ def _make_reference(  # noqa: PLR0917 (a callback)
     fidelities: list[Fidelity],
     progress: Progress,
     show: Callable[[Step], None],
+    seconds: list[float],
     denoiser: Denoiser,
     graph: Graph,
     metrics: list[Metric],
 ) -> None:
-    """Make full precision's side of every comparison, unless the folder is another run's."""
+    """Make full precision's side of every comparison, unless the folder is another run's; add the `seconds`."""
     settings = plan.settings.search.evaluation
     TrialStore.open(folder / "trials", fingerprint_of(plan, denoiser))
     images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
     outputs = any(isinstance(metric, ForwardMetric) for metric in metrics)
     reference = Reference(folder / "reference", settings)
     took = reference.make(denoiser, graph, fidelities, images, outputs=outputs, progress=progress)
+    seconds.append(took)
     show(Step("reference", took, f"{' '.join(fidelities)}: what full precision gives"))
 
 
