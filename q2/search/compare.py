@@ -145,8 +145,8 @@ class Compared:
         heads = [f"{self.quality.name} at ≤ {bits:g}" for bits in self.budgets]
         rows: list[tuple[str | int | float, ...]] = []
         for name in self.strategies:
-            cells = [self.curve(name)[-1], self.volume(name), *(self.within(name, bits) for bits in self.budgets)]
-            rows.append((name, len(self.of(name)), *map(_shown, cells)))
+            whole = [_shown(self.curve(name)[-1]), _shown(self.volume(name))]
+            rows.append((name, len(self.of(name)), *whole, *(self._cell(name, bits) for bits in self.budgets)))
         return TextTable(("strategy", "seeds", "best target", "hypervolume", *heads), tuple(rows))
 
     def summary(self) -> dict[str, object]:
@@ -166,6 +166,12 @@ class Compared:
                 for name in self.strategies
             },
         }
+
+    def _cell(self, strategy: str, bits: float) -> str:
+        """Return the quality within so many bits; a mean that not every seed is in says so."""
+        values = [search.quality_within(bits, self.quality.sign()) for search in self.of(strategy)]
+        count = sum(map(math.isfinite, values))
+        return _shown(mean_of(values)) + (f" ({count} of {len(values)})" if 0 < count < len(values) else "")
 
     def _costs(self, search: Searched) -> Array:
         points = np.stack([search.bits, -self.quality.sign() * search.quality], axis=1)

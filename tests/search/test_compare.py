@@ -72,6 +72,8 @@ def test_table_csv_json_and_picture_say_the_same(two: Compared, tmp_path: Path) 
     half = stats.t.ppf(0.975, 1) * np.std([16.0, 18.0], ddof=1) / math.sqrt(2)
     assert table.rows[0][:3] == ("a", 2, f"17 ± {half:.2g}")
     assert table.rows[1][2] == "12"
+    assert table.headers[-1] == "SQNR at ≤ 4"
+    assert table.rows[1][-1] == "16 (1 of 2)"
     write_csv(two, tmp_path / "compare.csv")
     rows = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     assert len(rows) == 6
