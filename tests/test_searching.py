@@ -29,6 +29,7 @@ BASE = (
     f"search.target={TARGET}",
     "search.evaluation.inputs=4",
     "search.trials=4",
+    "search.engine.workers=1",
 )
 
 

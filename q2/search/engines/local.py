@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 from q2.plugins.catalogue import one_line
@@ -129,7 +131,11 @@ def _imported(start: _Start) -> None:
 
 
 def _begin(parent: int) -> None:
-    """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
+    """Leave Ctrl-C to the process that started this one, do not outlive it if it is killed, and stay if it grows.
+
+    loky ends a process that has grown by 300 MB since its first job, as it may leak; here it has loaded a denoiser.
+    """
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -62,6 +62,15 @@ def test_one_worker_works_in_this_very_process_and_is_made_once(tmp_path: Path) 
     assert made(tmp_path) == 1
 
 
+def test_a_worker_stays_that_grows_as_it_loads_a_denoiser(tmp_path: Path) -> None:
+    with local(tmp_path, 2) as engine:
+        first = pids(list(engine.run(jobs(2, job0="sleep 1.1", job1="sleep 1.1"))))
+        grown = list(engine.run(jobs(4, job0="hold 400", job1="hold 400", job2="sleep 1.1", job3="sleep 1.1")))
+        assert pids(grown) == first
+        assert pids(list(engine.run(jobs(2)))) <= first
+    assert made(tmp_path) == 2
+
+
 def test_two_processes_do_every_job_once_with_their_share_of_the_cores_and_are_gone_at_the_end(tmp_path: Path) -> None:
     with local(tmp_path, 2) as engine:
         engine.warm()

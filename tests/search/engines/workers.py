@@ -11,6 +11,8 @@ from q2.search.engines.base import Places, Worker
 from q2.search.jobs import Evaluated, Job
 from q2.search.trials import Trial
 
+_HELD: list[bytes] = []
+
 
 def jobs(count: int, **do: str) -> list[Job]:
     """Jobs 0 to `count`; of those named ``job3="kill"`` that layer's option says what to do."""
@@ -39,6 +41,9 @@ def _measure(job: Job, scratch: Path) -> Evaluated:
         os.kill(os.getpid(), signal.SIGKILL)
     if do.startswith("sleep"):
         time.sleep(float(do.split()[1]))
+    if do.startswith("hold"):
+        _HELD.append(b"x" * (int(do.split()[1]) << 20))
+        time.sleep(1.1)  # loky looks at the memory once a second
     threads = float(os.environ.get("OMP_NUM_THREADS", "0"))
     number = float(job.recipe["number"])
     metrics = {"pid": float(os.getpid()), "threads": threads, "value": number**2}
