@@ -11,11 +11,12 @@ from q2.errors import ConfigError, Q2Error, did_you_mean
 from q2.files import write_json, write_text
 from q2.passes import Step
 from q2.progress import Progress, silent
+from q2.ready import metrics_of, strategy_of
 from q2.runs import Plan, manifest, prepare
 from q2.search.compare import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
 from q2.search.strategies.base import Strategy
-from q2.searching import Session, metrics_of, opened, strategy_of
+from q2.searching import Session, opened
 
 __all__ = ["Comparison", "compare"]
 

@@ -12,10 +12,10 @@ from q2.denoisers import Denoiser, device_of
 from q2.graph import Graph, trace
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
+from q2.ready import metrics_of, space_of, strategy_of
 from q2.runs import Plan, load_denoiser, named
 from q2.search.evaluate import metrics_at
 from q2.search.metrics.base import Metric
-from q2.searching import metrics_of, space_of, strategy_of
 
 __all__ = ["estimate"]
 

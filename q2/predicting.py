@@ -14,6 +14,7 @@ from q2.errors import PredictorError, did_you_mean
 from q2.graph import trace
 from q2.passes import PassContext, Step
 from q2.progress import Progress, silent
+from q2.ready import bank_of, space_of
 from q2.runs import Plan, load_denoiser, prepare
 from q2.search.costs import Costs
 from q2.search.predictor.baselines import baselines
@@ -26,7 +27,6 @@ from q2.search.predictor.trained import Trained, train
 from q2.search.store import TrialStore
 from q2.search.target import Target
 from q2.search.trials import Trial
-from q2.searching import bank_of, space_of
 
 __all__ = ["LABELS", "SPACE", "Fit", "fit_graphs", "fit_trials", "make_labels", "read_labels", "read_sensitivities"]
 

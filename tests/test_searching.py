@@ -15,12 +15,13 @@ import pytest
 from q2.config import RunFile
 from q2.errors import Q2Error
 from q2.quant import Recipe
+from q2.ready import make_problem, make_ready, places_of, worker_of
 from q2.runs import prepare
 from q2.search.engines.local import Local
 from q2.search.jobs import Job
 from q2.search.store import Fingerprint, TrialStore
 from q2.search.trials import Trial
-from q2.searching import Outcome, make_problem, make_ready, places_of, search, worker_of
+from q2.searching import Outcome, search
 from q2.settings import EngineSettings
 
 TARGET = "SQNR - 4*avg_bits"

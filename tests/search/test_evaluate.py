@@ -9,6 +9,7 @@ import torch
 import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser
+from q2.ready import Ready, make_ready, places_of, worker_of
 from q2.runs import prepare
 from q2.search.evaluate import Evaluator, Job, metrics_at
 from q2.search.metrics.base import Metric
@@ -16,7 +17,6 @@ from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.outputs import Sqnr
 from q2.search.reference import Reference, outputs_of
-from q2.searching import Ready, make_ready, places_of, worker_of
 from q2.settings import EvaluationSettings
 
 NAMES = ["SQNR", "latency", "latent-SQNR", "PSNR", "SSIM", "judge-accuracy", "judge-fid", "judge-fid-fp"]
