@@ -94,11 +94,7 @@ class Knapsack:
         Raises `ConfigError`: a metric that the groups do not have, bounds that no choice keeps to, with the nearest
         value that one can; `Q2Error` if ten minutes are not enough.
         """
-        found = self._optimum("", constraints)
-        if found is None:
-            self._refuse(constraints)
-            raise Q2Error(f"{_and(constraints)}: no choice found that keeps to it")
-        return found
+        return self._sure(self.optimum(constraints), constraints)
 
     def front(self, metric: str, budgets: Sequence[float], constraints: Sequence[Constraint] = ()) -> list[Built]:
         """Return the best choice with ``metric <= budget`` for every budget, within other bounds; see `solve`."""
@@ -106,20 +102,18 @@ class Knapsack:
 
     def least(self, metric: str, constraints: Sequence[Constraint] = ()) -> Built:
         """Return the choice with the least of a metric within the bounds; see `solve`."""
-        self._metric(metric)
-        found = self._optimum(metric, constraints)
-        if found is None:
-            self._refuse(constraints)
-            raise Q2Error(f"{_and(constraints)}: no choice found that keeps to it")
-        return found
+        return self._sure(self.optimum(constraints, metric), constraints)
 
     def _metric(self, name: str, sign: float = 1.0) -> Array:
         if name not in self.costs:
             raise ConfigError(f"no metric {name!r} to build within{did_you_mean(name, self.costs)}")
         return sign * self.costs[name]
 
-    def _optimum(self, aim: str, constraints: Sequence[Constraint]) -> Built | None:
-        """Return the choice with the highest score, or the least of the metric `aim` (the most of ``-metric``)."""
+    def optimum(self, constraints: Sequence[Constraint] = (), aim: str = "") -> Built | None:
+        """Return the choice with the highest score, or the least of the metric `aim` (the most of ``-metric``).
+
+        None where no choice keeps to the bounds; otherwise as `solve`.
+        """
         value = -self.scores if not aim else self._metric(aim.removeprefix("-"), -1.0 if aim[0] == "-" else 1.0)
         best = self._least_of_each(value)
         rows, limits = np.zeros((len(constraints), len(value))), np.zeros(len(constraints))
@@ -233,14 +227,17 @@ class Knapsack:
             bounds.append(LinearConstraint(sparse.csr_array(cut), -np.inf, self.groups - 1))
         raise Q2Error(f"{_and(constraints)}: too many choices lie within rounding of the bound")
 
-    def _refuse(self, constraints: Sequence[Constraint]) -> None:
-        """Raise `ConfigError` for the first bound that cannot be kept to together with those before it."""
+    def _sure(self, found: Built | None, constraints: Sequence[Constraint]) -> Built:
+        """Raise `ConfigError`, if nothing was found, for the first bound that those before it rule out."""
+        if found is not None:
+            return found
         for count, bound in enumerate(constraints):
             others = constraints[:count]
             aim = bound.metric if bound.sense == "<=" else f"-{bound.metric}"
-            nearest = self._optimum(aim, others)
+            nearest = self.optimum(others, aim)
             if nearest is not None and not bound.admits(nearest.costs[bound.metric]):
                 raise ConfigError(bound.refusal(nearest.costs[bound.metric], others))
+        raise Q2Error(f"{_and(constraints)}: no choice found that keeps to it")
 
     def _undominated(self, core: Indices, problem: _Problem) -> Indices:
         """Return the items of `core` without those that another of their group is nowhere worse than."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from q2.errors import ConfigError, did_you_mean
 from q2.search.costs import Costs
 from q2.search.space import Indices
@@ -63,7 +66,11 @@ class Constraint:
 
     def admits(self, value: float) -> bool:
         """Say whether a value is within the bound, but for rounding."""
-        return value <= self.bound + self.slack if self.sense == "<=" else value >= self.bound - self.slack
+        return bool(self.admitted(np.array(value)))
+
+    def admitted(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of values (...) which are within the bound, but for rounding."""
+        return np.asarray(self.sign * values <= self.sign * self.bound + self.slack)
 
     def holds(self, costs: Costs, indices: Indices) -> bool:
         """Say whether a vector (choices,) of option indices keeps to the bound."""

@@ -16,8 +16,7 @@ def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) 
     """Say of vectors (..., choices) of option indices which keep to all constraints, bool (...)."""
     inside = np.ones(np.asarray(indices).shape[:-1], bool)
     for bound in constraints:
-        values = costs.value(bound.metric, indices)
-        inside &= bound.sign * values <= bound.sign * bound.bound + bound.slack
+        inside &= bound.admitted(costs.value(bound.metric, indices))
     return inside
 
 

@@ -62,6 +62,7 @@ def test_the_choice_is_the_best_of_all(
 def _compare(groups: list[Group], bounds: list[Constraint], constants: dict[str, float]) -> None:
     expected = best_of_all(groups, bounds, constants)
     if expected is None:
+        assert Knapsack(groups, constants).optimum(bounds) is None
         with pytest.raises(ConfigError, match=r"^constraint '.*': no recipe keeps to it.*, the (least|most) is \S+$"):
             build(groups, bounds, constants)
         return

@@ -17,7 +17,7 @@ from q2.search.predictor.baselines import RIDGE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.proposals import Built, Predict, Proposer
+from q2.search.predictor.proposals import Predict, Proposal, Proposer
 from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge, predicted
 from q2.search.predictor.tables import extremes, mean_sd
 from q2.search.predictor.train import Training
@@ -133,7 +133,9 @@ class Learner:
         line = " · ".join([*words, f"NDCG@10 {mean_sd(own['ndcg@10'])}", f"SRCC of others: {rest}"])
         self.problem.show(Step("train", time.perf_counter() - start, line))
 
-    def _show_builds(self, proposer: Proposer, front: Sequence[Built], others: Sequence[Built], seconds: float) -> None:
+    def _show_builds(
+        self, proposer: Proposer, front: Sequence[Proposal], others: Sequence[Proposal], seconds: float
+    ) -> None:
         every = [*front, *others]
         if not every:
             self.problem.show(Step("build", seconds, "nothing that was not tried"))

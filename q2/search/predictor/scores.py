@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from q2.progress import Progress, silent
-from q2.search.predictor.build import Group
+from q2.search.build import Built, Group
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import MAX_VARIANTS, Labels, UnitScores, score_variants
@@ -23,6 +23,7 @@ __all__ = [
     "Level",
     "Part",
     "additive_labels",
+    "chosen_of",
     "from_effects",
     "from_labels",
     "from_ridge",
@@ -43,17 +44,32 @@ class Part:
     variants: Ints
     scores: Floats
 
+    def added(self, table: Floats) -> Floats:
+        """Return what every variant adds (variants,) to a sum over a table (choices, options) of all choices."""
+        return np.asarray(table[self.choices, self.variants].sum(1))
 
-def groups_of(parts: Sequence[Part], known: Floats, fold: int | None = None) -> list[Group]:
+
+def groups_of(
+    parts: Sequence[Part], known: Floats, costs: Mapping[str, Floats], fold: int | None = None
+) -> list[Group]:
     """Return what a solver chooses from: the scores' mean over the folds, or one fold's, plus what is `known`.
 
-    `known` (choices, options) is added exactly.
+    `known` (choices, options) is added exactly; `costs` are tables of the same shape by metric.
     """
     groups = []
-    for part in parts:
+    for i, part in enumerate(parts):
         scores = part.scores.mean(1) if fold is None else part.scores[:, fold]
-        groups.append(Group(part.choices, part.variants, scores + known[part.choices, part.variants].sum(1)))
+        added = {name: part.added(table) for name, table in costs.items()}
+        groups.append(Group(f"part {i}", scores + part.added(known), added))
     return groups
+
+
+def chosen_of(parts: Sequence[Part], built: Built) -> Ints:
+    """Return the options (choices,) of the variant that was chosen of every part."""
+    chosen = np.zeros(sum(len(part.choices) for part in parts), np.int64)
+    for part, item in zip(parts, built.items, strict=True):
+        chosen[part.choices] = part.variants[item]
+    return chosen
 
 
 def from_ridge(space: Space, chosen: Ints, y: Floats, training: Training) -> list[Part]:

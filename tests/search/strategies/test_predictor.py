@@ -8,11 +8,11 @@ import pytest
 
 from q2.errors import ConfigError, PredictorError
 from q2.passes import Step
+from q2.search.build import Knapsack
 from q2.search.constraints import Constraint
 from q2.search.loop import Run, run
-from q2.search.predictor.build import Bound, solve
 from q2.search.predictor.label import Labels
-from q2.search.predictor.scores import Part, groups_of
+from q2.search.predictor.scores import Part, chosen_of, groups_of
 from q2.search.predictor.space import Space
 from q2.search.predictor.trained import Trained
 from q2.search.store import Fingerprint, TrialStore
@@ -38,9 +38,8 @@ def optimum(of: Problem) -> float:
     """Return the most that a recipe of the problem can be worth."""
     table = -of.costs.tables["quantized_error"] * sensitivities(of.costs) - 2 * of.costs.tables["avg_bits"]
     parts = [Part(np.array([i]), np.arange(table.shape[1])[:, None], row[:, None]) for i, row in enumerate(table)]
-    bounds = [Bound(of.costs.tables[bound.metric], bound.bound) for bound in of.constraints]
-    chosen = solve(groups_of(parts, np.zeros_like(table)), bounds)
-    assert chosen is not None
+    built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
+    chosen = chosen_of(parts, built)
     return float(table[np.arange(len(table)), chosen].sum())
 
 
