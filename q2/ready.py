@@ -1,7 +1,7 @@
 """What a search stands on: denoiser, space, bank, reference, target, from a run file; the same in every worker."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from q2.quant.bank import Bank
 from q2.runs import Plan, load_denoiser, make_bank, named, open_bank, prepare
 from q2.search.constraints import Constraint, check
 from q2.search.costs import Costs
-from q2.search.engines.base import Places, Worker
+from q2.search.engines.base import Make, Places, Worker
 from q2.search.evaluate import LADDER, Evaluator, metrics_at
 from q2.search.metrics.base import ForwardMetric, ImageMetric, Metric
 from q2.search.reference import Reference
@@ -30,9 +30,11 @@ from q2.search.target import Target
 from q2.settings import Fidelity
 
 __all__ = [
+    "Loaded",
     "Ready",
     "bank_of",
     "fingerprint_of",
+    "load",
     "make_problem",
     "make_ready",
     "make_reference",
@@ -42,6 +44,18 @@ __all__ = [
     "strategy_of",
     "worker_of",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A run's denoiser, traced, and what it is searched and measured for."""
+
+    plan: Plan
+    denoiser: Denoiser
+    graph: Graph
+    space: Space
+    metrics: list[Metric]
+    target: Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +81,8 @@ class Ready:
         return {fidelity: [kind.name for kind in metrics_at(fidelity, kinds)] for fidelity in LADDER}
 
 
-def make_ready(
-    plan: Plan,
-    folder: Path,
-    at_full_precision: Callable[[Denoiser, Graph, list[Metric]], None] = lambda denoiser, graph, metrics: None,
-    progress: Progress = silent,
-    show: Callable[[Step], None] = lambda step: None,
-) -> Ready:
-    """Load the denoiser, its bank (built into the run's folder where there is none), and work out the space.
-
-    `at_full_precision` is called with what has been loaded before activations are quantized as the run file says.
-    """
+def load(plan: Plan, show: Callable[[Step], None] = lambda step: None) -> Loaded:
+    """Load and trace the denoiser, work out the space, and check that activations can be quantized as the run says."""
     settings = plan.settings
     kinds, target = metrics_of(plan)
     start = time.perf_counter()
@@ -88,16 +93,23 @@ def make_ready(
     metrics = [
         named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
     ]
+    ctx = PassContext(plan.plugins, denoiser, settings.seed, prec=settings.prec)
+    named(plan.run, lambda: _activations(plan, ctx).check(graph))
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
-    start = time.perf_counter()
-    bank = bank_of(plan, graph, denoiser, folder, progress)
-    show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
-    ctx = PassContext(plan.plugins, denoiser, settings.seed, progress, settings.prec, bank)
-    manager = PassManager([(title, step) for title, step in plan.passes if step.name == QuantizeActivations.name], ctx)
-    named(plan.run, lambda: manager.check(graph))
-    at_full_precision(denoiser, graph, metrics)
-    manager.run(graph)
-    return Ready(denoiser, graph, ctx, space, Costs.of_graph(graph, space, ctx, bank), metrics, target)
+    return Loaded(plan, denoiser, graph, space, metrics, target)
+
+
+def make_ready(loaded: Loaded, bank: Bank, progress: Progress = silent) -> Ready:
+    """Quantize activations as the run file says, and work out what options cost; after `make_reference`."""
+    plan, denoiser, graph, space = loaded.plan, loaded.denoiser, loaded.graph, loaded.space
+    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
+    _activations(plan, ctx).run(graph)
+    costs = Costs.of_graph(graph, space, ctx, bank)
+    return Ready(denoiser, graph, ctx, space, costs, loaded.metrics, loaded.target)
+
+
+def _activations(plan: Plan, ctx: PassContext) -> PassManager:
+    return PassManager([(title, step) for title, step in plan.passes if step.name == QuantizeActivations.name], ctx)
 
 
 def places_of(plan: Plan, folder: Path) -> Places:
@@ -105,10 +117,17 @@ def places_of(plan: Plan, folder: Path) -> Places:
     return {"bank": _bank_place(plan, folder).absolute(), "reference": (folder / "reference").absolute()}
 
 
-def worker_of(run_file: RunFile, places: Places) -> Worker:
-    """Make the evaluator of a run in the process that is to work, from the folders of `places_of` or copies of them."""
-    plan = prepare(run_file)
-    ready = make_ready(_with_bank(plan, places["bank"]), places["bank"].parent)
+def worker_of(run_file: RunFile) -> Make:
+    """Load a run's denoiser in the process that is to work; what comes makes an evaluator of it.
+
+    It does so from the folders of `places_of`, or copies of them.
+    """
+    return partial(_evaluator, load(prepare(run_file)))
+
+
+def _evaluator(loaded: Loaded, places: Places) -> Worker:
+    plan = loaded.plan
+    ready = make_ready(loaded, _opened(plan, loaded.graph, loaded.denoiser, places["bank"]))
     settings = plan.settings.search.evaluation
     reference = Reference(places["reference"], settings)
     return Evaluator(ready.denoiser, ready.graph, ready.ctx, ready.costs, ready.metrics, settings, reference)
@@ -190,17 +209,28 @@ def _bank_place(plan: Plan, folder: Path) -> Path:
     return named_or_shared if plan.settings.bank.path or named_or_shared.exists() else folder / "bank"
 
 
-def _with_bank(plan: Plan, place: Path) -> Plan:
-    bank = plan.settings.bank.model_copy(update={"path": str(place)})
-    return replace(plan, settings=plan.settings.model_copy(update={"bank": bank}))
-
-
-def bank_of(plan: Plan, graph: Graph, denoiser: Denoiser, folder: Path, progress: Progress) -> Bank:
+def bank_of(  # noqa: PLR0917 (the denoiser's first, then as everywhere)
+    plan: Plan,
+    graph: Graph,
+    denoiser: Denoiser,
+    folder: Path,
+    progress: Progress = silent,
+    show: Callable[[Step], None] = lambda step: None,
+) -> Bank:
     """Open the run's bank; where there is none it is built in the run's folder."""
+    start = time.perf_counter()
     place = _bank_place(plan, folder)
     if place == folder / "bank" and not plan.settings.bank.path and not (place / "index.json").exists():
         make_bank(plan, place, progress)
-    found = open_bank(_with_bank(plan, place), graph, denoiser)
+    bank = _opened(plan, graph, denoiser, place)
+    show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
+    return bank
+
+
+def _opened(plan: Plan, graph: Graph, denoiser: Denoiser, place: Path) -> Bank:
+    bank = plan.settings.bank.model_copy(update={"path": str(place)})
+    plan = replace(plan, settings=plan.settings.model_copy(update={"bank": bank}))
+    found = open_bank(plan, graph, denoiser)
     if found is None:
         raise Q2Error("a search needs a bank, and weights on meta have none")
     return found
@@ -218,23 +248,19 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
     return Fingerprint(denoiser.label, denoiser.fingerprint, version("q2"), measured)
 
 
-def make_reference(  # noqa: PLR0917 (a callback)
-    plan: Plan,
+def make_reference(
+    loaded: Loaded,
     folder: Path,
-    fidelities: list[Fidelity],
-    progress: Progress,
-    show: Callable[[Step], None],
-    seconds: list[float],
-    denoiser: Denoiser,
-    graph: Graph,
-    metrics: list[Metric],
-) -> None:
-    """Make full precision's side of every comparison, unless the folder is another run's; add the `seconds`."""
-    settings = plan.settings.search.evaluation
-    TrialStore.open(folder / "trials", fingerprint_of(plan, denoiser))
+    fidelities: Sequence[Fidelity],
+    progress: Progress = silent,
+    show: Callable[[Step], None] = lambda step: None,
+) -> float:
+    """Make full precision's side of every comparison, unless the folder is another run's; return the seconds."""
+    plan, metrics = loaded.plan, loaded.metrics
+    TrialStore.open(folder / "trials", fingerprint_of(plan, loaded.denoiser))
     images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
     outputs = any(isinstance(metric, ForwardMetric) for metric in metrics)
-    reference = Reference(folder / "reference", settings)
-    took = reference.make(denoiser, graph, fidelities, images, outputs=outputs, progress=progress)
-    seconds.append(took)
+    reference = Reference(folder / "reference", plan.settings.search.evaluation)
+    took = reference.make(loaded.denoiser, loaded.graph, fidelities, images, outputs=outputs, progress=progress)
     show(Step("reference", took, f"{' '.join(fidelities)}: what full precision gives"))
+    return took

@@ -17,7 +17,9 @@ from q2.progress import Progress, silent
 from q2.quant import Recipe
 from q2.ready import (
     Ready,
+    bank_of,
     fingerprint_of,
+    load,
     make_problem,
     make_ready,
     make_reference,
@@ -138,13 +140,14 @@ def opened(
     wanted = plan.settings.search
     kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
     fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
-    make, places = partial(worker_of, plan.run), places_of(plan, folder)
-    engine: Engine = named(plan.run, lambda: kind(wanted.engine, make, places), "search", "engine")
+    start, places = partial(worker_of, plan.run), places_of(plan, folder)
+    engine: Engine = named(plan.run, lambda: kind(wanted.engine, start, places), "search", "engine")
     with engine:
         engine.warm()
-        took: list[float] = []
-        reference = partial(make_reference, plan, folder, fidelities, progress, show, took)
-        ready = make_ready(plan, folder, reference, progress, show)
+        loaded = load(plan, show)
+        bank = bank_of(plan, loaded.graph, loaded.denoiser, folder, progress, show)
+        took = make_reference(loaded, folder, fidelities, progress, show)
+        ready = make_ready(loaded, bank, progress)
         fingerprint = fingerprint_of(plan, ready.denoiser)
         store = TrialStore.open(folder / "trials", fingerprint)
         problem = replace(
@@ -153,7 +156,7 @@ def opened(
             identity=fingerprint.digest,
         )
         show(Step("space", 0, f"{ready.space} · target {ready.target}"))
-        yield Session(plan, ready, problem, store, engine, sum(took))
+        yield Session(plan, ready, problem, store, engine, took)
 
 
 def _comparable(trial: Trial, target: Target) -> bool:

@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from q2.config import RunFile
 from q2.errors import Q2Error
 from q2.quant import Recipe
-from q2.ready import make_problem, make_ready, places_of, worker_of
+from q2.ready import bank_of, load, make_problem, make_ready, places_of, worker_of
 from q2.runs import prepare
 from q2.search.engines.local import Local
 from q2.search.jobs import Job
@@ -86,7 +87,7 @@ def test_a_worker_reads_copies_of_the_folders_as_well(bank: Path, done: Outcome,
         place.rename(copies[name])
     try:
         (trial,) = [trial for trial in TrialStore.read(done.folder / "trials") if trial.number == 2]
-        with Local(EngineSettings(workers=1), lambda given: worker_of(plan.run, given), copies) as engine:
+        with Local(EngineSettings(workers=1), partial(worker_of, plan.run), copies) as engine:
             (result,) = engine.run([_job(trial)])
     finally:
         for name, place in places.items():
@@ -154,7 +155,8 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
     count = len(kept) + 2
     plan = prepare(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
     rest = search(plan, tmp_path / "run")
-    ready = make_ready(plan, tmp_path / "run")
+    loaded = load(plan)
+    ready = make_ready(loaded, bank_of(plan, loaded.graph, loaded.denoiser, tmp_path / "run"))
     problem = make_problem(plan, ready, tmp_path / "run")
     expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
     found = list(TrialStore.read(tmp_path / "run" / "trials"))

@@ -182,7 +182,7 @@ class _Planted(Engine):
     name = "planted"
 
     def __init__(self, problem: Problem, stop_after: int | None) -> None:
-        super().__init__(EngineSettings(), lambda places: self._measure, {})
+        super().__init__(EngineSettings(), lambda: lambda places: self._measure, {})
         self.problem, self.stop_after, self.count = problem, stop_after, 0
 
     @property

@@ -59,7 +59,7 @@ class Here(Engine):
     name = "here"
 
     def __init__(self, also: Callable[[Job], dict[str, float]] = lambda job: {}) -> None:
-        super().__init__(EngineSettings(), lambda places: self._measure, {})
+        super().__init__(EngineSettings(), lambda: lambda places: self._measure, {})
         self.also = also
         self.done: list[int | None] = []
 

@@ -8,11 +8,9 @@ import torch
 
 import q2
 from q2.config import RunFile
-from q2.denoisers import Denoiser
-from q2.ready import Ready, make_ready, places_of, worker_of
+from q2.ready import bank_of, load, make_reference, places_of, worker_of
 from q2.runs import prepare
 from q2.search.evaluate import Evaluator, Job, metrics_at
-from q2.search.metrics.base import Metric
 from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.outputs import Sqnr
@@ -37,21 +35,16 @@ SETS = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with the bank and full precision's side, as a search makes them."""
     folder = tmp_path_factory.mktemp("run")
-    plan = prepare(RunFile.load("digits-dit.toml", SETS))
-
-    def reference(denoiser: Denoiser, graph: q2.Graph, metrics: list[Metric]) -> None:
-        images = [metric for metric in metrics if metric.cost == "images"]
-        made = Reference(folder / "reference", plan.settings.search.evaluation)
-        made.make(denoiser, graph, ["few-step", "full"], images, outputs=True)  # type: ignore[arg-type]
-
-    make_ready(plan, folder, reference)
+    loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
+    bank_of(loaded.plan, loaded.graph, loaded.denoiser, folder)
+    assert make_reference(loaded, folder, ["few-step", "full"]) > 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Evaluator:
     run = RunFile.load("digits-dit.toml", SETS)
-    made = worker_of(run, places_of(prepare(run), folder))
+    made = worker_of(run)(places_of(prepare(run), folder))
     assert isinstance(made, Evaluator)
     return made
 
@@ -124,17 +117,10 @@ def test_full_precision_against_itself_is_perfect(folder: Path) -> None:
 
 
 def test_a_reference_that_is_there_is_not_made_again(folder: Path) -> None:
-    plan = prepare(RunFile.load("digits-dit.toml", SETS))
+    loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
     before = {path: path.stat().st_mtime_ns for path in (folder / "reference").rglob("*") if path.is_file()}
     assert before
-
-    def again(denoiser: Denoiser, graph: q2.Graph, metrics: list[Metric]) -> None:
-        reference = Reference(folder / "reference", plan.settings.search.evaluation)
-        images = [metric for metric in metrics if metric.cost == "images"]
-        reference.make(denoiser, graph, ["few-step", "full"], images, outputs=True)  # type: ignore[arg-type]
-
-    ready = make_ready(plan, folder, again)
-    assert isinstance(ready, Ready)
+    make_reference(loaded, folder, ["few-step", "full"])
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "reference").rglob("*") if path.is_file()}
 
 

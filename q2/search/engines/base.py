@@ -8,28 +8,30 @@ from typing import ClassVar, Self
 from q2.search.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
-__all__ = ["Engine", "Make", "Places", "Worker"]
+__all__ = ["Engine", "Load", "Make", "Places", "Worker"]
 
 Worker = Callable[[Job], Evaluated]
 """Measures a recipe; it never raises for a recipe's fault, see `Evaluator`."""
 Places = Mapping[str, Path]
 """The folders that a worker reads, by what is in them; they are there, and final, before the first job."""
 Make = Callable[[Places], Worker]
-"""Makes a worker where it is to work, from what lies there; it can be pickled."""
+"""Makes a worker where it is to work, from what lies there."""
+Load = Callable[[], Make]
+"""Loads, where the worker is to work, what it needs of no folder; it can be pickled."""
 
 
 class Engine(ABC):
-    """Runs jobs on workers that it makes with `make`. A context manager: what it has started, it stops.
+    """Runs jobs on workers that it makes with what `load` returns. A context manager: what it has started, it stops.
 
     Subclasses are handed over in `q2_engines`. They are told nothing of searches, strategies and stores. `places` are
-    absolute folders of this machine; an engine whose workers are elsewhere gives `make` copies of them.
+    absolute folders of this machine; an engine whose workers are elsewhere makes them from copies.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, settings: EngineSettings, make: Make, places: Places) -> None:
+    def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
         """Raise `ConfigError` for settings that cannot be met here; start nothing."""
-        self.settings, self.make, self.places = settings, make, places
+        self.settings, self.load, self.places = settings, load, places
 
     def __enter__(self) -> Self:
         return self
@@ -43,14 +45,14 @@ class Engine(ABC):
         """How many trials run at a time."""
 
     def warm(self) -> None:
-        """Start workers if that takes time; called before there are jobs, while other things are made ready."""
+        """Start workers and let them load, while other things are made ready; called before there are jobs."""
 
     @abstractmethod
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield what comes of every job, each once, in the order in which they are done.
 
-        A job whose worker died is given to another, `settings.retries` times; then its trial has failed. What `make`
-        raises is raised.
+        A job whose worker died is given to another, `settings.retries` times; then its trial has failed. What
+        loading and making a worker raises is raised.
         """
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from joblib.externals.loky import process_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 from q2.plugins.catalogue import one_line
-from q2.search.engines.base import Engine, Make, Places, Worker
+from q2.search.engines.base import Engine, Load, Make, Places, Worker
 from q2.search.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
@@ -32,11 +33,11 @@ class Local(Engine):
 
     name: ClassVar[str] = "local"
 
-    def __init__(self, settings: EngineSettings, make: Make, places: Places) -> None:
-        super().__init__(settings, make, places)
+    def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
+        super().__init__(settings, load, places)
         self._gpus = _gpus()
         self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
-        self._start = _Start(uuid.uuid4().hex, make, places)
+        self._start = _Start(uuid.uuid4().hex, load, places)
         self._places: list[Any] = [None] * self._workers
 
     @property
@@ -45,10 +46,10 @@ class Local(Engine):
         return self._workers
 
     def warm(self) -> None:
-        """Start the processes; they import what they need."""
+        """Start the processes and let them load."""
         if self._workers > 1:
             for place in range(self._workers):
-                self._executor(place).submit(_imported, self._start)
+                self._executor(place).submit(_warmed, self._start)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield what comes of every job."""
@@ -82,6 +83,7 @@ class Local(Engine):
         """Stop the processes."""
         for place in range(self._workers):
             self._stop(place)
+        _loaded.cache_clear()
         _worker.cache_clear()
 
     def _submit(self, place: int, job: Job) -> Future[Evaluated]:
@@ -113,21 +115,28 @@ class _Start:
     """How a process makes its worker; two are the same if their token is."""
 
     token: str
-    make: Make = field(compare=False)
+    load: Load = field(compare=False)
     places: Places = field(compare=False)
 
 
 @lru_cache(maxsize=1)
+def _loaded(start: _Start) -> Make:
+    return start.load()
+
+
+@lru_cache(maxsize=1)
 def _worker(start: _Start) -> Worker:
-    return start.make(start.places)
+    return _loaded(start)(start.places)
 
 
 def _run(start: _Start, job: Job) -> Evaluated:
     return _worker(start)(job)
 
 
-def _imported(start: _Start) -> None:
-    """Do nothing: to be called, a process must import all that the worker's maker needs."""
+def _warmed(start: _Start) -> None:
+    """Load ahead of time; what goes wrong is said when there are jobs."""
+    with suppress(Exception):
+        _loaded(start)
 
 
 def _begin(parent: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from q2.errors import ConfigError, Q2Error
-from q2.search.engines.base import Engine, Make, Places, Worker
+from q2.search.engines.base import Engine, Load, Make, Places, Worker
 from q2.search.engines.shipping import digest, packed, unpack
 from q2.search.jobs import Evaluated, Job
 from q2.settings import EngineSettings
@@ -33,8 +33,8 @@ class Ray(Engine):
 
     name: ClassVar[str] = "ray"
 
-    def __init__(self, settings: EngineSettings, make: Make, places: Places) -> None:
-        super().__init__(settings, make, places)
+    def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
+        super().__init__(settings, load, places)
         try:
             import ray
         except ImportError:
@@ -53,7 +53,7 @@ class Ray(Engine):
         return len(self._slots)
 
     def warm(self) -> None:
-        """Join the cluster and start the actors; they import what they need."""
+        """Join the cluster and start the actors; they load."""
         if self._slots:
             return
         self._connect()
@@ -129,7 +129,7 @@ class Ray(Engine):
         threads = None if self._gpus else 1
         remote = self._ray.remote(_Actor).options(scheduling_strategy="SPREAD", max_restarts=0, **share)
         slot.actor = remote.remote(self._token, threads, os.getcwd())
-        slot.ref, slot.job = slot.actor.ready.remote(self.make, dict(self.places)), None
+        slot.ref, slot.job = slot.actor.ready.remote(self.load, dict(self.places)), None
 
     def _restart(self, slot: "_Slot", error: Exception) -> None:
         """Put another actor in the place of one that died, unless they do not even start."""
@@ -199,9 +199,10 @@ class _Actor:
         with suppress(OSError):  # relative paths of the run file mean the same if the folder is here, too
             os.chdir(folder)
 
-    def ready(self, make: Make, places: Places) -> str:
-        """Keep what makes the worker; to be handed it, the process imports what that needs. Return q2's version."""
-        self.make, self.places = make, places
+    def ready(self, load: Load, places: Places) -> str:
+        """Load what the worker needs. Return q2's version."""
+        self.make: Make = load()
+        self.places = places
         return version("q2")
 
     def measure(

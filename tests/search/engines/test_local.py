@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from q2.errors import ConfigError
-from q2.search.engines.base import Make
+from q2.search.engines.base import Load
 from q2.search.engines.local import Local
 from q2.search.jobs import Evaluated
 from q2.settings import EngineSettings
@@ -27,15 +27,15 @@ from pathlib import Path
 from q2.search.engines.local import Local
 from q2.settings import EngineSettings
 from tests.search.engines import workers
-with Local(EngineSettings(workers=2), partial(workers.make, Path(sys.argv[1])), {}) as engine:
+with Local(EngineSettings(workers=2), partial(workers.load, Path(sys.argv[1])), {}) as engine:
     print(int(next(engine.run(workers.jobs(2))).trial.metrics["pid"]), flush=True)
     time.sleep(300)
 """
 
 
 @contextmanager
-def local(scratch: Path, count: int, *, retries: int = 2, make: Make | None = None) -> Iterator[Local]:
-    with Local(EngineSettings(workers=count, retries=retries), make or partial(workers.make, scratch), {}) as engine:
+def local(scratch: Path, count: int, *, retries: int = 2, load: Load | None = None) -> Iterator[Local]:
+    with Local(EngineSettings(workers=count, retries=retries), load or partial(workers.load, scratch), {}) as engine:
         yield engine
 
 
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_while_it_is_idle_is_started_again(tmp_path: Path) ->
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_making_a_worker_raises_is_raised_as_it_is(tmp_path: Path, count: int) -> None:
     with (
-        local(tmp_path, count, make=workers.broken) as engine,
+        local(tmp_path, count, load=workers.broken) as engine,
         pytest.raises(ConfigError, match=r"^run\.toml: denoiser\.name: no such thing here$"),
     ):
         list(engine.run(jobs(2)))

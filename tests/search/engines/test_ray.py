@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from q2.errors import ConfigError, Q2Error
-from q2.search.engines.base import Make, Places
+from q2.search.engines.base import Load, Places
 from q2.search.engines.ray import Ray
 from q2.settings import EngineSettings
 from tests.search.engines import workers
@@ -41,14 +41,14 @@ def cluster() -> Iterator[Any]:
         found.shutdown()
 
 
-def engine(cluster: Any, make: Make, places: Places | None = None, **more: Any) -> Ray:
-    return Ray(EngineSettings(name="ray", address=cluster.address, **more), make, places or {})
+def engine(cluster: Any, load: Load, places: Places | None = None, **more: Any) -> Ray:
+    return Ray(EngineSettings(name="ray", address=cluster.address, **more), load, places or {})
 
 
 def test_every_job_is_done_once_and_the_cluster_is_left_as_it_was(tmp_path: Path, cluster: Any) -> None:
     import ray
 
-    with engine(cluster, partial(workers.make, tmp_path), retries=1) as ray_engine:
+    with engine(cluster, partial(workers.load, tmp_path), retries=1) as ray_engine:
         assert ray_engine.workers == 3
         found = list(ray_engine.run(jobs(5, job0="sleep 0.5", job2="kill")))
         again = list(ray_engine.run(jobs(1)))
@@ -97,7 +97,7 @@ def test_what_making_a_worker_raises_is_raised_as_it_is(cluster: Any) -> None:
 
 
 def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, cluster: Any) -> None:
-    with engine(cluster, partial(workers.make, tmp_path)) as ray_engine:
+    with engine(cluster, partial(workers.load, tmp_path)) as ray_engine:
         used: set[float] = set()
         deadline = time.monotonic() + 90
         while len(used) < 3 and time.monotonic() < deadline:  # until all are there

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from q2.errors import ConfigError
-from q2.search.engines.base import Places, Worker
+from q2.search.engines.base import Make, Places, Worker
 from q2.search.jobs import Evaluated, Job
 from q2.search.trials import Trial
 
@@ -22,14 +22,23 @@ def jobs(count: int, **do: str) -> list[Job]:
     ]
 
 
-def make(scratch: Path, places: Places) -> Worker:
-    """Make a worker; `scratch` keeps what has been done once, and a file for every worker that was made."""
-    (scratch / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
-    return lambda job: _measure(job, scratch)
+def load(scratch: Path) -> Make:
+    """Load nothing; `scratch` keeps what has been done once, and a file for every process that loads or makes."""
+    _note(scratch, "loaded")
+
+    def make(places: Places) -> Worker:
+        _note(scratch, "made")
+        return lambda job: _measure(job, scratch)
+
+    return make
 
 
-def broken(places: Places) -> Worker:
-    """Make nothing."""
+def _note(scratch: Path, what: str) -> None:
+    (scratch / f"{what}-{os.getpid()}-{time.monotonic_ns()}").touch()
+
+
+def broken() -> Make:
+    """Load nothing."""
     raise ConfigError("run.toml: denoiser.name: no such thing here")
 
 
@@ -51,8 +60,10 @@ def _measure(job: Job, scratch: Path) -> Evaluated:
 
 
 def made(scratch: Path) -> int:
-    """Return how many workers were made."""
-    return len(list(scratch.glob("made-*")))
+    """Return how many workers were made, each of what was loaded once."""
+    count = len(list(scratch.glob("made-*")))
+    assert len(list(scratch.glob("loaded-*"))) == count
+    return count
 
 
 def values(found: Sequence[Evaluated]) -> Mapping[int, float]:
@@ -62,8 +73,12 @@ def values(found: Sequence[Evaluated]) -> Mapping[int, float]:
     return {r.trial.number: r.trial.metrics["value"] for r in found if r.trial.number is not None and r.trial.metrics}
 
 
-def reader(places: Places) -> Worker:
-    """Make a worker whose trials say where the files lie that it has read."""
-    path = places["bank"] / "layers" / "a.txt"
-    path.read_bytes()
-    return lambda job: job.failed(f"{path} {places['shared']}")
+def reader() -> Make:
+    """Make workers whose trials say where the files lie that they have read."""
+
+    def make(places: Places) -> Worker:
+        path = places["bank"] / "layers" / "a.txt"
+        path.read_bytes()
+        return lambda job: job.failed(f"{path} {places['shared']}")
+
+    return make

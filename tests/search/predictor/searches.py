@@ -58,7 +58,7 @@ class Measured(Engine):
     name = "measured"
 
     def __init__(self, found: Costs, fail: Sequence[int] = ()) -> None:
-        super().__init__(EngineSettings(), lambda places: lambda job: job.failed("not asked"), {})
+        super().__init__(EngineSettings(), lambda: lambda places: lambda job: job.failed("not asked"), {})
         self.found, self.fail, self.jobs = found, fail, 0
 
     @property
