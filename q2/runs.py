@@ -162,7 +162,8 @@ def transform(
     recipe = recipe_of(graph, ctx, fingerprint)
     if save:
         start = time.perf_counter()
-        saved = save_packed(denoiser, save, settings.prec, progress)
+        tables = [step.to_table() for _, step in plan.passes if step.name == "quantize-activations"]
+        saved = save_packed(denoiser, save, settings.prec, progress, tables[-1] if tables else None)
         words = f"{save}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
         show(Step("save", time.perf_counter() - start, words))
     outcome = Outcome(denoiser, graph, results, comparison, recipe, folder)

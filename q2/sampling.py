@@ -13,6 +13,7 @@ from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples
 from q2.denoisers.picture import picture_of
+from q2.denoisers.saving import saved_activations
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json
 from q2.graph import trace
@@ -67,8 +68,10 @@ def sample(
     Image i comes from noise of its own, the same in any batch. With `compare` the same images are drawn at full
     precision first. Nothing is written before all is drawn. Raises `Q2Error`.
     """
-    passes = _passes(plan, order)
+    passes = _passes(plan, {} if order.act_bits is None else {"bits": order.act_bits}, "--act-bits")
     denoiser = load_denoiser(plan)
+    if order.act_bits is None:
+        passes = _passes(plan, saved_activations(denoiser.model), f"{denoiser.source}: activations")
     pipeline = _saving(denoiser, order)
     denoiser.check(order.ask)
     graph = trace(denoiser.model, denoiser.example_inputs())
@@ -104,13 +107,13 @@ def sample(
         raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _passes(plan: Plan, order: Order) -> list[tuple[str, Pass]]:
-    """Return the run file's quantizing passes, the one of activations as the order says."""
+def _passes(plan: Plan, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
+    """Return the run file's quantizing passes, the one of activations with other options if there are any."""
     passes = [(title, step) for title, step in plan.passes if step.name in _QUANTIZING]
-    if order.act_bits is None:
+    if not activations:
         return passes
     kind = plan.plugins.passes.load("quantize-activations")
-    step = kind.from_table({"bits": order.act_bits}, lambda key: "--act-bits")
+    step = kind.from_table(dict(activations), lambda key: where)
     return [*((title, each) for title, each in passes if each.name != step.name), (step.name, step)]
 
 

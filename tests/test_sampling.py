@@ -1,6 +1,7 @@
 """`q2 sample`: images that people keep, the same in any batch, with their settings beside them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from q2.denoisers import Ask
 from q2.errors import ConfigError
 from q2.passes import Step
 from q2.quant import Recipe
-from q2.runs import prepare
+from q2.runs import prepare, transform
 from q2.sampling import Order, read_prompts, sample
 
 
@@ -126,6 +127,22 @@ def test_a_recipe_for_layers_that_are_not_there_is_refused(tmp_path: Path) -> No
     plan = prepare(RunFile.load("digits-dit.toml").with_recipe(tmp_path / "r.toml"))
     with pytest.raises(ConfigError, match="no such weight layer in 'digits-dit'; did you mean 'proj_out_2'"):
         sample(plan, Order(Ask(), n=1), tmp_path / "out")
+
+
+def test_a_saved_folder_keeps_how_activations_are_quantized(tmp_path: Path) -> None:
+    sets = ["samples.images=0", "passes.quantize-activations.bits=6", "passes.quantize-activations.attention=false"]
+    run = RunFile.load("digits-dit.toml", sets)
+    transform(prepare(run), tmp_path / "run", save=tmp_path / "saved")
+    order = Order(Ask(), n=2, steps=3)
+    sample(prepare(run), order, tmp_path / "simulated")
+    saved = prepare(RunFile.load("digits-dit.toml", [f"denoiser.checkpoint={tmp_path / 'saved'}"])).without("quantize")
+    sample(saved, order, tmp_path / "six")
+    sample(saved, replace(order, act_bits=16), tmp_path / "full")
+    six, full, simulated = (all_pixels(tmp_path / name) for name in ("six", "full", "simulated"))
+    assert np.array_equal(six, simulated)
+    assert not np.array_equal(six, full)
+    facts = json.loads((tmp_path / "six" / "0000.json").read_text())
+    assert facts["passes"]["quantize-activations"]["bits"] == 6
 
 
 def test_memory_switches_pass_through(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
 
     `format` is major.minor: a reader takes any minor of its own major. `dtype` is what the weights are decoded to where
     the loader asks for no other, `prec` the width of parameters. `layers` has the option of every quantized layer, or
-    of a split one a list of (option, first input channel, channel after the last).
+    of a split one a list of (option, first input channel, channel after the last). `activations` are the options of
+    the pass ``quantize-activations`` that the weights were saved with, for q2 to run it again; diffusers computes
+    without.
     """
 
     quant_method: str = _Method.Q2
@@ -47,6 +49,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     prec: int = 16
     dtype: str = "float32"
     layers: dict[str, Any] = field(default_factory=dict)
+    activations: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.quant_method = _Method.Q2
@@ -175,10 +178,14 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def get_state_dict_and_metadata(
         self, state_dict: dict[str, Tensor], safe_serialization: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what to save: as it is. Raises `Q2Error` for pickles."""
+        """Return what to save, float32 that float16 holds exactly as float16. Raises `Q2Error` for pickles."""
         if not safe_serialization:
             raise Q2Error("packed weights are saved as safetensors; leave out safe_serialization=False")
-        return state_dict, {}
+        packed = {name for name in state_dict if name.rpartition("_")[2].isdigit() and self._packs(name)}
+        return {name: tensor if name in packed else _short(tensor) for name, tensor in state_dict.items()}, {}
+
+    def _packs(self, name: str) -> bool:
+        return name.rpartition(".")[0] in self.quantization_config.layers
 
     def get_cuda_warm_up_factor(self) -> int:
         """Return how many packed elements, mostly bytes of codes, are as large as two of the weights' dtype."""
@@ -208,6 +215,13 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def is_compileable(self) -> bool:
         """Yes."""
         return True
+
+
+def _short(tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    short = tensor.to(torch.float16)
+    return short if torch.equal(short.float(), tensor) else tensor
 
 
 AUTO_QUANTIZATION_CONFIG_MAPPING[_Method.Q2.value] = Q2Config

@@ -1,6 +1,6 @@
 """Saves a denoiser whose layers are quantized: a complete diffusers folder with packed weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,7 +16,7 @@ from q2.progress import Progress, silent
 from q2.quant.layers import Quantized, Simulated
 from q2.quant.packed import Packed, pack_layer, unpack_layer
 
-__all__ = ["Saved", "check_folder", "make_plain", "packed", "save_packed"]
+__all__ = ["Saved", "check_folder", "make_plain", "packed", "save_packed", "saved_activations"]
 
 
 def check_folder(folder: Path) -> None:
@@ -32,17 +32,24 @@ class Saved(NamedTuple):
     packed: int
 
 
-def save_packed(denoiser: Denoiser, folder: Path, prec: int = 16, progress: Progress = silent) -> Saved:
+def save_packed(
+    denoiser: Denoiser,
+    folder: Path,
+    prec: int = 16,
+    progress: Progress = silent,
+    activations: Mapping[str, Any] | None = None,
+) -> Saved:
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
-    The whole folder is written or nothing; the denoiser is afterwards what it was. Raises `CheckpointError` for a
+    `activations` are options to be kept with it, see `Q2Config`. The whole folder is written or nothing; the denoiser
+    is afterwards what it was. Raises `CheckpointError` for a
     folder that is not empty or cannot be written, `Q2Error` for weights on meta.
     """
     check_folder(folder)
     pipeline, model = denoiser.pipeline(), denoiser.model
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
-        with packed(model, dtype, prec, progress) as size, creating(folder) as beside, quiet():
+        with packed(model, dtype, prec, progress, activations) as size, creating(folder) as beside, quiet():
             pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
@@ -51,7 +58,13 @@ def save_packed(denoiser: Denoiser, folder: Path, prec: int = 16, progress: Prog
 
 
 @contextmanager
-def packed(model: Any, dtype: str, prec: int = 16, progress: Progress = silent) -> Iterator[int]:
+def packed(
+    model: Any,
+    dtype: str,
+    prec: int = 16,
+    progress: Progress = silent,
+    activations: Mapping[str, Any] | None = None,
+) -> Iterator[int]:
     """Let a diffusers model have packed layers where it has simulated ones, so that `save_pretrained` saves those.
 
     Yields what the packed layers take, in bytes. Raises `Q2Error`, with the layer's name, for one that cannot be.
@@ -68,7 +81,7 @@ def packed(model: Any, dtype: str, prec: int = 16, progress: Progress = silent) 
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
         if layers:
-            settings = Q2Config(prec=prec, dtype=dtype, layers=layers)
+            settings = Q2Config(prec=prec, dtype=dtype, layers=layers, activations=dict(activations or {}))
             model.register_to_config(quantization_config=settings)
             model.hf_quantizer = Q2Quantizer(settings)
         yield sum(cast(Packed, model.get_submodule(name)).bytes for name in layers)
@@ -80,6 +93,13 @@ def packed(model: Any, dtype: str, prec: int = 16, progress: Progress = silent) 
             vars(model).pop("hf_quantizer", None)
         else:
             model.hf_quantizer = quantizer
+
+
+def saved_activations(model: Any) -> dict[str, Any]:
+    """Return the options for activations that a model's folder was saved with; none for one that q2 did not save."""
+    config = model.config.get("quantization_config", {})
+    config = config if isinstance(config, Mapping) else config.to_dict()
+    return dict(config.get("activations", {})) if config.get("quant_method") == "q2" else {}
 
 
 def make_plain(model: Any, dtype: torch.dtype, progress: Progress = silent) -> int:
