@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from q2.errors import PluginError, did_you_mean
+from q2.errors import PluginError, Q2Error, did_you_mean
 from q2.plugins import builtin, spec
 from q2.plugins.catalogue import Catalogue, Offer, one_line
 
@@ -141,15 +142,25 @@ class Plugins:
 
     def before_pass(self, name: str, graph: "Graph") -> None:
         """Tell every plugin that the pass `name` is about to run."""
-        self._manager.hook.q2_before_pass(name=name, graph=graph)
+        self._tell("q2_before_pass", name=name, graph=graph)
 
     def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> None:
         """Tell every plugin that the pass `name` ran."""
-        self._manager.hook.q2_after_pass(name=name, graph=graph, report=report, seconds=seconds)
+        self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
 
     def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> None:
         """Tell every plugin what came of a trial."""
-        self._manager.hook.q2_after_trial(trial=trial, worth=worth, folder=folder)
+        self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
+
+    def _tell(self, hook: str, **facts: object) -> None:
+        """Call a hook. Raises `PluginError` for what a plugin raises there, with the line that did."""
+        try:
+            getattr(self._manager.hook, hook)(**facts)
+        except Q2Error:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise PluginError(f"{hook} failed at {place.filename}:{place.lineno}: {one_line(error)}") from error
 
     def _catalogue(self, kind: str) -> Catalogue[Any]:
         broken = {info.name: info.error for info in self._infos.values() if info.error}

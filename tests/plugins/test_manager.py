@@ -8,6 +8,7 @@ import pytest
 
 from q2.errors import PluginError
 from q2.plugins import Plugins, builtin
+from q2.search.trials import Trial
 
 GOOD = """
 from dataclasses import dataclass
@@ -86,6 +87,13 @@ def test_a_hook_with_a_wrong_argument_is_an_error(tmp_path: Path) -> None:
     text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_before_pass(nmae):\n    pass\n"
     with pytest.raises(PluginError, match="nmae"):
         local(tmp_path, text)
+
+
+def test_what_a_hook_raises_is_one_line_with_its_place(tmp_path: Path) -> None:
+    text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_after_trial(trial):\n    raise OSError('no\\ndisk')\n"
+    plugins = local(tmp_path, text)
+    with pytest.raises(PluginError, match=r"^q2_after_trial failed at .*mine\.py:4: OSError: no disk$"):
+        plugins.after_trial(Trial({"a": "uaq-4"}), None, tmp_path)
 
 
 def test_a_hook_that_hands_over_nonsense_is_an_error(tmp_path: Path) -> None:

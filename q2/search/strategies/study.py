@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from q2.errors import ConfigError, Q2Error
 from q2.passes import Step
@@ -33,7 +34,7 @@ _PROBLEM = "q2:problem"
 _OWNER = "q2:owner"
 _ERROR = "q2:error"
 _GONE = "gone"
-_PAUSES = (0.2, 0.5, 1.0, 0.0)
+_PAUSES = (0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -236,15 +237,12 @@ def _opened(storage: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if "://" not in storage:
         return JournalStorage(JournalFileBackend(storage))
-    local = storage.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None
     for pause in _PAUSES:
-        try:
-            return get_storage(RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}} if local else None))
-        except Exception:
-            if not pause:
-                raise
-            time.sleep(pause)
-    raise AssertionError
+        with suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            return get_storage(RDBStorage(storage, engine_kwargs=options))
+        time.sleep(pause)
+    return get_storage(RDBStorage(storage, engine_kwargs=options))
 
 
 def _shown(storage: str) -> str:

@@ -4,20 +4,29 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from q2.config import RunFile
 from q2.errors import ConfigError, Q2Error
+from q2.progress import Progress, silent
+from q2.runs import prepare
 from q2.search.engines.base import Load, Places
 from q2.search.engines.ray import Ray
+from q2.search.store import TrialStore
+from q2.search.trials import Trial
+from q2.searching import search
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
 
+T = TypeVar("T")
+CHEAP = ("search.evaluation.fidelity=weights", "search.target=-quantized_error - avg_bits")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray keeps pipes of its processes open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -112,6 +121,35 @@ def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, clust
         lost.join()
     assert values(found) == {number: number**2 for number in range(9)}
     assert {result.trial.metrics["pid"] for result in found} <= used
+
+
+def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
+    tmp_path: Path, cluster: Any, one_option_bank: Path
+) -> None:
+    import ray
+
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)  # for the one that was lost above
+
+    def start(name: str, count: int, progress: Progress = silent) -> list[Trial]:
+        table = [f"bank.path={one_option_bank}", 'search.options=["uaq-4", "none"]', "search.trials=12", *CHEAP]
+        table += [f"search.engine.name={name}", f"search.engine.workers={count}"]
+        table += [f"search.engine.address={cluster.address}"]
+        outcome = search(prepare(RunFile.load("digits-dit.toml", table)), tmp_path / name, progress=progress)
+        assert outcome.times["workers"] == count
+        trials = sorted(TrialStore.read(tmp_path / name / "trials"), key=lambda trial: trial.number or 0)
+        return [replace(trial, seconds=0.0) for trial in trials]
+
+    def losing(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        for number, item in enumerate(items):
+            if (label, number) == ("random", 2):
+                assert sum(node["Alive"] for node in ray.nodes()) == 3
+                cluster.remove_node(cluster.worker_nodes.copy().pop())
+            yield item
+
+    found = start("ray", 3, losing)
+    assert [trial.number for trial in found] == list(range(12))
+    assert {trial.state for trial in found} == {"complete"}
+    assert found == start("local", 1)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
