@@ -31,6 +31,7 @@ from q2.search.predictor.baselines import baselines, ridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import label
+from q2.search.predictor.linear import priors
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS, Scale
 from q2.search.predictor.space import Space
@@ -138,7 +139,9 @@ def report(
     graphs = space.graphs(chosen, {"y": y})
     splits = folds_of(len(y), training)[: given.folds]
     start = time.perf_counter()
-    run = (joblib.delayed(train_fold)(graphs, y, split, training) for split in splits)
+    known = priors(space, chosen, y, training)
+    pairs = zip(splits, known[: len(splits)], strict=True)
+    run = (joblib.delayed(train_fold)(graphs, y, split, training, prior) for split, prior in pairs)
     folds = tuple(joblib.Parallel(n_jobs=given.jobs)(run))
     seconds = time.perf_counter() - start
     shape = (dict(graphs.fields), graphs.numbers, graphs.hops(LAYERS), Scale.of(graphs))

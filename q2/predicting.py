@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.label import Labels, label
+from q2.search.predictor.linear import priors
 from q2.search.predictor.space import Space
-from q2.search.predictor.train import Training, folds_of
+from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train
 from q2.search.store import TrialStore
 from q2.search.target import Target
@@ -70,7 +71,8 @@ def fit_trials(
     show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))
     bridge = _bridge(plan, store, progress, show)
     chosen = bridge.encode([trial.recipe for trial in found], [trial.label for trial in found])
-    trained = _timed(bridge.space.graphs(chosen, {str(wanted): y}), str(wanted), training, jobs, progress, show)
+    graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, chosen, y, training)
+    trained = _timed(graphs, str(wanted), training, jobs, progress, show, known)
     folder = out or path.parent / "predictor"
     trained.save(folder)
     bridge.space.save(folder / SPACE)
@@ -203,9 +205,10 @@ def _timed(  # noqa: PLR0917 (its callers have them all)
     jobs: int,
     progress: Progress,
     show: Callable[[Step], None],
+    known: Sequence[Prior] = (),
 ) -> Trained:
     start = time.perf_counter()
-    trained = train(graphs, target, training, jobs, progress)
+    trained = train(graphs, target, training, jobs, progress, priors=known)
     epochs = sum(fold.epochs for fold in trained.folds)
     show(Step("train", time.perf_counter() - start, f"{training.folds} folds, loss {training.loss}, {epochs} epochs"))
     return trained

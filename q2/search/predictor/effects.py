@@ -8,7 +8,6 @@ from q2.errors import PredictorError
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.space import Space
-from q2.search.predictor.train import predict
 from q2.search.predictor.trained import Trained
 
 __all__ = ["effects"]
@@ -23,13 +22,10 @@ def effects(space: Space, trained: Trained, chosen: Ints, progress: Progress = s
     """
     if not len(chosen):
         raise PredictorError("effects: expected one trial or more to start from")
-    table, models, count = trained.table(space), list(trained.models()), len(space.options)
-    found = np.zeros((len(space.choices), count, len(models)))
+    count = len(space.options)
+    found = np.zeros((len(space.choices), count, len(trained.folds)))
     for i in progress(range(len(space.choices)), "effects of layers", len(space.choices)):
         changed = np.repeat(chosen, count, axis=0)
         changed[:, i] = np.tile(np.arange(count), len(chosen))
-        graphs = space.graphs(changed, {})
-        for j, (model, fold) in enumerate(zip(models, trained.folds, strict=True)):
-            predicted, _ = predict(model, table, graphs, np.arange(len(changed)))
-            found[i, :, j] = predicted.reshape(-1, count).mean(0) * fold.deviation + fold.mean
+        found[i] = trained.each(space.graphs(changed, {})).reshape(len(trained.folds), -1, count).mean(1).T
     return found

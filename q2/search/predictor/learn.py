@@ -17,8 +17,9 @@ from q2.search.predictor.baselines import RIDGE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels, label
+from q2.search.predictor.linear import additive, priors
 from q2.search.predictor.proposals import Predict, Proposal, Proposer
-from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge, predicted
+from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge
 from q2.search.predictor.tables import extremes, mean_sd
 from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained, train
@@ -90,11 +91,17 @@ class Learner:
         if len(y) and np.ptp(y) == 0:
             raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
         if options.scores == "ridge":
-            parts = from_ridge(space, chosen, y, training)
+            fits = additive(space, chosen, y, training)
+            parts = from_ridge(space, fits, y)
             self._show_training(None, chosen, y, training, start)
-            return self._kept(_Learned(parts, predicted(space, parts, chosen, y), additive_labels(space, parts)))
+
+            def mean(of: Ints) -> Floats:
+                return np.asarray(np.mean([fit.predict(of) for fit in fits], axis=0))
+
+            return self._kept(_Learned(parts, mean, additive_labels(space, parts)))
         graphs = space.graphs(chosen, {str(problem.target): y})
-        trained = train(graphs, str(problem.target), training, options.jobs, problem.progress)
+        known = priors(space, chosen, y, training)
+        trained = train(graphs, str(problem.target), training, options.jobs, problem.progress, priors=known)
         self._show_training(trained, chosen, y, training, start)
         start = time.perf_counter()
         if options.scores == "labels":

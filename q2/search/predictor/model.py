@@ -69,6 +69,12 @@ class Predictor(nn.Module):
         norm = nn.BatchNorm1d(sizes[0])  # averages over hundreds of nodes hardly differ between graphs
         self.head = nn.Sequential(norm, *(m for linear in linears for m in (linear, nn.ReLU())))[:-1]
 
+    def start_at_zero(self) -> None:
+        """Let the head predict 0 of every graph until it has learnt better."""
+        *_, last = self.head.children()
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
     def nodes(self, table: Table, layout: Layout) -> list[Tensor]:
         """Return embeddings at every hop: of the table's rows (R, ·) at 0, then of all nodes (copies · nodes, 64)."""
         counts = torch.from_numpy(np.bincount(layout.rows, minlength=len(table.codes))).float()

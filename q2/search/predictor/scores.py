@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +14,8 @@ from q2.search.build import Built, Group
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import MAX_VARIANTS, Labels, UnitScores, score_variants
-from q2.search.predictor.linear import linear
+from q2.search.predictor.linear import Additive
 from q2.search.predictor.space import Space
-from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained
 
 __all__ = [
@@ -28,12 +27,12 @@ __all__ = [
     "from_labels",
     "from_ridge",
     "groups_of",
-    "predicted",
 ]
 
 Level = Literal["unit", "node"]
 _BASES = 16
 _LEAST = 0.1
+_HIGH = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +71,10 @@ def chosen_of(parts: Sequence[Part], built: Built) -> Ints:
     return chosen
 
 
-def from_ridge(space: Space, chosen: Ints, y: Floats, training: Training) -> list[Part]:
-    """Return what `linear` says, of every fold."""
-    return _nodes(space, linear(space, chosen, y, training))
+def from_ridge(space: Space, fits: Sequence[Additive], y: Floats) -> list[Part]:
+    """Return what `additive` says, of every fold, in the unit that the target has where it is high in `y` (trials,)."""
+    high = float(np.quantile(y, _HIGH))
+    return _nodes(space, np.stack([fit.table * fit.link.slope(high) for fit in fits], axis=-1))
 
 
 def from_effects(space: Space, trained: Trained, chosen: Ints, y: Floats, progress: Progress = silent) -> list[Part]:
@@ -114,16 +114,6 @@ def _slope(total: Floats, y: Floats) -> float:
         return 1.0
     along = float(((total - total.mean()) * (y - y.mean())).mean()) / spread
     return max(along, _LEAST * float(y.std())) / spread
-
-
-def predicted(space: Space, parts: Sequence[Part], chosen: Ints, y: Floats) -> Callable[[Ints], Floats]:
-    """Return what predicts recipes (recipes,) from options (recipes, choices) by parts of one choice each.
-
-    Its mean over trials, whose options (trials, choices) are `chosen`, is that of their `y`.
-    """
-    table, columns = _table(space, parts).mean(2), np.arange(len(space.choices))
-    start = float((y - table[columns, chosen].sum(-1)).mean())
-    return lambda of: np.asarray(start + table[columns, of].sum(-1))
 
 
 def additive_labels(space: Space, parts: Sequence[Part]) -> Labels:

@@ -16,12 +16,14 @@ from torch import Tensor
 from q2.errors import PredictorError
 from q2.search.predictor.dataset import Floats, GraphSet, Ints
 from q2.search.predictor.features import Embedding, FeatureMLP
+from q2.search.predictor.link import Link
 from q2.search.predictor.losses import LossName, ndcg, ranking_loss, relevance, srcc
 from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
 
 _LEAST_WEIGHT = 0.01
+_TINY = 1e-12
 
-__all__ = ["Fold", "Split", "Training", "folds_of", "predict", "train_fold"]
+__all__ = ["Fold", "Prior", "Split", "Training", "folds_of", "predict", "train_fold"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,25 @@ def folds_of(count: int, training: Training) -> list[Split]:
 
 
 @dataclass(frozen=True, eq=False)
+class Prior:
+    """A simpler prediction, to which a fold's network adds what it lacks.
+
+    Of any graph it is what `link` makes of `constant` and what each node's row of the feature table adds, `rows` (R,);
+    of the graphs that the fold is made of it is `offsets` (graphs,), where those to train on are predicted as if they
+    were unknown.
+    """
+
+    rows: Floats
+    constant: float
+    link: Link
+    offsets: Floats
+
+    def of(self, graphs: GraphSet) -> Floats:
+        """Return the prediction of every graph (graphs,)."""
+        return self.link.back(np.add.reduceat(self.rows[graphs.rows], graphs.starts[:-1]) + self.constant)
+
+
+@dataclass(frozen=True, eq=False)
 class Fold:
     """A trained predictor: weights, target mean and deviation, and what turns embeddings into scores.
 
@@ -95,6 +116,11 @@ class Fold:
     predicted: Floats
     epochs: int
     seconds: float
+    prior: Prior | None
+
+    def of(self, graphs: GraphSet, found: Floats) -> Floats:
+        """Return the target of graphs (graphs,), of which the network `found` standardized values."""
+        return np.asarray(found * self.deviation + (self.mean if self.prior is None else self.prior.of(graphs)))
 
 
 def build(
@@ -117,11 +143,12 @@ def predict(model: Predictor, table: Table, graphs: GraphSet, chosen: Ints, batc
     return values[:, 0], values[:, 1:]
 
 
-def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training) -> Fold:
+def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training, prior: Prior | None = None) -> Fold:
     """Train one predictor of `y` (graphs,) with AdamW and a cosine schedule, and test it.
 
-    It stops early by its loss on the validation part. The hop weights are each hop's SRCC, NDCG@10 or their product
-    (by loss) on that part; means and deviations are over all nodes of the training part.
+    With a `prior` the network learns what that lacks. It stops early by its loss on the validation part. The hop
+    weights are each hop's SRCC, NDCG@10 or their product (by loss) on that part; means and deviations are over all
+    nodes of the training part.
     """
     start = time.perf_counter()
     threads = torch.get_num_threads()
@@ -129,28 +156,35 @@ def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training) ->
         torch.manual_seed(training.seed)
         torch.set_num_threads(1)  # folds run side by side
         try:
-            run = _Run(graphs, y, split, training)
+            run = _Run(graphs, y, split, training, prior)
             weights, epochs = run.fit()
             metrics, predicted = run.test()
             moments = run.moments()
         finally:
             torch.set_num_threads(threads)
     seconds = time.perf_counter() - start
+    hops = (run.hop_weights(), *moments)
     return Fold(
-        weights, run.mean, run.deviation, run.hop_weights(), *moments, metrics, split.test, predicted, epochs, seconds
+        weights, run.mean, run.deviation * run.share, *hops, metrics, split.test, predicted, epochs, seconds, prior
     )
 
 
 class _Run:
     """The training of one fold."""
 
-    def __init__(self, graphs: GraphSet, y: Floats, split: Split, training: Training) -> None:
+    def __init__(self, graphs: GraphSet, y: Floats, split: Split, training: Training, prior: Prior | None) -> None:
         self.graphs, self.y, self.split, self.training = graphs, y, split, training
         self.table = Table.of(graphs, Scale.of(graphs))
         self.hops = list(graphs.hops(LAYERS))
         self.model = build(graphs.fields, graphs.numbers, tuple(self.hops), training)
         self.mean, self.deviation = float(y[split.training].mean()), float(y[split.training].std()) or 1.0
         self.target = torch.from_numpy((y - self.mean) / self.deviation).float()
+        self.start = np.full(len(y), self.mean) if prior is None else prior.offsets
+        self.offsets = torch.from_numpy((self.start - self.mean) / self.deviation).float()
+        self.share = 1.0
+        self.prior = prior
+        if prior is not None:
+            self.model.start_at_zero()
         self.grades = relevance(y, y[split.training])
 
     def fit(self) -> tuple[dict[str, Tensor], int]:
@@ -177,7 +211,16 @@ class _Run:
             if held < best:
                 best, best_epoch, kept = held, epoch, copy.deepcopy(self.model.state_dict())
         self.model.load_state_dict(kept)
+        if self.prior is not None:
+            self.share = self._share()
         return kept, epoch
+
+    def _share(self) -> float:
+        """Return how much of what the network adds to the prior is best for the validation part, 0 to 1."""
+        part = self.split.validation
+        added, _ = self._predict(part)
+        lacking = (self.y - self.start)[part] / self.deviation
+        return float(np.clip((added @ lacking) / max(float(added @ added), _TINY), 0, 1))
 
     def _calibrate(self) -> None:
         """Measure every batch norm's statistics anew over the training part.
@@ -198,9 +241,8 @@ class _Run:
 
     def _loss(self, prediction: Tensor, scores: Tensor, part: Ints) -> Tensor:
         grades, weight = torch.from_numpy(self.grades[part]), self.training.rank_weight
-        return ranking_loss(
-            self.training.loss, prediction, scores[:, self.hops], self.target[part], grades, weight=weight
-        )
+        whole = prediction + self.offsets[part]
+        return ranking_loss(self.training.loss, whole, scores[:, self.hops], self.target[part], grades, weight=weight)
 
     def _held_loss(self) -> float:
         part = self.split.validation
@@ -244,7 +286,7 @@ class _Run:
         """Return the metrics of the test part and its predictions."""
         part = self.split.test
         predicted, scores = self._predict(part)
-        predicted = predicted * self.deviation + self.mean
+        predicted = predicted * self.share * self.deviation + self.start[part]
         y, grades = self.y[part], self.grades[part]
         error = np.abs(y - predicted)
         metrics = {

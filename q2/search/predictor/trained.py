@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +21,32 @@ from q2.files import replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.features import FeatureMLP
+from q2.search.predictor.link import Link
 from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
-from q2.search.predictor.train import Fold, Training, build, folds_of, predict, train_fold
+from q2.search.predictor.train import Fold, Prior, Training, build, folds_of, predict, train_fold
 
 if TYPE_CHECKING:
     from q2.search.predictor.space import Space
 
 __all__ = ["Trained", "train"]
 
-_VERSION = 1
+_VERSION = 2
 _TENSORS, _HEAD = "predictor.safetensors", "predictor.json"
 
 
 def train(
-    graphs: GraphSet, target: str, training: Training | None = None, jobs: int = 1, progress: Progress = silent
+    graphs: GraphSet,
+    target: str,
+    training: Training | None = None,
+    jobs: int = 1,
+    progress: Progress = silent,
+    *,
+    priors: Sequence[Prior] = (),
 ) -> Trained:
     """Train a predictor of the metric `target` (more is better) on k folds, `jobs` at a time.
 
-    Raises PredictorError for an unknown metric, one that is constant, NaN or infinite, and too few graphs.
+    With `priors`, one a fold, networks add to them. Raises PredictorError for an unknown metric, one that is constant,
+    NaN or infinite, and too few graphs.
     """
     training = training or Training()
     if target not in graphs.metrics:
@@ -50,7 +60,8 @@ def train(
     if np.ptp(y) == 0:
         raise PredictorError(f"target {target!r} is {y[0]:g} in all {len(y)} trials: there is nothing to rank")
     run = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(train_fold)(graphs, y, split, training) for split in splits
+        joblib.delayed(train_fold)(graphs, y, split, training, prior)
+        for split, prior in zip(splits, list(priors) or repeat(None, len(splits)), strict=True)
     )
     folds = tuple(progress(run, "training folds", len(splits)))
     scale = Scale.of(graphs)
@@ -71,10 +82,16 @@ class Trained:
 
     def models(self) -> Iterator[Predictor]:
         """Yield every fold's network, ready to predict."""
+        return iter(self._networks)
+
+    @cached_property
+    def _networks(self) -> list[Predictor]:
+        networks = []
         for fold in self.folds:
             model = build(self.fields, self.numbers, self.hops, self.training)
             model.load_state_dict(dict(fold.weights))
-            yield model.eval()
+            networks.append(model.eval())
+        return networks
 
     def table(self, features: GraphSet | Space) -> Table:
         """Return the table of a graph set or space. Raises PredictorError where it has other features."""
@@ -85,12 +102,14 @@ class Trained:
 
     def predict(self, graphs: GraphSet) -> tuple[Floats, Floats]:
         """Return the target's predicted mean over the folds, and its deviation over them, both (graphs,)."""
+        found = self.each(graphs)
+        return found.mean(axis=0), found.std(axis=0)
+
+    def each(self, graphs: GraphSet) -> Floats:
+        """Return the target as every fold predicts it (folds, graphs)."""
         table, chosen = self.table(graphs), np.arange(len(graphs))
-        found = [
-            predict(model, table, graphs, chosen)[0] * fold.deviation + fold.mean
-            for model, fold in zip(self.models(), self.folds, strict=True)
-        ]
-        return np.mean(found, axis=0), np.std(found, axis=0)
+        pairs = zip(self._networks, self.folds, strict=True)
+        return np.array([fold.of(graphs, predict(model, table, graphs, chosen)[0]) for model, fold in pairs])
 
     def importance(self) -> dict[str, dict[str, Floats]]:
         """Return what every value of every feature adds to a node's score at hop 0, by fold (AutoBuild, FE-MLP).
@@ -167,6 +186,8 @@ class Trained:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Prior):
+        return {"rows": value.rows.tolist(), "constant": value.constant, "link": asdict(value.link)}
     return value.tolist() if isinstance(value, np.ndarray) else dict(value) if isinstance(value, Mapping) else value
 
 
@@ -174,4 +195,7 @@ def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
     prefix = f"{i}."
     weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     arrays: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in entry.items()}
-    return Fold(weights=weights, **arrays)
+    prior = arrays.pop("prior")
+    if prior is not None:
+        prior = Prior(np.array(prior["rows"]), float(prior["constant"]), Link(**prior["link"]), np.zeros(0))
+    return Fold(weights=weights, **arrays, prior=prior)

@@ -7,7 +7,8 @@ from sklearn.linear_model import Ridge
 from q2.errors import PredictorError
 from q2.search.predictor import linear as module
 from q2.search.predictor.baselines import RIDGE, baselines
-from q2.search.predictor.linear import linear
+from q2.search.predictor.linear import additive
+from q2.search.predictor.link import BENDS, Link
 from q2.search.predictor.train import Training, folds_of
 from tests.search.predictor.spaces import space, trials
 
@@ -24,7 +25,43 @@ def test_a_fit_is_scikit_learns_at_the_penalty_with_the_least_leave_one_out_erro
         return float(np.square(errors).mean())
 
     best = min(module._PENALTIES.tolist(), key=left_out)
-    np.testing.assert_allclose(module._fit(x, y), Ridge(alpha=best).fit(x, y).coef_, atol=1e-9)
+    weights, link, predicted = module._fit(x, y, [Link(0.0, 1.0)])
+    assert link.bend == 0
+    np.testing.assert_allclose(weights, Ridge(alpha=best).fit(x, y).coef_, atol=1e-9)
+    assert np.square(y - predicted).mean() == pytest.approx(left_out(best))
+
+
+def test_a_bent_sum_is_found_to_be_one() -> None:
+    dit, training = space("dit"), Training(folds=3)
+    chosen, y = trials(dit, 120)
+    bent = Link(0.0, 1.0, 0.6).back((y - y.mean()) / y.std() / 2)
+    new, truth = trials(dit, 200, seed=9)
+    (fit, *_) = additive(dit, chosen, bent, training)
+    (plain, *_) = additive(dit, chosen, y, training)
+    assert fit.link.bend > plain.link.bend == 0
+    wanted = Link(0.0, 1.0, 0.6).back((truth - y.mean()) / y.std() / 2)
+    assert np.square(fit.predict(new) - wanted).mean() < 0.01 * wanted.var()
+
+
+def test_layers_that_share_a_sensitivity_help_each_other() -> None:
+    dit, training = space("dit"), Training(folds=3)
+    assert dit.errors is not None
+    roles = module._groups(dit, "stage", "role")
+    cost = dit.errors * np.random.default_rng(4).lognormal(0, 1, roles.max() + 1)[roles][:, None]
+    chosen = np.random.default_rng(5).integers(0, len(dit.options), (45, len(dit.choices)))
+    y = -cost[np.arange(len(cost)), chosen].sum(1)
+    found = baselines(dit, chosen, y, training)
+    assert found[RIDGE]["srcc"].mean() > max(0.95, found["ridge"]["srcc"].mean() + 0.02)
+
+
+@pytest.mark.parametrize("bend", BENDS)
+def test_a_link_goes_back_and_its_slope_is_the_derivative(bend: float) -> None:
+    link, y = Link(3.0, 2.0, bend), np.linspace(0.0, 6.0, 7)
+    np.testing.assert_allclose(link.back(link.straight(y)), y)
+    for value in y.tolist():
+        z = float(link.straight(np.array([value]))[0])
+        steps = link.back(np.array([z - 1e-6, z + 1e-6]))
+        assert link.slope(value) == pytest.approx((steps[1] - steps[0]) / 2e-6, rel=1e-4)
 
 
 def test_errors_help_where_trials_are_few() -> None:
@@ -40,11 +77,11 @@ def test_a_fold_does_not_see_its_test_part() -> None:
     first = folds_of(60, training)[0]
     changed = y.copy()
     changed[first.test] = 1e6
-    before, after = linear(dit, chosen, y, training), linear(dit, chosen, changed, training)
-    assert np.array_equal(before[:, :, 0], after[:, :, 0])
-    assert not np.allclose(before[:, :, 1], after[:, :, 1])
+    before, after = additive(dit, chosen, y, training), additive(dit, chosen, changed, training)
+    assert np.array_equal(before[0].table, after[0].table)
+    assert not np.allclose(before[1].table, after[1].table)
 
 
 def test_too_few_trials_are_named() -> None:
     with pytest.raises(PredictorError, match="^8 trials for 3 folds, expected at least 9$"):
-        linear(space("dit"), *trials(space("dit"), 8), Training(folds=3))
+        additive(space("dit"), *trials(space("dit"), 8), Training(folds=3))

@@ -10,6 +10,8 @@ import torch
 
 from q2.errors import PredictorError
 from q2.search.predictor.dataset import GraphSet
+from q2.search.predictor.linear import priors
+from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS
 from q2.search.predictor.train import Training, folds_of, train_fold
 from q2.search.predictor.trained import Trained, train
@@ -104,6 +106,26 @@ def test_a_saved_predictor_predicts_the_same(tmp_path: Path, embedding: str) -> 
     assert (again.training, again.target, again.hops) == (done.training, done.target, done.hops)
 
 
+def test_networks_add_to_a_prior_and_are_saved_with_it(tmp_path: Path) -> None:
+    dit = space("dit")
+    chosen, y = trials(dit, 120)
+    y = -10 * np.log10(-y)
+    settings = replace(QUICK, epochs=8)
+    known = priors(dit, chosen, y, settings)
+    done = train(dit.graphs(chosen, {"y": y}), "y", settings, priors=known)
+    alone = train(dit.graphs(chosen, {"y": y}), "y", settings)
+    new, truth = trials(dit, 200, seed=9)
+    truth = -10 * np.log10(-truth)
+    made = dit.graphs(new, {})
+    assert srcc(truth, done.predict(made)[0]) > max(0.9, srcc(truth, alone.predict(made)[0]))
+    for fold, prior, own in zip(done.folds, known, done.each(dit.graphs(chosen, {})), strict=True):
+        assert fold.deviation <= float(y.std()) * 1.5
+        np.testing.assert_allclose(own[fold.test], fold.predicted, rtol=1e-4)
+        np.testing.assert_allclose(prior.of(dit.graphs(chosen[fold.test], {})), prior.offsets[fold.test])
+    done.save(tmp_path)
+    assert Trained.load(tmp_path).predict(made)[0].tolist() == done.predict(made)[0].tolist()
+
+
 def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
     trained("dit").save(tmp_path)
     weights, head = tmp_path / "predictor.safetensors", tmp_path / "predictor.json"
@@ -121,7 +143,7 @@ def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match="no predictor can be read"):
         Trained.load(tmp_path)
     head.write_text("{}")
-    with pytest.raises(PredictorError, match="expected a predictor, version 1"):
+    with pytest.raises(PredictorError, match="expected a predictor, version 2"):
         Trained.load(tmp_path)
 
 
