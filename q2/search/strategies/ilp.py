@@ -14,7 +14,7 @@ from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
 from q2.search.variants import knapsack_of, put_together, single_choices
 
-__all__ = ["IlpError", "least_errors"]
+__all__ = ["IlpError"]
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,17 @@ class IlpError(Strategy):
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""
         problem.costs.check(["quantized_error", self.metric])
-        return Listed(problem.space, least_errors(problem, self.metric, problem.trials))
+        return Listed(problem.space, self._recipes(problem))
 
-
-def least_errors(problem: Problem, metric: str, count: int) -> Iterator[Indices]:
-    """Yield `count` recipes, one for each budget; see `IlpError`."""
-    space, bounds = problem.space, problem.constraints
-    variants = single_choices(space, -problem.costs.tables["quantized_error"])
-    knapsack = knapsack_of(problem.costs, variants)
-    loosest = knapsack.solve(bounds)
-    yield put_together(space, variants, loosest)
-    if count == 1:
-        return
-    least = knapsack.least(metric, bounds).costs[metric]
-    budgets: Sequence[float] = np.linspace(loosest.costs[metric], least, count)[1:].tolist()
-    for budget in problem.progress(budgets, IlpError.name, len(budgets)):
-        yield put_together(space, variants, knapsack.front(metric, [budget], bounds)[0])
+    def _recipes(self, problem: Problem) -> Iterator[Indices]:
+        space, bounds = problem.space, problem.constraints
+        variants = single_choices(space, -problem.costs.tables["quantized_error"])
+        knapsack = knapsack_of(problem.costs, variants)
+        loosest = knapsack.solve(bounds)
+        yield put_together(space, variants, loosest)
+        if problem.trials == 1:
+            return
+        least = knapsack.least(self.metric, bounds).costs[self.metric]
+        budgets: Sequence[float] = np.linspace(loosest.costs[self.metric], least, problem.trials)[1:].tolist()
+        for budget in problem.progress(budgets, self.name, len(budgets)):
+            yield put_together(space, variants, knapsack.front(self.metric, [budget], bounds)[0])

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from q2.errors import ConfigError
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.strategies.ilp import least_errors
-from q2.search.strategies.listed import Listed
 from q2.search.strategies.random import Random
 from q2.search.trials import Trial
 
@@ -23,15 +21,13 @@ _LEAST = 3  # trials a fold
 class Predictor(Strategy):
     """Random recipes first, then rounds of training on all trials and building recipes from what was learnt.
 
-    `random` is the share of the trials before the first round; of these the share `informed` are the recipes with the
-    least summed error along the front of budgets. The rest goes to `rounds` alike. Recipes are built from `scores`: the
+    `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
     predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
     regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time.
     """
 
     name: ClassVar[str] = "predictor"
     random: float = 0.6
-    informed: float = 0.1
     rounds: int = 2
     scores: Literal["labels", "effects", "ridge"] = "ridge"
     loss: Literal["srcc", "ndcg", "hybrid"] = "hybrid"
@@ -44,8 +40,6 @@ class Predictor(Strategy):
         where = "search.strategies.predictor"
         if not 0 < self.random <= 1:
             raise ConfigError(f"{where}.random: expected a share above 0 and up to 1, not {self.random:g}")
-        if not 0 <= self.informed < 1:
-            raise ConfigError(f"{where}.informed: expected a share from 0 and below 1, not {self.informed:g}")
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{where}.{key}: expected {least} or more, not {getattr(self, key)}")
@@ -62,17 +56,14 @@ class _Searcher(Searcher):
     def __init__(self, options: Predictor, problem: Problem, first: int) -> None:
         self.options, self.problem, self.first = options, problem, first
         self.random = Random().searcher(problem)
-        count = round(options.informed * first) if "quantized_error" in problem.costs.tables else 0
-        self.informed = Listed(problem.space, least_errors(problem, "avg_bits", count) if count else ())
         self.trials: list[Trial] = []
         self.told = 0
         self._learner: Learner | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the informed recipes, the random ones, then the builds of one round after the other."""
+        """Return the random recipes, all at once, then the builds of one round after the other."""
         if self.told < self.first:
-            most = min(most, self.first - self.told)
-            return self.informed.ask(most) or self.random.ask(most)
+            return self.random.ask(min(most, self.first - self.told))
         return [Proposal(recipe) for recipe in self.learner.round(self.trials, min(most, self._share()))]
 
     def tell(self, trials: Sequence[Trial]) -> None:

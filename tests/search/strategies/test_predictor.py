@@ -17,7 +17,6 @@ from q2.search.predictor.space import Space
 from q2.search.predictor.trained import Trained
 from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem
-from q2.search.strategies.ilp import least_errors
 from q2.search.strategies.predictor import Predictor
 from q2.search.strategies.random import Random
 from tests.search.predictor.searches import Measured, problem, sensitivities
@@ -55,9 +54,7 @@ def test_it_comes_much_nearer_to_the_optimum_than_random_and_repeats_nothing(
     assert optimum(of) - best(of, done) < 0.35 * (optimum(of) - best(of, chance))
     for bound in of.constraints:
         assert all(bound.admits(trial.metrics[bound.metric]) for trial in done.trials)
-    assert [t.recipe for t in done.trials[5:48]] == [t.recipe for t in chance.trials[:43]]
-    informed = [of.space.decode(indices) for indices in least_errors(of, "avg_bits", 5)]
-    assert [t.recipe for t in done.trials[:5]] == informed
+    assert [t.recipe for t in done.trials[:48]] == [t.recipe for t in chance.trials[:48]]
 
 
 def test_a_search_that_was_stopped_goes_on_and_gives_the_same(tmp_path: Path) -> None:
@@ -117,11 +114,6 @@ def test_a_target_of_costs_alone_is_learnt_as_a_whole(tmp_path: Path) -> None:
     ("options", "trials", "line"),
     [
         (Predictor(random=0.0), 60, "search.strategies.predictor.random: expected a share above 0 and up to 1, not 0"),
-        (
-            Predictor(informed=1.0),
-            60,
-            "search.strategies.predictor.informed: expected a share from 0 and below 1, not 1",
-        ),
         (Predictor(folds=1), 60, "search.strategies.predictor.folds: expected 2 or more, not 1"),
         (
             Predictor(),
