@@ -31,6 +31,7 @@ from q2.settings import Fidelity
 
 __all__ = [
     "Loaded",
+    "Loader",
     "Ready",
     "bank_of",
     "fingerprint_of",
@@ -42,7 +43,6 @@ __all__ = [
     "places_of",
     "space_of",
     "strategy_of",
-    "worker_of",
 ]
 
 
@@ -117,12 +117,30 @@ def places_of(plan: Plan, folder: Path) -> Places:
     return {"bank": _bank_place(plan, folder).absolute(), "reference": (folder / "reference").absolute()}
 
 
-def worker_of(run_file: RunFile) -> Make:
-    """Load a run's denoiser in the process that is to work; what comes makes an evaluator of it.
+@dataclass(eq=False)
+class Loader:
+    """Loads a run's denoiser where it is to work, once; what is called makes an evaluator of it.
 
-    It does so from the folders of `places_of`, or copies of them.
+    It does so from the folders of `places_of`, or copies of them. In another process it loads for itself.
     """
-    return partial(_evaluator, load(prepare(run_file)))
+
+    run: RunFile
+    show: Callable[[Step], None] = lambda step: None
+    _loaded: Loaded | None = None
+
+    def __reduce__(self) -> tuple[type["Loader"], tuple[RunFile]]:
+        return Loader, (self.run,)
+
+    def __call__(self) -> Make:
+        """Load, unless that is done."""
+        return partial(_evaluator, self.loaded)
+
+    @property
+    def loaded(self) -> Loaded:
+        """What `load` gave."""
+        if self._loaded is None:
+            self._loaded = load(prepare(self.run), self.show)
+        return self._loaded
 
 
 def _evaluator(loaded: Loaded, places: Places) -> Worker:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,15 @@ from q2.passes import Step
 from q2.progress import Progress, silent
 from q2.quant import Recipe
 from q2.ready import (
+    Loader,
     Ready,
     bank_of,
     fingerprint_of,
-    load,
     make_problem,
     make_ready,
     make_reference,
     places_of,
     strategy_of,
-    worker_of,
 )
 from q2.runs import Plan, manifest, named
 from q2.search.engines.base import Engine
@@ -140,11 +138,11 @@ def opened(
     wanted = plan.settings.search
     kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
     fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
-    start, places = partial(worker_of, plan.run), places_of(plan, folder)
-    engine: Engine = named(plan.run, lambda: kind(wanted.engine, start, places), "search", "engine")
+    loader, places = Loader(plan.run, show), places_of(plan, folder)
+    engine: Engine = named(plan.run, lambda: kind(wanted.engine, loader, places), "search", "engine")
     with engine:
         engine.warm()
-        loaded = load(plan, show)
+        loaded = loader.loaded
         bank = bank_of(plan, loaded.graph, loaded.denoiser, folder, progress, show)
         took = make_reference(loaded, folder, fidelities, progress, show)
         ready = make_ready(loaded, bank, progress)

@@ -8,16 +8,16 @@ import sys
 import time
 import tomllib
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from q2.config import RunFile
+from q2.denoisers import Denoiser
 from q2.errors import Q2Error
 from q2.quant import Recipe
-from q2.ready import bank_of, load, make_problem, make_ready, places_of, worker_of
-from q2.runs import prepare
+from q2.ready import Loader, bank_of, load, make_problem, make_ready, places_of
+from q2.runs import Plan, load_denoiser, prepare
 from q2.search.engines.local import Local
 from q2.search.jobs import Job
 from q2.search.store import Fingerprint, TrialStore
@@ -70,6 +70,22 @@ def test_a_search_writes_recipe_front_report_settings_and_trials(done: Outcome) 
     assert effective["search"]["target"] == TARGET
 
 
+def test_one_worker_works_with_the_denoiser_that_the_search_has(
+    bank: Path, done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Plan] = []
+
+    def counted(plan: Plan, **options: bool) -> Denoiser:
+        loaded.append(plan)
+        return load_denoiser(plan, **options)
+
+    monkeypatch.setattr("q2.ready.load_denoiser", counted)
+    alone = start(bank, tmp_path)
+    assert len(loaded) == 1
+    found = {trial.number: trial.metrics for trial in alone.found.trials}
+    assert found == {trial.number: pytest.approx(trial.metrics) for trial in done.found.trials}
+
+
 def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, done: Outcome) -> None:
     before = {path.name: path.read_bytes() for path in done.folder.glob("*.toml")}
     again = start(bank, done.folder)
@@ -87,7 +103,7 @@ def test_a_worker_reads_copies_of_the_folders_as_well(bank: Path, done: Outcome,
         place.rename(copies[name])
     try:
         (trial,) = [trial for trial in TrialStore.read(done.folder / "trials") if trial.number == 2]
-        with Local(EngineSettings(workers=1), partial(worker_of, plan.run), copies) as engine:
+        with Local(EngineSettings(workers=1), Loader(plan.run), copies) as engine:
             (result,) = engine.run([_job(trial)])
     finally:
         for name, place in places.items():

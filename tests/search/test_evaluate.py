@@ -8,7 +8,7 @@ import torch
 
 import q2
 from q2.config import RunFile
-from q2.ready import bank_of, load, make_reference, places_of, worker_of
+from q2.ready import Loader, bank_of, load, make_reference, places_of
 from q2.runs import prepare
 from q2.search.evaluate import Evaluator, Job, metrics_at
 from q2.search.metrics.costs import AvgBits
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Evaluator:
     run = RunFile.load("digits-dit.toml", SETS)
-    made = worker_of(run)(places_of(prepare(run), folder))
+    made = Loader(run)()(places_of(prepare(run), folder))
     assert isinstance(made, Evaluator)
     return made
 
