@@ -27,11 +27,11 @@ import q2
 from q2.graph.units import find_units
 from q2.plugins import Plugins
 from q2.quant.options import Option
+from q2.search.predictor.additive import priors
 from q2.search.predictor.baselines import baselines, ridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import label
-from q2.search.predictor.linear import priors
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS, Scale
 from q2.search.predictor.space import Space

@@ -17,11 +17,11 @@ from q2.progress import Progress, silent
 from q2.ready import bank_of, space_of
 from q2.runs import Plan, load_denoiser, prepare
 from q2.search.costs import Costs
+from q2.search.predictor.additive import priors
 from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.linear import priors
 from q2.search.predictor.space import Space
 from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from q2.search.predictor.additive import additive
 from q2.search.predictor.dataset import Floats, Ints
-from q2.search.predictor.linear import additive
 from q2.search.predictor.losses import ndcg, relevance, srcc
 from q2.search.predictor.space import Space
 from q2.search.predictor.train import Split, Training, folds_of
 
-__all__ = ["RIDGE", "baselines", "ridge"]
+__all__ = ["ADDITIVE", "baselines", "ridge"]
 
-RIDGE = "ridge on errors"
+ADDITIVE = "additive fit"
 
 _PENALTIES = 10.0 ** np.arange(-2, 4)
 
@@ -42,7 +42,7 @@ def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
 def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict[str, Mapping[str, Floats]]:
     """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,).
 
-    ``ridge`` is on one-hot options, as `ridge` says; `RIDGE` with errors too, as `additive` says.
+    ``ridge`` is on one-hot options, as `ridge` says; `ADDITIVE` with errors too, as `additive` says.
     """
     splits = folds_of(len(chosen), training)
     columns = np.arange(len(space.choices))
@@ -52,7 +52,7 @@ def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict
     predicted = {name: [scores] * len(splits) for name, scores in fixed.items()}
     fits = [ridge(chosen, len(space.options), y, split) for split in splits]
     predicted["ridge"] = [fit[columns, chosen].sum(1) for fit in fits]
-    predicted[RIDGE] = [fit.predict(chosen) for fit in additive(space, chosen, y, training)]
+    predicted[ADDITIVE] = [fit.predict(chosen) for fit in additive(space, chosen, y, training)]
     found: dict[str, Mapping[str, Floats]] = {}
     for name, scores in predicted.items():
         pairs = [(s.test, relevance(y, y[s.training])[s.test], p[s.test]) for s, p in zip(splits, scores, strict=True)]

@@ -13,11 +13,11 @@ import numpy as np
 from q2.errors import PredictorError
 from q2.passes import Step, TextTable
 from q2.search.parts import Parts
-from q2.search.predictor.baselines import RIDGE, baselines
+from q2.search.predictor.additive import additive, priors
+from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.linear import additive, priors
 from q2.search.predictor.proposals import Predict, Proposal, Proposer
 from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge
 from q2.search.predictor.tables import extremes, mean_sd
@@ -132,9 +132,9 @@ class Learner:
         self, trained: Trained | None, chosen: Ints, y: Floats, training: Training, start: float
     ) -> None:
         others = dict(baselines(self.bridge.space, chosen, y, training))
-        folds = trained.folds if trained else ()
+        known = [fold.metrics for fold in trained.folds] if trained else []
         names = ("srcc", "ndcg@10")
-        own = {name: np.array([fold.metrics[name] for fold in folds]) for name in names} if folds else others.pop(RIDGE)
+        own = {name: np.array([one[name] for one in known]) for name in names} if known else others.pop(ADDITIVE)
         words = [f"{training.folds} folds of {len(y)} trials", f"SRCC {mean_sd(own['srcc'])}"]
         rest = ", ".join(f"{name} {found['srcc'].mean():.2f}" for name, found in others.items())
         line = " · ".join([*words, f"NDCG@10 {mean_sd(own['ndcg@10'])}", f"SRCC of others: {rest}"])

@@ -11,10 +11,10 @@ import numpy as np
 
 from q2.progress import Progress, silent
 from q2.search.build import Built, Group
+from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import MAX_VARIANTS, Labels, UnitScores, score_variants
-from q2.search.predictor.linear import Additive
 from q2.search.predictor.space import Space
 from q2.search.predictor.trained import Trained
 

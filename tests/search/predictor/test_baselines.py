@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from q2.search.predictor import baselines as module
-from q2.search.predictor.baselines import RIDGE, baselines, ridge
+from q2.search.predictor.baselines import ADDITIVE, baselines, ridge
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.train import Training, folds_of
 from tests.search.predictor.spaces import space, trials
@@ -25,7 +25,7 @@ def test_ridge_finds_a_sum_over_layers_and_the_others_what_they_measure() -> Non
     chosen, y = trials(dit, 300)
     assert dit.errors is not None
     found = baselines(dit, chosen, y, Training(folds=3))
-    assert set(found) == {"ridge", RIDGE, "sum of errors", "avg_bits"}
+    assert set(found) == {"ridge", ADDITIVE, "sum of errors", "avg_bits"}
     assert found["ridge"]["srcc"].min() > 0.95
     exact = -dit.errors[np.arange(len(dit.choices)), chosen].sum(1)
     assert baselines(dit, chosen, exact, Training(folds=3))["sum of errors"]["srcc"].tolist() == [1, 1, 1]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from q2.errors import PredictorError
+from q2.search.predictor.additive import priors
 from q2.search.predictor.dataset import GraphSet
-from q2.search.predictor.linear import priors
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS
 from q2.search.predictor.train import Training, folds_of, train_fold
