@@ -101,6 +101,7 @@ class Prior:
 class Fold:
     """A trained predictor: weights, target mean and deviation, and what turns embeddings into scores.
 
+    With a `prior`, `deviation` is that of what the network adds to it.
     `hop_weights`, `hop_means` and `hop_deviations` (5,) are of the L1 norms at every hop; hops that no unit has weigh
     0. `metrics` are of the test part; `test` its graphs and `predicted` their predictions.
     """
