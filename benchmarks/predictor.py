@@ -27,7 +27,7 @@ import q2
 from q2.graph.units import find_units
 from q2.plugins import Plugins
 from q2.quant.options import Option
-from q2.search.predictor.additive import priors
+from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.baselines import baselines, ridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
@@ -139,7 +139,8 @@ def report(
     graphs = space.graphs(chosen, {"y": y})
     splits = folds_of(len(y), training)[: given.folds]
     start = time.perf_counter()
-    known = priors(space, chosen, y, training)
+    fits = additive(space, chosen, y, training)
+    known = priors(space, fits, chosen, training)
     pairs = zip(splits, known[: len(splits)], strict=True)
     run = (joblib.delayed(train_fold)(graphs, y, split, training, prior) for split, prior in pairs)
     folds = tuple(joblib.Parallel(n_jobs=given.jobs)(run))
@@ -148,7 +149,7 @@ def report(
     trained = Trained(training, "y", *shape, folds)
     for name, (mean, deviation) in trained.summary().items():
         row(f"{name}, test", f"{mean:.3f}", f"{deviation:.3f}")
-    for name, metrics in baselines(space, chosen, y, training).items():
+    for name, metrics in baselines(space, chosen, y, training, fits).items():
         for metric, values in metrics.items():
             row(f"{metric} of {name}", f"{values[: len(splits)].mean():.3f}", f"{values[: len(splits)].std():.3f}")
     clock = time.process_time()

@@ -17,7 +17,7 @@ from q2.progress import Progress, silent
 from q2.ready import bank_of, space_of
 from q2.runs import Plan, load_denoiser, prepare
 from q2.search.costs import Costs
-from q2.search.predictor.additive import priors
+from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
@@ -71,13 +71,14 @@ def fit_trials(
     show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))
     bridge = _bridge(plan, store, progress, show)
     chosen = bridge.encode([trial.recipe for trial in found], [trial.label for trial in found])
-    graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, chosen, y, training)
+    fits = additive(bridge.space, chosen, y, training)
+    graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, fits, chosen, training)
     trained = _timed(graphs, str(wanted), training, jobs, progress, show, known)
     folder = out or path.parent / "predictor"
     trained.save(folder)
     bridge.space.save(folder / SPACE)
     (folder / LABELS).unlink(missing_ok=True)  # those of another predictor
-    return Fit(trained, baselines(bridge.space, chosen, y, training), folder)
+    return Fit(trained, baselines(bridge.space, chosen, y, training, fits), folder)
 
 
 def fit_graphs(

@@ -59,16 +59,11 @@ class Loaded:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class Ready(Loaded):
     """A search's denoiser with all that measuring a recipe takes; the same in the main process and in every worker."""
 
-    denoiser: Denoiser
-    graph: Graph
     ctx: PassContext
-    space: Space
     costs: Costs
-    metrics: list[Metric]
-    target: Target
 
     @property
     def kinds(self) -> dict[str, type[Metric]]:
@@ -101,11 +96,10 @@ def load(plan: Plan, show: Callable[[Step], None] = lambda step: None) -> Loaded
 
 def make_ready(loaded: Loaded, bank: Bank, progress: Progress = silent) -> Ready:
     """Quantize activations as the run file says, and work out what options cost; after `make_reference`."""
-    plan, denoiser, graph, space = loaded.plan, loaded.denoiser, loaded.graph, loaded.space
-    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
+    plan, graph = loaded.plan, loaded.graph
+    ctx = PassContext(plan.plugins, loaded.denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
     _activations(plan, ctx).run(graph)
-    costs = Costs.of_graph(graph, space, ctx, bank)
-    return Ready(denoiser, graph, ctx, space, costs, loaded.metrics, loaded.target)
+    return Ready(**vars(loaded), ctx=ctx, costs=Costs.of_graph(graph, loaded.space, ctx, bank))
 
 
 def _activations(plan: Plan, ctx: PassContext) -> PassManager:
@@ -121,10 +115,11 @@ def places_of(plan: Plan, folder: Path) -> Places:
 class Loader:
     """Loads a run's denoiser where it is to work, once; what is called makes an evaluator of it.
 
-    It does so from the folders of `places_of`, or copies of them. In another process it loads for itself.
+    It does so from the folders of `places_of`, or copies of them. In another process it prepares and loads for itself.
     """
 
     run: RunFile
+    plan: Plan | None = None
     show: Callable[[Step], None] = lambda step: None
     _loaded: Loaded | None = None
 
@@ -139,7 +134,7 @@ class Loader:
     def loaded(self) -> Loaded:
         """What `load` gave."""
         if self._loaded is None:
-            self._loaded = load(prepare(self.run), self.show)
+            self._loaded = load(self.plan or prepare(self.run), self.show)
         return self._loaded
 
 

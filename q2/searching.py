@@ -138,7 +138,7 @@ def opened(
     wanted = plan.settings.search
     kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
     fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
-    loader, places = Loader(plan.run, show), places_of(plan, folder)
+    loader, places = Loader(plan.run, plan, show), places_of(plan, folder)
     engine: Engine = named(plan.run, lambda: kind(wanted.engine, loader, places), "search", "engine")
     with engine:
         engine.warm()

@@ -129,7 +129,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
                 PackedPart(part.option, None, part.channels, plugins.quantizers.load(part.option.quantizer)())
                 for part in self.quantization_config.parts(name)
             ]
-            buffers = {key: empty for key, empty in keys.get(name, {}).items() if key.rpartition("_")[2].isdigit()}
+            buffers = {key: empty for key, empty in keys.get(name, {}).items() if _of_part(key)}
             kept = any(each in name.split(".") for each in keep_in_fp32_modules or ())
             layer = packed_layer(module, parts, buffers, torch.float32 if kept else self._dtype)
             self._check(name, cast(Packed, layer))
@@ -181,11 +181,9 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         """Return what to save, float32 that float16 holds exactly as float16. Raises `Q2Error` for pickles."""
         if not safe_serialization:
             raise Q2Error("packed weights are saved as safetensors; leave out safe_serialization=False")
-        packed = {name for name in state_dict if name.rpartition("_")[2].isdigit() and self._packs(name)}
-        return {name: tensor if name in packed else _short(tensor) for name, tensor in state_dict.items()}, {}
-
-    def _packs(self, name: str) -> bool:
-        return name.rpartition(".")[0] in self.quantization_config.layers
+        layers = self.quantization_config.layers
+        kept = {key for key in state_dict if _of_part(key) and key.rpartition(".")[0] in layers}
+        return {key: tensor if key in kept else _short(tensor) for key, tensor in state_dict.items()}, {}
 
     def get_cuda_warm_up_factor(self) -> int:
         """Return how many packed elements, mostly bytes of codes, are as large as two of the weights' dtype."""
@@ -215,6 +213,11 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def is_compileable(self) -> bool:
         """Yes."""
         return True
+
+
+def _of_part(key: str) -> bool:
+    """Say whether a tensor of a packed layer is one of its parts', which end with the part's number."""
+    return key.rpartition("_")[2].isdigit()
 
 
 def _short(tensor: Tensor) -> Tensor:

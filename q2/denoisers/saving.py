@@ -42,8 +42,8 @@ def save_packed(
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
     `activations` are options to be kept with it, see `Q2Config`. The whole folder is written or nothing; the denoiser
-    is afterwards what it was. Raises `CheckpointError` for a
-    folder that is not empty or cannot be written, `Q2Error` for weights on meta.
+    is afterwards what it was. Raises `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error`
+    for weights on meta.
     """
     check_folder(folder)
     pipeline, model = denoiser.pipeline(), denoiser.model

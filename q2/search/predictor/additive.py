@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,10 @@ def additive(space: Space, chosen: Ints, y: Floats, training: Training) -> list[
     return [_fitted(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
 
 
-def priors(space: Space, chosen: Ints, y: Floats, training: Training) -> list[Prior]:
-    """Return the fits for networks to add to; see `additive`."""
+def priors(space: Space, fits: Sequence[Additive], chosen: Ints, training: Training) -> list[Prior]:
+    """Return `additive`'s fits to the trials `chosen` (trials, choices) for networks to add to."""
     first, found = _first(space), []
-    for kept, fit in zip(_kept(len(y), training), additive(space, chosen, y, training), strict=True):
+    for kept, fit in zip(_kept(len(chosen), training), fits, strict=True):
         offsets = fit.predict(chosen)
         offsets[kept] = fit.left_out
         rows = np.zeros(len(space.codes))

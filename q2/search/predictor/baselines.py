@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from q2.search.predictor.additive import additive
+from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.losses import ndcg, relevance, srcc
 from q2.search.predictor.space import Space
@@ -39,10 +39,12 @@ def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
     return np.asarray(centred.T @ np.linalg.solve(kernel, y - y.mean()))
 
 
-def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict[str, Mapping[str, Floats]]:
+def baselines(
+    space: Space, chosen: Ints, y: Floats, training: Training, fits: Sequence[Additive]
+) -> dict[str, Mapping[str, Floats]]:
     """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,).
 
-    ``ridge`` is on one-hot options, as `ridge` says; `ADDITIVE` with errors too, as `additive` says.
+    ``ridge`` is on one-hot options, as `ridge` says; `ADDITIVE` are the `fits` of `additive`.
     """
     splits = folds_of(len(chosen), training)
     columns = np.arange(len(space.choices))
@@ -50,9 +52,9 @@ def baselines(space: Space, chosen: Ints, y: Floats, training: Training) -> dict
     if space.errors is not None:
         fixed["sum of errors"] = -np.asarray(space.errors[columns, chosen].sum(1))
     predicted = {name: [scores] * len(splits) for name, scores in fixed.items()}
-    fits = [ridge(chosen, len(space.options), y, split) for split in splits]
-    predicted["ridge"] = [fit[columns, chosen].sum(1) for fit in fits]
-    predicted[ADDITIVE] = [fit.predict(chosen) for fit in additive(space, chosen, y, training)]
+    ridges = [ridge(chosen, len(space.options), y, split) for split in splits]
+    predicted["ridge"] = [fit[columns, chosen].sum(1) for fit in ridges]
+    predicted[ADDITIVE] = [fit.predict(chosen) for fit in fits]
     found: dict[str, Mapping[str, Floats]] = {}
     for name, scores in predicted.items():
         pairs = [(s.test, relevance(y, y[s.training])[s.test], p[s.test]) for s, p in zip(splits, scores, strict=True)]

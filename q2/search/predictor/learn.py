@@ -13,7 +13,7 @@ import numpy as np
 from q2.errors import PredictorError
 from q2.passes import Step, TextTable
 from q2.search.parts import Parts
-from q2.search.predictor.additive import additive, priors
+from q2.search.predictor.additive import Additive, additive, priors
 from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
@@ -90,19 +90,19 @@ class Learner:
         training = Training(loss=options.loss, folds=options.folds, epochs=options.epochs, seed=problem.seed)
         if len(y) and np.ptp(y) == 0:
             raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
+        fits = additive(space, chosen, y, training)
         if options.scores == "ridge":
-            fits = additive(space, chosen, y, training)
             parts = from_ridge(space, fits, y)
-            self._show_training(None, chosen, y, training, start)
+            self._show_training(None, fits, chosen, y, training, start)
 
             def mean(of: Ints) -> Floats:
                 return np.asarray(np.mean([fit.predict(of) for fit in fits], axis=0))
 
             return self._kept(_Learned(parts, mean, additive_labels(space, parts)))
         graphs = space.graphs(chosen, {str(problem.target): y})
-        known = priors(space, chosen, y, training)
+        known = priors(space, fits, chosen, training)
         trained = train(graphs, str(problem.target), training, options.jobs, problem.progress, priors=known)
-        self._show_training(trained, chosen, y, training, start)
+        self._show_training(trained, fits, chosen, y, training, start)
         start = time.perf_counter()
         if options.scores == "labels":
             labels = label(space, trained, problem.progress)
@@ -128,10 +128,16 @@ class Learner:
         learned.labels.save(folder / "labels.npz")
         return learned
 
-    def _show_training(
-        self, trained: Trained | None, chosen: Ints, y: Floats, training: Training, start: float
+    def _show_training(  # noqa: PLR0917 (its callers have them all)
+        self,
+        trained: Trained | None,
+        fits: Sequence[Additive],
+        chosen: Ints,
+        y: Floats,
+        training: Training,
+        start: float,
     ) -> None:
-        others = dict(baselines(self.bridge.space, chosen, y, training))
+        others = dict(baselines(self.bridge.space, chosen, y, training, fits))
         known = [fold.metrics for fold in trained.folds] if trained else []
         names = ("srcc", "ndcg@10")
         own = {name: np.array([one[name] for one in known]) for name in names} if known else others.pop(ADDITIVE)

@@ -115,10 +115,10 @@ class Proposer:
         return fresh
 
     def _knapsack(self, parts: Sequence[Part], fold: int | None = None) -> Knapsack:
-        tables = {name: self._table(name) for name in self.costs.tables}
+        tables = {name: self._table(name) for name in (_BUDGET, *(bound.metric for bound in self.constraints))}
         known = np.zeros_like(self.bridge.space.bits)
         for name, factor in self.parts.linear.items():
-            known = known + factor * tables[name]
+            known = known + factor * self._table(name)
         return Knapsack(groups_of(parts, known, tables, fold), self.costs.constants)
 
     def _table(self, name: str) -> Floats:

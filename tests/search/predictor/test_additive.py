@@ -50,7 +50,7 @@ def test_layers_that_share_a_sensitivity_help_each_other() -> None:
     cost = dit.errors * np.random.default_rng(4).lognormal(0, 1, roles.max() + 1)[roles][:, None]
     chosen = np.random.default_rng(5).integers(0, len(dit.options), (45, len(dit.choices)))
     y = -cost[np.arange(len(cost)), chosen].sum(1)
-    found = baselines(dit, chosen, y, training)
+    found = baselines(dit, chosen, y, training, additive(dit, chosen, y, training))
     assert found[ADDITIVE]["srcc"].mean() > max(0.95, found["ridge"]["srcc"].mean() + 0.02)
 
 
@@ -67,7 +67,8 @@ def test_a_link_goes_back_and_its_slope_is_the_derivative(bend: float) -> None:
 def test_errors_help_where_trials_are_few() -> None:
     dit = space("dit")
     chosen, y = trials(dit, 60)
-    found = baselines(dit, chosen, y, Training(folds=3))
+    training = Training(folds=3)
+    found = baselines(dit, chosen, y, training, additive(dit, chosen, y, training))
     assert found[ADDITIVE]["srcc"].mean() > found["ridge"]["srcc"].mean() + 0.05
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from q2.search.predictor import baselines as module
+from q2.search.predictor.additive import additive
 from q2.search.predictor.baselines import ADDITIVE, baselines, ridge
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.train import Training, folds_of
@@ -24,11 +25,13 @@ def test_ridge_finds_a_sum_over_layers_and_the_others_what_they_measure() -> Non
     dit = space("dit")
     chosen, y = trials(dit, 300)
     assert dit.errors is not None
-    found = baselines(dit, chosen, y, Training(folds=3))
+    training = Training(folds=3)
+    found = baselines(dit, chosen, y, training, additive(dit, chosen, y, training))
     assert set(found) == {"ridge", ADDITIVE, "sum of errors", "avg_bits"}
     assert found["ridge"]["srcc"].min() > 0.95
     exact = -dit.errors[np.arange(len(dit.choices)), chosen].sum(1)
-    assert baselines(dit, chosen, exact, Training(folds=3))["sum of errors"]["srcc"].tolist() == [1, 1, 1]
+    fits = additive(dit, chosen, exact, training)
+    assert baselines(dit, chosen, exact, training, fits)["sum of errors"]["srcc"].tolist() == [1, 1, 1]
     bits = dit.avg_bits(chosen)
     splits = folds_of(300, Training(folds=3))
     assert found["avg_bits"]["srcc"].tolist() == [srcc(y[s.test], bits[s.test]) for s in splits]

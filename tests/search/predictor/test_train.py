@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from q2.errors import PredictorError
-from q2.search.predictor.additive import priors
+from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.dataset import GraphSet
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS
@@ -111,7 +111,7 @@ def test_networks_add_to_a_prior_and_are_saved_with_it(tmp_path: Path) -> None:
     chosen, y = trials(dit, 120)
     y = -10 * np.log10(-y)
     settings = replace(QUICK, epochs=8)
-    known = priors(dit, chosen, y, settings)
+    known = priors(dit, additive(dit, chosen, y, settings), chosen, settings)
     done = train(dit.graphs(chosen, {"y": y}), "y", settings, priors=known)
     alone = train(dit.graphs(chosen, {"y": y}), "y", settings)
     new, truth = trials(dit, 200, seed=9)
