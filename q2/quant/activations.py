@@ -19,7 +19,8 @@ def quantize_activation(x: Tensor, bits: int, dims: tuple[int, ...] | None = Non
     A token is what lies along `dims`: by default the last dimension, and all from the third on where there are four or
     more (a channel of an image). With delta = (max - min) / (2^bits - 1) and zero = round(-min / delta) a value x
     becomes delta · (clamp(round(x / delta) + zero, 0, 2^bits - 1) - zero), computed in float32 or better. With `floor`
-    min is 0, as for the output of a softmax. A constant token is exact. Shape and dtype are kept.
+    min is 0, as for the output of a softmax. A constant token is exact. Shape and dtype are kept; finite values stay
+    finite: a level beyond the dtype's range becomes its largest value.
     Source: Qua²SeDiMo (AAAI'25), dynamic token-wise activation quantization.
 
     >>> quantize_activation(torch.tensor([[0.0, 0.2, 1.0], [5.0, 5.0, 5.0]]), 1)
@@ -33,13 +34,15 @@ def quantize_activation(x: Tensor, bits: int, dims: tuple[int, ...] | None = Non
     high = x.amax(dims, keepdim=True).to(accurate)
     low = torch.zeros_like(high) if floor else x.amin(dims, keepdim=True).to(accurate)
     levels = 2**bits - 1
-    delta = (high - low) / levels
+    width = high - low
+    delta = torch.where(width.isinf(), high / levels - low / levels, width / levels)
     # Without a range the step is the value itself, which then lies on level 1 or -1; zeros lie on any grid.
     constant = torch.where(high == 0, 1, high.abs())
     delta = torch.where(delta > 0, delta, constant)
     least = (low / delta).round_()
     codes = (x / delta).round_().clamp_(least, least + levels)
-    return codes.mul_(delta).to(x.dtype)
+    range_ = torch.finfo(x.dtype)
+    return codes.mul_(delta).clamp_(range_.min, range_.max).to(x.dtype)
 
 
 def quantize_channels(x: Tensor, parts: tuple[tuple[int, int], ...], axis: int, dims: tuple[int, ...]) -> Tensor:

@@ -76,6 +76,26 @@ def _stored(scale: float, stored: Form, least: float, most: float) -> float:
 
 
 @compiled
+def _centred(middle: float, scale: float, top: int, limit: int) -> float:
+    """Return the zero point, not yet whole, that puts the levels of a stored `scale` around the channel's middle."""
+    return min(max(top / 2 - middle / scale, -limit), limit)
+
+
+@compiled
+def _better(
+    row: Rows, mask: Rows, size: int, scale: float, zeros: tuple[float, float], top: int, form: Form, enough: float
+) -> tuple[float, float]:
+    """Return the least error at a scale with one of two zero points, infinite unless below `enough`, and which."""
+    first, second = zeros
+    error, zero = _error(row, mask, size, scale, first, top, form, enough), first
+    if second != first:
+        other = _error(row, mask, size, scale, second, top, form, min(error, enough))
+        if other < error:
+            error, zero = other, second
+    return error, zero
+
+
+@compiled
 def _search(
     row: Rows, mask: Rows, size: int, top: int, limit: int, form: Form, stored: Form, least: float, most: float
 ) -> tuple[float, float]:
@@ -86,19 +106,24 @@ def _search(
     level, side = _stored(abs(middle) if middle else 1.0, stored, least, most), 1.0 if middle < 0 else 0.0
     if width <= 0:
         return level, side
+    # The zero point follows the scale as it is stored, whose rounding moves levels far from zero by whole steps; the
+    # reference's, of the scale before that, is tried beside it.
     offset = min(max(-low / width, -limit), limit)
     best, scale, zero, factor, around = np.inf, level, side, 1.0, float(np.rint(offset))
     for i in _ORDER:
         tried = _stored(width * (1 - i / 10), stored, least, most)
-        error = _error(row, mask, size, tried, around, top, form, best)
+        follows = float(np.rint(_centred(middle, tried, top, limit)))
+        error, place = _better(row, mask, size, tried, (around, follows), top, form, best)
         if error < best:
-            best, scale, zero, factor = error, tried, around, 1 - i / 10
-    other = float(np.floor(offset)) if around > offset else float(np.ceil(offset))
+            best, scale, zero, factor = error, tried, place, 1 - i / 10
+    exact = offset if zero == around else _centred(middle, scale, top, limit)
+    other = float(np.floor(exact)) if zero > exact else float(np.ceil(exact))
     for step in (0.0, *_STEPS):
         start, kept = factor, zero
         for change in (-step, step):
-            tried, place = _stored(width * (start + change), stored, least, most), kept if step else other
-            error = _error(row, mask, size, tried, place, top, form, best)
+            tried, first = _stored(width * (start + change), stored, least, most), kept if step else other
+            follows = float(np.rint(_centred(middle, tried, top, limit)))
+            error, place = _better(row, mask, size, tried, (first, follows), top, form, best)
             if error < best:
                 best, scale, zero, factor = error, tried, place, start + change
     if _error(row, mask, size, level, side, top, form, best) < best:

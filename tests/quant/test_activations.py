@@ -176,3 +176,25 @@ def test_both_compile_as_one_graph() -> None:
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     assert torch.allclose(compiled(q, k, v), run(q, k, v), atol=1e-6)
+
+
+EXTREMES = st.sampled_from([0.0, 1.0, -1.0, 1e-7, 65504.0, -65504.0, 1e-45, 3.4e38, -3.4e38, 3.3e38, 2.0**-24])
+
+
+@given(st.lists(EXTREMES, min_size=1, max_size=8), st.integers(4, 8), st.sampled_from(DTYPES), st.booleans())
+def test_finite_values_stay_finite_whatever_their_size(
+    values: list[float], bits: int, dtype: torch.dtype, floor: bool
+) -> None:
+    largest = torch.finfo(dtype).max
+    x = torch.tensor(values, dtype=torch.float64).clamp(-largest, largest).to(dtype)[None]
+    x = x.abs() if floor else x
+    made = quantize_activation(x, bits, floor=floor)
+    assert made.isfinite().all()
+    step = (x.double().max() / (2**bits - 1)) - (0.0 if floor else x.double().min() / (2**bits - 1))
+    tolerance = float(step) * 1.01 + 2 * torch.finfo(dtype).eps * float(x.double().abs().max()) + 1e-37
+    assert (made.double() - x.double()).abs().max() <= tolerance
+
+
+def test_the_ends_of_float16_stay_where_they_are() -> None:
+    x = torch.tensor([[65504.0, -65504.0, 1.0]]).half()
+    assert quantize_activation(x, 8).tolist() == [[65248.0, -65504.0, 0.0]]  # 127 and -128 steps of 513.7, clamped

@@ -66,3 +66,21 @@ def test_scale_and_zero_point_are_what_the_formula_takes() -> None:
     assert (scale.dtype, zero.dtype, scale.shape, zero.shape) == (torch.float16, torch.int16, (6,), (6,))
     expected = scale.float()[:, None] * (fitted.codes().float() - zero[:, None])
     assert torch.equal(fitted.dequantize(), expected)
+
+
+@pytest.mark.parametrize("ratio", [3.0, 50.0, 500.0, -500.0])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_far_from_zero_the_zero_point_follows_the_stored_scale(ratio: float, bits: int) -> None:
+    weight = noise(8, 400, seed=3) + ratio
+    fitted = fit(weight, f"uaq-{bits}")
+    own = (weight.double() - fitted.dequantize().double()).abs().pow(2.4).sum(1)
+    best = torch.full((8,), torch.inf, dtype=torch.float64)
+    scale = fitted.parameters["scale"].double()[:, None]
+    for zero in (fitted.parameters["zero"].double() + change for change in range(-12, 13)):
+        codes = ((weight.double() / scale).round() + zero[:, None]).clamp(0, 2**bits - 1)
+        values = ((codes - zero[:, None]) * scale).float().double()
+        best = torch.minimum(best, (weight.double() - values).abs().pow(2.4).sum(1))
+    assert (own <= best * 1.03).all()
+    spread = float((weight - ratio).square().mean())
+    centred = fit(weight - ratio, f"uaq-{bits}")
+    assert fitted.mse < 1.5 * max(centred.mse, spread * 1e-9)
