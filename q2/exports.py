@@ -5,13 +5,14 @@ from pathlib import Path
 from q2.config import RunFile
 from q2.denoisers import Denoiser, load
 from q2.denoisers.checkpoint import Checkpoint
-from q2.errors import CheckpointError
+from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported, Exporter
 from q2.graph import trace
 from q2.passes import PassContext, PassManager
 from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
+from q2.quant.layers import Quantized
 from q2.runs import load_denoiser, prepare
 
 __all__ = ["export"]
@@ -35,6 +36,8 @@ def export(source: RunFile | Path, to: str, out: Path, progress: Progress = sile
     ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec)
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
     PassManager(passes, ctx, False).run(graph)
+    if not any(isinstance(module, Quantized) for module in denoiser.model.modules()):
+        raise ConfigError(f"{source.name}: passes: nothing is quantized, there is nothing to export")
     return exporter.export(denoiser, out, progress)
 
 
@@ -48,6 +51,6 @@ def _saved(folder: Path) -> Denoiser:
     component, name = checkpoint.component(_COMPONENTS)
     checkpoint.check(component, name)
     quantized = checkpoint.config(component).get("quantization_config")
-    if not isinstance(quantized, dict):
+    if not isinstance(quantized, dict) or not quantized.get("layers"):
         raise CheckpointError(f"{folder}: nothing in it is quantized; q2 transform --save makes such folders")
     return load(checkpoint=str(folder), dtype=str(quantized.get("dtype", "float32")))

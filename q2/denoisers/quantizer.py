@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from q2.denoisers.stored import StoredWeights
 from q2.errors import CheckpointError, Q2Error
 from q2.plugins import Plugins
+from q2.quant.dtypes import compact
 from q2.quant.layers import Part
 from q2.quant.options import Option
 from q2.quant.packed import Packed, PackedPart, packed_layer, unpack_layer
@@ -181,9 +182,18 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         """Return what to save, float32 that float16 holds exactly as float16. Raises `Q2Error` for pickles."""
         if not safe_serialization:
             raise Q2Error("packed weights are saved as safetensors; leave out safe_serialization=False")
-        layers = self.quantization_config.layers
-        kept = {key for key in state_dict if _of_part(key) and key.rpartition(".")[0] in layers}
-        return {key: tensor if key in kept else _short(tensor) for key, tensor in state_dict.items()}, {}
+        config = self.quantization_config
+        kept = {
+            f"{layer}.{number}"
+            for layer in config.layers
+            for number, part in enumerate(config.parts(layer))
+            if not part.option.is_none
+        }
+
+        def is_kept(key: str) -> bool:
+            return _of_part(key) and f"{key.rpartition('.')[0]}.{key.rpartition('_')[2]}" in kept
+
+        return {key: tensor if is_kept(key) else compact(tensor) for key, tensor in state_dict.items()}, {}
 
     def get_cuda_warm_up_factor(self) -> int:
         """Return how many packed elements, mostly bytes of codes, are as large as two of the weights' dtype."""
@@ -218,13 +228,6 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 def _of_part(key: str) -> bool:
     """Say whether a tensor of a packed layer is one of its parts', which end with the part's number."""
     return key.rpartition("_")[2].isdigit()
-
-
-def _short(tensor: Tensor) -> Tensor:
-    if tensor.dtype != torch.float32:
-        return tensor
-    short = tensor.to(torch.float16)
-    return short if torch.equal(short.float(), tensor) else tensor
 
 
 AUTO_QUANTIZATION_CONFIG_MAPPING[_Method.Q2.value] = Q2Config

@@ -71,19 +71,20 @@ def packed(
     """
     from q2.denoisers.quantizer import Q2Config, Q2Quantizer, layers_table
 
-    before: dict[str, nn.Module] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
+    before: dict[str, Simulated] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
     config, quantizer = model._internal_dict, getattr(model, "hf_quantizer", None)
     try:
         for name in progress(list(before), "pack", len(before)):
             try:
-                _put(model, name, pack_layer(before[name]))
+                layer = before[name]
+                plain = all(part.option.is_none for part in layer.parts)
+                _put(model, name, unpack_layer(layer) if plain else pack_layer(layer))
             except Q2Error as error:
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
-        if layers:
-            settings = Q2Config(prec=prec, dtype=dtype, layers=layers, activations=dict(activations or {}))
-            model.register_to_config(quantization_config=settings)
-            model.hf_quantizer = Q2Quantizer(settings)
+        settings = Q2Config(prec=prec, dtype=dtype, layers=layers, activations=dict(activations or {}))
+        model.register_to_config(quantization_config=settings)
+        model.hf_quantizer = Q2Quantizer(settings)
         yield sum(cast(Packed, model.get_submodule(name)).bytes for name in layers)
     finally:
         for name, module in before.items():

@@ -1,6 +1,7 @@
 """Quantizers: options, fitting a weight, layers that simulate it, and recipes."""
 
 from q2.quant.base import Fitted, FittedWeight, Quantizer
+from q2.quant.contents import PartContents, read_parts
 from q2.quant.layers import Part, parts_of, plan_layer, quantize_layer, quantize_parts, switch_layer
 from q2.quant.options import Option
 from q2.quant.recipe import Recipe
@@ -11,6 +12,7 @@ __all__ = [
     "FittedWeight",
     "Option",
     "Part",
+    "PartContents",
     "Quantizer",
     "Recipe",
     "builtin_quantizer",
@@ -19,5 +21,6 @@ __all__ = [
     "plan_layer",
     "quantize_layer",
     "quantize_parts",
+    "read_parts",
     "switch_layer",
 ]

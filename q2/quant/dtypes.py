@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["cast_to", "parameter_dtype"]
+__all__ = ["cast_to", "compact", "parameter_dtype"]
 
 
 def parameter_dtype(prec: int, largest: float) -> torch.dtype:
@@ -18,6 +18,18 @@ def parameter_dtype(prec: int, largest: float) -> torch.dtype:
         return torch.float32
     small = 0 < largest < torch.finfo(torch.float16).smallest_normal / 4
     return torch.bfloat16 if small or largest > torch.finfo(torch.float16).max else torch.float16
+
+
+def compact(tensor: Tensor) -> Tensor:
+    """Return float32 values that float16 holds exactly as float16, and any other tensor as it is.
+
+    >>> compact(torch.tensor([0.5, 2.0])).dtype, compact(torch.tensor([0.1])).dtype
+    (torch.float16, torch.float32)
+    """
+    if tensor.dtype != torch.float32 or tensor.is_meta:
+        return tensor
+    short = tensor.to(torch.float16)
+    return short if torch.equal(short.float(), tensor) else tensor
 
 
 def cast_to(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,7 +17,7 @@ from q2.quant.layers import Part, Quantized, Simulated, like
 from q2.quant.none import NoQuantizer
 from q2.quant.packing import pack, packed_bytes, unpack
 
-__all__ = ["Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
+__all__ = ["CODES", "Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
 
 M = TypeVar("M", bound=nn.Module)
 CODES = "codes"

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from q2.errors import ConfigError
-from q2.graph import Graph
+from q2.graph import Choice, Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import BOPS, Bops
 from q2.quant import Option
 from q2.quant.activations import FULL
 from q2.quant.bank import Bank
+from q2.quant.dtypes import compact
 from q2.search.space import Indices, Space
 
 __all__ = ["Costs"]
@@ -37,12 +39,14 @@ class Costs:
         """Work out ``avg_bits``, ``quantized_size``, ``model_size``, ``bops`` and, with a bank, ``quantized_error``.
 
         The graph is the denoiser's before it is quantized; activations count as they are quantized in it.
+        ``model_size`` is what the tensors of a saved denoiser take in its files, where float32 that float16 holds
+        exactly takes 16 bits; weights on meta have no values to tell, and count in their own dtype.
         """
         options = [Option.parse(text) for text in space.options]
         quantizers = [ctx.plugins.quantizers.load(option.quantizer)() for option in options]
         total = float(str(Bops().run(graph, ctx).data["tbops"])) * 1e12
         bops = {name: layer.bops for name, layer in graph.facts.get(BOPS).items()}  # all at full precision
-        rows: dict[str, list[list[float]]] = {name: [] for name in ("bits", "bytes", "bops", "error")}
+        rows: dict[str, list[list[float]]] = {name: [] for name in ("bits", "bytes", "stored", "bops", "error")}
         for choice in space.choices:
             parts = [graph.choices[layer] for layer in choice.layers]
             columns: dict[str, list[float]] = {name: [] for name in rows}
@@ -53,6 +57,7 @@ class Costs:
                 width = quantizer.arithmetic_bits(option.bits)
                 columns["bits"].append(sum(sizes))
                 columns["bytes"].append(sum(held))
+                columns["stored"].append(sum(map(_kept_bytes, parts)) if option.is_none else sum(held))
                 columns["bops"].append(sum(bops[part.name] for part in parts) * width / FULL / 1e12)
                 if bank:
                     columns["error"].append(sum(_error(bank, part.name, option) for part in parts))
@@ -62,17 +67,18 @@ class Costs:
         weights = sum(choice.weights for choice in graph.choices.values())
         mine = {f"{name}.weight" for name in graph.weight_layers}
         state = graph.model.state_dict().items()
-        rest = sum(tensor.numel() * tensor.element_size() for name, tensor in state if name not in mine)
         left = {name: choice for name, choice in graph.choices.items() if name not in space.layers}
+        rest = sum(compact(tensor).nbytes for name, tensor in state if name not in mine)
+        rest += sum(map(_kept_bytes, left.values()))
         outside = ctx.prec * sum(choice.weights for choice in left.values())
         tables = {
             "avg_bits": table["bits"] / weights,
             "quantized_size": table["bytes"],
-            "model_size": table["bytes"],
+            "model_size": table["stored"],
             "bops": table["bops"],
         }
         others = (total - sum(cost for name, cost in bops.items() if name not in left)) / 1e12
-        sizes_left = {"quantized_size": outside / 8, "model_size": outside / 8 + rest}
+        sizes_left = {"quantized_size": outside / 8, "model_size": float(rest)}
         constants = {"avg_bits": outside / weights, **sizes_left, "bops": others}
         if bank:
             tables["quantized_error"], constants["quantized_error"] = table["error"], 0.0
@@ -100,6 +106,13 @@ class Costs:
         for name in names:
             if name not in self.tables:
                 raise ConfigError(f"{name}: is no sum over layers; these are: {', '.join(self.tables)}")
+
+
+def _kept_bytes(choice: Choice) -> int:
+    """Return what a choice that is not quantized takes in a file."""
+    weight = choice.layer.module.weight
+    assert isinstance(weight, Tensor)
+    return choice.weights * compact(weight.detach()).element_size()
 
 
 def _error(bank: Bank, name: str, option: Option) -> float:

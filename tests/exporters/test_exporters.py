@@ -13,7 +13,7 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser, load
 from q2.denoisers.saving import save_packed
-from q2.errors import CheckpointError, Q2Error
+from q2.errors import CheckpointError, ConfigError, Q2Error
 from q2.exporters.dequantized import Dequantized
 from q2.exporters.gguf import Gguf
 from q2.exports import export
@@ -114,3 +114,52 @@ def test_a_plugin_brings_a_format(tmp_path: Path) -> None:
     run = RunFile.load(overrides=[f'plugins.modules=["{tmp_path / "names.py"}"]'])
     export(run, "names", tmp_path / "names.txt")
     assert "transformer_blocks.0.attn1.to_q.weight" in (tmp_path / "names.txt").read_text(encoding="utf-8")
+
+
+CODES = """
+import json
+from q2.exporters import Exported, Exporter
+from q2.plugins import hookimpl
+from q2.quant import read_parts
+
+class Codes(Exporter):
+    name = "codes"
+
+    def export(self, denoiser, out, progress=None):
+        held = {
+            f"{name}/{i}": [str(part.option), part.codes.tolist(), {k: v.tolist() for k, v in part.parameters.items()}]
+            for name, module in denoiser.model.named_modules()
+            for i, part in enumerate(read_parts(module))
+        }
+        out.write_text(json.dumps(held, sort_keys=True))
+        return Exported(f"{out}: {len(held)} parts")
+
+@hookimpl
+def q2_exporters():
+    return {"codes": Codes}
+"""
+
+
+def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tmp_path: Path) -> None:
+    from q2.runs import prepare, transform
+
+    (tmp_path / "codes.py").write_text(CODES, encoding="utf-8")
+    text = (
+        '[plugins]\nmodules = ["codes.py"]\n[passes.quantize]\nby = "regex"\ndefault = "uaq-3"\n"to_" = "kmeans-c-2"\n'
+    )
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    run = RunFile.load(str(tmp_path / "run.toml"))
+    export(run, "codes", tmp_path / "run.json")
+    transform(prepare(run), tmp_path / "run", save=tmp_path / "packed")
+    saved: Any = load(checkpoint=str(tmp_path / "packed"))
+    prepare(run).plugins.exporters.load("codes")().export(saved, tmp_path / "saved.json")
+    first = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert first == (tmp_path / "saved.json").read_text(encoding="utf-8")
+    assert len(json.loads(first)) == 39
+
+
+def test_an_export_of_nothing_quantized_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[passes.size]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"run\.toml: passes: nothing is quantized, there is nothing to export"):
+        export(RunFile.load(str(tmp_path / "run.toml")), "dequantized", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

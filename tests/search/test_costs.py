@@ -9,6 +9,8 @@ import pytest
 import q2
 from q2.banks import build_bank, find_bank
 from q2.denoisers import Denoiser
+from q2.denoisers.saving import save_packed
+from q2.denoisers.stored import StoredWeights
 from q2.errors import ConfigError
 from q2.graph import Graph
 from q2.passes import PassContext
@@ -105,3 +107,23 @@ def test_layers_limit_the_options_of_what_they_find() -> None:
         space.limited({"c": ("none",)})
     with pytest.raises(ConfigError, match=r'layers\."\(": no regular expression'):
         space.limited({"(": ("none",)})
+
+
+@pytest.mark.parametrize("name", ["digits-dit", "digits-sdxl"])
+def test_the_model_size_is_that_of_the_tensors_in_the_file(name: str, tmp_path: Path) -> None:
+    denoiser = q2.denoiser(name)
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    ctx = PassContext(Plugins(), denoiser)
+    space = Space.of_graph(graph, ["none", "uaq-3", "kmeans-a-2"]).limited({"proj": ("none",)})
+    costs = Costs.of_graph(graph, space, ctx, None)
+    narrow = Costs.of_graph(graph, space.limited({"^(?!.*to_)": ("none",)}), ctx, None)
+    drawn = [space.draw(3, number) for number in (0, 1)]
+    for recipe in (*drawn, dict.fromkeys(space.layers, "none")):
+        apply_options(graph, {layer: Option.parse(text) for layer, text in recipe.items()}, ctx)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        save_packed(denoiser, folder)
+        component = "unet" if name == "digits-sdxl" else "transformer"
+        stored = StoredWeights((folder / component).glob("*.safetensors"))
+        held = sum(tensor.nbytes for tensor in stored.values())
+        assert costs.metrics(recipe)["model_size"] == held
+    assert narrow.metrics(dict.fromkeys(space.layers, "none"))["model_size"] == held
