@@ -47,9 +47,9 @@ def root(
     """Read the options that every command shares."""
     context.obj = debug
     if version:
-        from importlib.metadata import version as installed
+        from q2.version import version as installed
 
-        print(f"q2 {installed('q2')}")
+        print(f"q2 {installed()}")
         raise typer.Exit
 
 

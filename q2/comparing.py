@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from q2.config import to_toml
@@ -17,6 +16,7 @@ from q2.search.compare import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
 from q2.search.strategies.base import Strategy
 from q2.searching import Session, opened
+from q2.version import version
 
 __all__ = ["Comparison", "compare"]
 
@@ -55,7 +55,7 @@ def compare(
                 searches.append(_search(session, title, strategy, seed))
         compared = Compared(searches, quality, session.problem.trials)
         about = manifest(plan, session.ready.denoiser)
-    report = {"q2": version("q2"), "target": str(session.ready.target), "space": str(session.ready.space)}
+    report = {"q2": version(), "target": str(session.ready.target), "space": str(session.ready.space)}
     files = [folder / name for name in ("compare.json", "compare.csv", "compare.png")]
     try:
         write_text(folder / "effective.toml", to_toml(plan.effective))

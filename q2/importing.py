@@ -1,7 +1,6 @@
 """Trials of Qua²SeDiMo's code for a q2 store: its recipes and metrics, with sizes that are worked out again."""
 
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from q2.errors import Q2Error, TrialError
@@ -13,6 +12,7 @@ from q2.search.legacy import read_legacy
 from q2.search.space import Space
 from q2.search.store import Fingerprint, TrialStore
 from q2.search.trials import Trial
+from q2.version import version
 
 __all__ = ["Imported", "import_legacy"]
 
@@ -47,7 +47,7 @@ def import_legacy(plan: Plan, place: Path, path: Path) -> Imported:
         if "avg_bits" in trial.metrics:
             differences.append(abs(trial.metrics["avg_bits"] - sizes["avg_bits"]))
         trials.append(replace(trial, metrics={**trial.metrics, **sizes}))
-    store = _opened(place, Fingerprint(denoiser.label, denoiser.fingerprint, version("q2"), {"protocol": "reference"}))
+    store = _opened(place, Fingerprint(denoiser.label, denoiser.fingerprint, version(), {"protocol": "reference"}))
     return Imported(store.extend(trials), len(trials), max(differences, default=None))
 
 

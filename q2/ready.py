@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from q2.banks import bank_folder
@@ -28,6 +27,7 @@ from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Objective, Problem, Strategy
 from q2.search.target import Target
 from q2.settings import Fidelity
+from q2.version import version
 
 __all__ = [
     "Loaded",
@@ -258,7 +258,7 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
     passes = {title: step.to_table() for title, step in plan.passes if step.name == QuantizeActivations.name}
     measured |= {"dtype": str(denoiser.dtype), "prec": settings.prec} | ({"passes": passes} if passes else {})
     measured |= {"refiner": settings.denoiser.refiner} if settings.denoiser.refiner else {}
-    return Fingerprint(denoiser.label, denoiser.fingerprint, version("q2"), measured)
+    return Fingerprint(denoiser.label, denoiser.fingerprint, version(), measured)
 
 
 def make_reference(

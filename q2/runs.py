@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,6 +33,7 @@ from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option, Recipe
 from q2.quant.bank import Bank
+from q2.version import version
 
 __all__ = [
     "Outcome",
@@ -329,7 +330,7 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
     """Write report, recipe, settings, manifest and picture."""
     folder, comparison = outcome.folder, outcome.comparison
     report: dict[str, object] = {
-        "q2": version("q2"),
+        "q2": version(),
         "denoiser": {"name": outcome.denoiser.label, "fingerprint": outcome.recipe.fingerprint},
         "passes": {
             result.title: {"seconds": round(result.seconds, 3), "summary": result.report.summary, **result.report.data}
@@ -359,12 +360,13 @@ def _write(plan: Plan, outcome: Outcome, sample_seconds: float) -> None:
 
 def manifest(plan: Plan, denoiser: Denoiser) -> dict[str, object]:
     """Return what made a run: versions, plugins, seed, machine."""
-    packages = ("q2", "torch", "diffusers", "numpy", "numba", "safetensors")
+    packages = ("torch", "diffusers", "numpy", "numba", "safetensors")
     return {
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "config": plan.run.name,
         "seed": plan.settings.seed,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version(), "q2": version()}
+        | {name: version_of(name) for name in packages},
         "plugins": [asdict(info) for info in plan.plugins.infos],
         "machine": {
             "platform": platform.platform(),

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from q2.search.store import TrialStore
 from q2.search.strategies.base import Problem, Strategy
 from q2.search.target import Target
 from q2.search.trials import Trial
+from q2.version import version
 
 __all__ = ["Outcome", "Session", "opened", "search"]
 
@@ -180,7 +180,7 @@ def _write(plan: Plan, outcome: Outcome) -> None:
         outcome.recipe(trial).save(folder / name)
     worth = dict(zip((trial.id for trial in result.trials), result.worth, strict=True))
     report: dict[str, object] = {
-        "q2": version("q2"),
+        "q2": version(),
         "denoiser": {"name": outcome.ready.denoiser.label, "fingerprint": outcome.ready.denoiser.fingerprint},
         "space": str(outcome.ready.space),
         "target": str(outcome.ready.target),

@@ -24,7 +24,7 @@ __all__ = ["Gguf"]
 
 _BLOCK = 32
 _TYPES = {4: ("Q4_0", "Q4_1"), 5: ("Q5_0", "Q5_1"), 8: ("Q8_0",)}
-_MISSING = "the gguf package is not installed; pip install 'q2[gguf]'"
+_MISSING = "the gguf package is not installed; pip install gguf"
 Floats = npt.NDArray[np.float32]
 
 

@@ -16,6 +16,7 @@ import pluggy
 from q2.errors import PluginError, Q2Error, did_you_mean
 from q2.plugins import builtin, spec
 from q2.plugins.catalogue import Catalogue, Offer, one_line
+from q2.version import version as own_version
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser
@@ -78,7 +79,7 @@ class Plugins:
         self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
         self._infos: dict[str, PluginInfo] = {}
         self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _OFFERS}
-        self._register("q2", importlib.metadata.version("q2"), "built in", builtin)
+        self._register("q2", own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
         for entry in found:
             if entry.name in disable:

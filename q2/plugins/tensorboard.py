@@ -21,7 +21,7 @@ __all__ = ["q2_after_trial"]
 try:
     from tensorboardX import SummaryWriter
 except ImportError:
-    raise PluginError('TensorBoard\'s files need tensorboardX: pip install "q2[tensorboard]"') from None
+    raise PluginError("TensorBoard's files need tensorboardX: pip install tensorboardX") from None
 
 
 @hookimpl

@@ -77,7 +77,7 @@ class Optuna(Strategy):
         if several and self.rungs:
             raise ConfigError("rungs: a batch is ranked by one number, which combine = 'pareto' has not")
         if self.sampler == "cmaes" and find_spec("cmaes") is None:
-            raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install 'q2[cmaes]'")
+            raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install cmaes")
         if self.sampler == "cmaes" and self.storage:
             raise ConfigError("storage: Optuna's 'cmaes' keeps pickles in its storage, which q2 does not load")
         places = [LADDER.index(rung) for rung in self.rungs]
