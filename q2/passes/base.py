@@ -1,5 +1,6 @@
 """What a pass is: a frozen dataclass whose fields are its options, and the report it hands to people."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,6 +103,20 @@ class Pass(ABC):
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod
+    def check_class(cls) -> None:
+        """Raise `Q2Error` for a subclass that is not well formed; called when a plugin's pass is loaded."""
+        options = {entry.name for entry in fields(cls)}
+        for kind in cls.__mro__:
+            for name, found in inspect.get_annotations(kind).items() if issubclass(kind, Pass) else ():
+                if name not in options and "ClassVar" not in str(found):
+                    raise Q2Error(f"has the option {name!r}, but {kind.__name__} lacks its @dataclass(frozen=True)")
+        if not issubclass(cls, AnalysisPass | TransformPass):
+            raise Q2Error(f"is the class {cls.__name__}, which is neither an AnalysisPass nor a TransformPass")
+        _check_all(cls, "requires", str, "names of passes")
+        if issubclass(cls, AnalysisPass):
+            _check_all(cls, "provides", Fact, "facts")
+
+    @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
         """Build the pass from its TOML table; the fields are the keys. Raises `ConfigError`, naming the key."""
         return validate(cls, table, where)
@@ -139,6 +154,12 @@ class TransformPass(Pass):
     @abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> Change:
         """Change the graph and return which layers changed and which facts still hold."""
+
+
+def _check_all(kind: type[Pass], attribute: str, wanted: type, what: str) -> None:
+    value = getattr(kind, attribute)
+    if not isinstance(value, tuple) or not all(isinstance(each, wanted) for each in value):
+        raise Q2Error(f"is the class {kind.__name__}, whose {attribute!r} is {value!r}, expected a tuple of {what}")
 
 
 class LayerError(Exception):
