@@ -138,7 +138,13 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class AnalysisPass(Pass):
-    """Learns facts and reports them; changes nothing. Its report is reused while its facts stay true."""
+    """Learns facts and reports them; changes nothing.
+
+    A pass that requires another finds the facts of the run's own pass of that name, with its options; where the run has
+    none it is run with its defaults. A report is reused while the facts that its pass set and required are the same.
+    What a pass provides and requires of full precision is measured before the first transform; run later by hand, it
+    reports on the transformed model, and the fact stays that of full precision.
+    """
 
     provides: ClassVar[tuple[Fact[Any], ...]] = ()
 
@@ -149,11 +155,29 @@ class AnalysisPass(Pass):
 
 @dataclass(frozen=True)
 class TransformPass(Pass):
-    """Changes the graph or its model in place and says what it changed."""
+    """Changes the graph or its model in place and says what it changed.
+
+    Transforms run wherever a run file is used, in file order: in a transform run, a sample, an export and a search.
+    """
+
+    per_recipe: ClassVar[bool] = False
+    """Whether what the pass does depends on the options in place.
+
+    In a search a pass for which it is false runs once, on the full-precision model, before any recipe is applied; it
+    must leave the weights of weight layers alone there, since the bank was fitted to them. One for which it is true
+    runs after every recipe's options, and is undone before the next; in a run file it stands behind `quantize`.
+    """
 
     @abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> Change:
         """Change the graph and return which layers changed and which facts still hold."""
+
+    def undo(self, graph: Graph, ctx: PassContext) -> None:
+        """Take back what a search cannot take back itself, before the next recipe; for `per_recipe` passes.
+
+        A search restores parameters and buffers other than the weights of weight layers, which modules there are, and
+        the graph's rewrites. A pass that changes weights of weight layers, or anything else, restores these here.
+        """
 
 
 def _check_all(kind: type[Pass], attribute: str, wanted: type, what: str) -> None:
