@@ -16,7 +16,10 @@ from q2.passes.reports import invalidate, known, remember
 from q2.passes.requires import check_requires
 from q2.plugins import Plugins
 
-__all__ = ["QUANTIZE", "PassManager", "PassResult", "passes_of"]
+__all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of"]
+
+QUANTIZE = "quantize"
+"""The pass that applies a recipe; in a search the switching from recipe to recipe stands for it."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,9 @@ class PassManager:
         return report
 
 
-QUANTIZE = "quantize"
-"""The pass that applies a recipe; in a search the switching from recipe to recipe stands for it."""
+def is_transform(step: Pass) -> bool:
+    """Say whether a pass changes the model: such a one runs wherever a run file is used."""
+    return isinstance(step, TransformPass)
 
 
 def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
