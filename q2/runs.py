@@ -210,6 +210,8 @@ def plot_dag(plan: Plan, out: Path, block: str = "", scores: Mapping[str, float]
         named(plan.run, lambda: manager.check(graph))
         report = manager.run(graph)[-1].report
         data, line = next(iter(report.files.values())), report.summary.partition(" → ")[0]
+        left = [title for title, step in plan.passes if is_transform(step) and _needs_weights(plan, step)]
+        line += f"; left out, as weights on meta have no values: {', '.join(left)}" if left else ""
     else:
         title = f"{denoiser.label}: how sensitive its layers are"
         data = draw_flow(graph, graph.units(), title=title, block=block, scores=scores, kind=kinds[out.suffix])
