@@ -1,5 +1,6 @@
 """An export: a run with a recipe, or a folder that q2 saved, written in another format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from q2.config import RunFile
@@ -8,12 +9,11 @@ from q2.denoisers.checkpoint import Checkpoint
 from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported, Exporter
 from q2.graph import trace
-from q2.passes import PassContext, PassManager
-from q2.passes.transform.quantize import Quantize
+from q2.passes import QUANTIZE, PassContext, PassManager, is_transform
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant.layers import Quantized
-from q2.runs import load_denoiser, prepare
+from q2.runs import load_denoiser, open_bank, prepare
 
 __all__ = ["export"]
 
@@ -23,8 +23,8 @@ _COMPONENTS = ("transformer", "unet")
 def export(source: RunFile | Path, to: str, out: Path, progress: Progress = silent) -> Exported:
     """Write what a run file quantizes, or a folder that ``q2 transform --save`` made, in the format `to`.
 
-    Of the run file's passes only those that quantize are run. Raises `Q2Error`: a format that nobody offers with the
-    nearest name, a folder with nothing quantized in it, and whatever the exporter cannot do.
+    Of the run file's passes the transforms are run, and what they require. Raises `Q2Error`: a format that nobody
+    offers with the nearest name, a folder with nothing quantized in it, and whatever the exporter cannot do.
     """
     if isinstance(source, Path):
         exporter = _exporter(Plugins(), to)
@@ -33,12 +33,14 @@ def export(source: RunFile | Path, to: str, out: Path, progress: Progress = sile
     exporter = _exporter(plan.plugins, to)
     denoiser = load_denoiser(plan)
     graph = trace(denoiser.model, denoiser.example_inputs())
-    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec)
-    passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
-    PassManager(passes, ctx, False).run(graph)
+    bank = open_bank(plan, graph, denoiser) if any(step.name == QUANTIZE for _, step in plan.passes) else None
+    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
+    PassManager(plan.passes, ctx, only=is_transform).run(graph)
     if not any(isinstance(module, Quantized) for module in denoiser.model.modules()):
         raise ConfigError(f"{source.name}: passes: nothing is quantized, there is nothing to export")
-    return exporter.export(denoiser, out, progress)
+    done = exporter.export(denoiser, out, progress)
+    left = f"; without {', '.join(graph.rewrites)}, which only q2 can run" if graph.rewrites else ""
+    return replace(done, summary=done.summary + left)
 
 
 def _exporter(plugins: Plugins, name: str) -> Exporter:

@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from q2.banks import bank_folder
-from q2.config import RunFile
+from q2.config import RunFile, Table
 from q2.denoisers import Denoiser
 from q2.errors import ConfigError, Q2Error
 from q2.graph import Graph, trace
-from q2.passes import PassContext, PassManager, Step
-from q2.passes.transform.quantize_activations import QuantizeActivations
+from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TransformPass
+from q2.passes.requires import all_required
+from q2.passes.transform.quantize import Quantize
+from q2.passes.transform.switch import Switch, WeightsBefore
 from q2.progress import Progress, silent
 from q2.quant.bank import Bank
 from q2.runs import Plan, load_denoiser, make_bank, named, open_bank, prepare
@@ -77,7 +79,7 @@ class Ready(Loaded):
 
 
 def load(plan: Plan, show: Callable[[Step], None] = lambda step: None) -> Loaded:
-    """Load and trace the denoiser, work out the space, and check that activations can be quantized as the run says."""
+    """Load and trace the denoiser, work out the space, and check that the run's transforms can do what they are to."""
     settings = plan.settings
     kinds, target = metrics_of(plan)
     start = time.perf_counter()
@@ -89,21 +91,50 @@ def load(plan: Plan, show: Callable[[Step], None] = lambda step: None) -> Loaded
         named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
     ]
     ctx = PassContext(plan.plugins, denoiser, settings.seed, prec=settings.prec)
-    named(plan.run, lambda: _activations(plan, ctx).check(graph))
+    named(plan.run, lambda: _transforms(plan, ctx, _is_searched).check(graph))
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     return Loaded(plan, denoiser, graph, space, metrics, target)
 
 
-def make_ready(loaded: Loaded, bank: Bank, progress: Progress = silent) -> Ready:
-    """Quantize activations as the run file says, and work out what options cost; after `make_reference`."""
+def make_ready(
+    loaded: Loaded, bank: Bank, progress: Progress = silent, show: Callable[[Step], None] = lambda step: None
+) -> Ready:
+    """Run the transforms that run once, and work out what options cost; after `make_reference`.
+
+    What the others require of full precision is measured here too. Raises `ConfigError` for a transform that changes
+    weights that the bank was fitted to.
+    """
     plan, graph = loaded.plan, loaded.graph
     ctx = PassContext(plan.plugins, loaded.denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
-    _activations(plan, ctx).run(graph)
+    if not graph.facts.transforms:  # a worker in this process has the same graph
+        weights = WeightsBefore(graph)
+        results = _transforms(plan, ctx, _is_searched).measure(graph), _transforms(plan, ctx, _runs_once).each(graph)
+        for result in (*results[0], *results[1]):
+            show(Step(result.title, result.seconds, result.report.summary))
+        layer = weights.changed()
+        if layer:
+            raise ConfigError(
+                f"{plan.run.name}: a transform changed the weight of {layer!r}, which the bank was fitted to"
+            )
     return Ready(**vars(loaded), ctx=ctx, costs=Costs.of_graph(graph, loaded.space, ctx, bank))
 
 
-def _activations(plan: Plan, ctx: PassContext) -> PassManager:
-    return PassManager([(title, step) for title, step in plan.passes if step.name == QuantizeActivations.name], ctx)
+def _transforms(plan: Plan, ctx: PassContext, only: Callable[[Pass], bool]) -> PassManager:
+    """Return the run's passes, of which a search runs those that `only` picks; `quantize` always has its place."""
+    applied = any(step.name == QUANTIZE for _, step in plan.passes)
+    return PassManager(plan.passes if applied else [(QUANTIZE, Quantize()), *plan.passes], ctx, only=only)
+
+
+def _is_searched(step: Pass) -> bool:
+    return isinstance(step, TransformPass) and step.name != QUANTIZE
+
+
+def _runs_once(step: Pass) -> bool:
+    return _is_searched(step) and not _runs_for_every_recipe(step)
+
+
+def _runs_for_every_recipe(step: Pass) -> bool:
+    return isinstance(step, TransformPass) and step.per_recipe
 
 
 def places_of(plan: Plan, folder: Path) -> Places:
@@ -143,7 +174,8 @@ def _evaluator(loaded: Loaded, places: Places) -> Worker:
     ready = make_ready(loaded, _opened(plan, loaded.graph, loaded.denoiser, places["bank"]))
     settings = plan.settings.search.evaluation
     reference = Reference(places["reference"], settings)
-    return Evaluator(ready.denoiser, ready.graph, ready.ctx, ready.costs, ready.metrics, settings, reference)
+    switch = Switch(ready.graph, ready.ctx, _transforms(plan, ready.ctx, _runs_for_every_recipe))
+    return Evaluator(ready.denoiser, ready.graph, ready.ctx, ready.costs, ready.metrics, settings, reference, switch)
 
 
 def strategy_of(plan: Plan, title: str) -> Strategy:
@@ -255,10 +287,25 @@ def fingerprint_of(plan: Plan, denoiser: Denoiser) -> Fingerprint:
     measured = settings.search.evaluation.model_dump(mode="json")
     for key in ("metrics", "fidelity", "batch", "inception", "clip"):
         measured.pop(key)
-    passes = {title: step.to_table() for title, step in plan.passes if step.name == QuantizeActivations.name}
+    passes = _decisive(plan)
     measured |= {"dtype": str(denoiser.dtype), "prec": settings.prec} | ({"passes": passes} if passes else {})
+    measured |= {"order": list(passes)} if len(passes) > 1 else {}
     measured |= {"refiner": settings.denoiser.refiner} if settings.denoiser.refiner else {}
     return Fingerprint(denoiser.label, denoiser.fingerprint, version(), measured)
+
+
+def _decisive(plan: Plan) -> dict[str, Table]:
+    """Return the tables of the passes that a search runs: its transforms, and what these require."""
+    kinds = {step.name: type(step) for _, step in plan.passes}
+    names = {
+        name
+        for _, step in plan.passes
+        if _is_searched(step)
+        for name in (step.name, *all_required(type(step), kinds, plan.plugins))
+        if name != QUANTIZE
+    }
+    tables = plan.effective["passes"]
+    return {title: tables[title] for title, step in plan.passes if step.name in names}
 
 
 def make_reference(

@@ -25,10 +25,11 @@ from q2.files import replacing, write_json, write_text
 from q2.graph import Graph, trace
 from q2.graph.draw import check_block
 from q2.graph.draw import draw as draw_flow
-from q2.passes import Pass, PassContext, PassManager, PassResult, Step, passes_of
+from q2.passes import Pass, PassContext, PassManager, PassResult, Step, is_transform, passes_of
 from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
-from q2.passes.transform.quantize import Quantize
+from q2.passes.requires import all_required
+from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option, Recipe
@@ -85,6 +86,11 @@ class Plan:
     def without(self, name: str) -> "Plan":
         """Return the same plan without the passes of a name."""
         return replace(self, passes=[(title, step) for title, step in self.passes if step.name != name])
+
+    def of_saved(self) -> "Plan":
+        """Return the same plan without the transforms whose results `save` has kept: all but that of activations."""
+        kept = [each for each in self.passes if not is_transform(each[1]) or each[1].name == QuantizeActivations.name]
+        return replace(self, passes=kept)
 
     def rows(self) -> list[list[str]]:
         """Return the effective-settings table: name, default, file, override, effective."""
@@ -163,7 +169,10 @@ def transform(
     recipe = recipe_of(graph, ctx, fingerprint)
     if save:
         start = time.perf_counter()
-        tables = [step.to_table() for _, step in plan.passes if step.name == "quantize-activations"]
+        tables = [step.to_table() for _, step in plan.passes if step.name == QuantizeActivations.name]
+        lost = [name for name in graph.rewrites if name != QuantizeActivations.name]
+        if lost:
+            show(Step("save", 0, f"left out: {', '.join(lost)}, which a folder cannot keep"))
         saved = save_packed(denoiser, save, settings.prec, progress, tables[-1] if tables else None)
         words = f"{save}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
         show(Step("save", time.perf_counter() - start, words))
@@ -176,7 +185,7 @@ def transform(
 
 
 def plot_dag(plan: Plan, out: Path, block: str = "", scores: Mapping[str, float] | None = None) -> str:
-    """Draw the run's denoiser into `out`, an .svg or .png, coloured by what its quantize passes say; return a line.
+    """Draw the run's denoiser into `out`, an .svg or .png, coloured by what its transforms say; return a line.
 
     With `scores` by flow node these give the colours. Nothing is loaded: the denoiser is built on meta. Raises
     `Q2Error`.
@@ -194,13 +203,16 @@ def plot_dag(plan: Plan, out: Path, block: str = "", scores: Mapping[str, float]
         unknown = next((name for name in scores if name not in graph.flow()), None)
         if unknown is not None:
             raise ConfigError(f"--labels: of another denoiser than {denoiser.label}: it has no layer {unknown!r}")
-    passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name and scores is None]
     ctx = PassContext(plan.plugins, denoiser, prec=plan.settings.prec)
     if scores is None:
-        manager = PassManager([*passes, ("dag", Dag(block, kinds[out.suffix]))], ctx, False)
+        dag = Dag(block, kinds[out.suffix])
+        passes = [(title, step) for title, step in plan.passes if not _needs_weights(plan, step)]
+        manager = PassManager([*passes, ("dag", dag)], ctx, only=lambda step: step is dag or is_transform(step))
         named(plan.run, lambda: manager.check(graph))
         report = manager.run(graph)[-1].report
         data, line = next(iter(report.files.values())), report.summary.partition(" → ")[0]
+        left = [title for title, step in plan.passes if is_transform(step) and _needs_weights(plan, step)]
+        line += f"; left out, as weights on meta have no values: {', '.join(left)}" if left else ""
     else:
         title = f"{denoiser.label}: how sensitive its layers are"
         data = draw_flow(graph, graph.units(), title=title, block=block, scores=scores, kind=kinds[out.suffix])
@@ -267,10 +279,16 @@ def _possible(plan: Plan, denoiser: Denoiser, show: Callable[[Step], None]) -> l
     """Return the passes that can run; say which are left out because weights on meta have no values."""
     if denoiser.weights != "meta":
         return plan.passes
-    without = [title for title, step in plan.passes if step.needs_weights]
+    without = [title for title, step in plan.passes if _needs_weights(plan, step)]
     for title in (*without, *(["samples"] if plan.settings.samples.images else [])):
         show(Step(title, 0, "left out: it needs weights, and these are on meta"))
     return [(title, step) for title, step in plan.passes if title not in without]
+
+
+def _needs_weights(plan: Plan, step: Pass) -> bool:
+    """Say whether a pass, or one that it requires, reads values of weights."""
+    names = all_required(type(step), {}, plan.plugins)
+    return step.needs_weights or any(plan.plugins.passes.load(name).needs_weights for name in names)
 
 
 def load_denoiser(plan: Plan, *, pipeline: bool = False) -> Denoiser:

@@ -17,14 +17,14 @@ from q2.denoisers.saving import saved_activations
 from q2.errors import ConfigError, Q2Error
 from q2.files import replacing, write_json
 from q2.graph import trace
-from q2.passes import Pass, PassContext, PassManager, Step, TextTable
+from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TextTable, is_transform
+from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.progress import Progress, silent
 from q2.runs import Plan, load_denoiser, open_bank
 from q2.search.metrics.pairs import psnr, sqnr, ssim
 
 __all__ = ["Order", "read_prompts", "sample"]
 
-_QUANTIZING = ("quantize", "quantize-activations")
 Offload = Literal["", "model", "sequential"]
 
 
@@ -63,7 +63,7 @@ def sample(
     progress: Progress = silent,
     show: Callable[[Step], None] = lambda step: None,
 ) -> list[Path]:
-    """Quantize as the run file says, draw, and write into `folder`; return the files.
+    """Run the run file's transforms, draw, and write into `folder`; return the files.
 
     Image i comes from noise of its own, the same in any batch. With `compare` the same images are drawn at full
     precision first. Nothing is written before all is drawn. Raises `Q2Error`.
@@ -75,9 +75,9 @@ def sample(
     pipeline = _saving(denoiser, order)
     denoiser.check(order.ask)
     graph = trace(denoiser.model, denoiser.example_inputs())
-    bank = open_bank(plan, graph, denoiser) if any(step.name == "quantize" for _, step in passes) else None
-    ctx = PassContext(plan.plugins, denoiser, order.seed, progress, plan.settings.prec, bank)
-    manager = PassManager(passes, ctx)
+    bank = open_bank(plan, graph, denoiser) if any(step.name == QUANTIZE for _, step in passes) else None
+    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
+    manager = PassManager(passes, ctx, only=is_transform)
     manager.check(graph)
 
     def draw() -> Samples:
@@ -96,7 +96,7 @@ def sample(
         show(Step("compare", 0, _mean(rows), (_table(rows),)))
     facts: dict[str, Any] = {
         "denoiser": {"name": denoiser.label, "source": denoiser.source, "dtype": str(denoiser.dtype)},
-        "passes": {title: {"pass": step.name} | step.to_table() for title, step in passes},
+        "passes": {title: {"pass": step.name} | step.to_table() for title, step in passes if is_transform(step)},
         "steps": order.steps or denoiser.protocol.steps,
         "guidance": denoiser.protocol.guidance if order.ask.guidance is None else order.ask.guidance,
         "order": asdict(order),
@@ -108,13 +108,16 @@ def sample(
 
 
 def _passes(plan: Plan, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
-    """Return the run file's quantizing passes, the one of activations with other options if there are any."""
-    passes = [(title, step) for title, step in plan.passes if step.name in _QUANTIZING]
+    """Return the run file's passes, the last one of activations with other options if there are any."""
     if not activations:
-        return passes
-    kind = plan.plugins.passes.load("quantize-activations")
+        return plan.passes
+    name = QuantizeActivations.name
+    kind = plan.plugins.passes.load(name)
     step = kind.from_table(dict(activations), lambda key: where)
-    return [*((title, each) for title, each in passes if each.name != step.name), (step.name, step)]
+    places = [place for place, (_, each) in enumerate(plan.passes) if each.name == name]
+    last = places[-1] if places else len(plan.passes)
+    head, tail = plan.passes[:last], plan.passes[last + 1 :]
+    return [*((title, each) for title, each in head if each.name != name), (name, step), *tail]
 
 
 def _saving(denoiser: Denoiser, order: Order) -> Any:

@@ -145,7 +145,7 @@ def opened(
         loaded = loader.loaded
         bank = bank_of(plan, loaded.graph, loaded.denoiser, folder, progress, show)
         took = make_reference(loaded, folder, fidelities, progress, show)
-        ready = make_ready(loaded, bank, progress)
+        ready = make_ready(loaded, bank, progress, show)
         fingerprint = fingerprint_of(plan, ready.denoiser)
         store = TrialStore.open(folder / "trials", fingerprint)
         problem = replace(

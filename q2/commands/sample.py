@@ -44,7 +44,7 @@ def sample(
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:
         raise ConfigError(f"--offload {offload}: expected model or sequential")
-    plan = prepare(run).without("quantize") if saved else prepare(run)
+    plan = prepare(run).of_saved() if saved else prepare(run)
     texts = read_prompts(prompts) if prompts else tuple(prompt or ())
     order = Order(
         Ask(texts, tuple(class_id or ()), size, guidance),

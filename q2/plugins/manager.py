@@ -15,7 +15,7 @@ import pluggy
 
 from q2.errors import PluginError, Q2Error, did_you_mean
 from q2.plugins import builtin, spec
-from q2.plugins.catalogue import Catalogue, Offer, one_line
+from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
 from q2.version import version as own_version
 
 if TYPE_CHECKING:
@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalogue", "PluginInfo", "Plugins"]
 
-_OFFERS = {
-    "pass": "q2_passes",
-    "quantizer": "q2_quantizers",
-    "denoiser": "q2_denoisers",
-    "exporter": "q2_exporters",
-    "metric": "q2_metrics",
-    "strategy": "q2_strategies",
-    "engine": "q2_engines",
+_KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("pass", "q2_passes", "q2.passes.base:Pass"),
+        Kind("quantizer", "q2_quantizers", "q2.quant.base:Quantizer"),
+        Kind("denoiser", "q2_denoisers", "q2.denoisers.base:Denoiser"),
+        Kind("exporter", "q2_exporters", "q2.exporters.base:Exporter"),
+        Kind("metric", "q2_metrics", "q2.search.metrics.base:Metric"),
+        Kind("strategy", "q2_strategies", "q2.search.strategies.base:Strategy"),
+        Kind("engine", "q2_engines", "q2.search.engines.base:Engine"),
+    )
 }
 
 
@@ -78,7 +81,7 @@ class Plugins:
         self._manager.add_hookspecs(spec)
         self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
         self._infos: dict[str, PluginInfo] = {}
-        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _OFFERS}
+        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _KINDS}
         self._register("q2", own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
         for entry in found:
@@ -165,7 +168,7 @@ class Plugins:
 
     def _catalogue(self, kind: str) -> Catalogue[Any]:
         broken = {info.name: info.error for info in self._infos.values() if info.error}
-        return Catalogue(kind, tuple(self._offers[kind]), broken)
+        return Catalogue(_KINDS[kind], tuple(self._offers[kind]), broken)
 
     def _register(self, name: str, version: str, origin: str, plugin: ModuleType) -> None:
         if name in self._infos:
@@ -173,11 +176,14 @@ class Plugins:
                 f"the plugin name {name!r} is taken twice, by {self._infos[name].origin!r} and {origin!r}"
             )
         for hook in (hook for hook in dir(plugin) if hook.startswith("q2_") and callable(getattr(plugin, hook))):
+            marks = self._manager.parse_hookimpl_opts(plugin, hook)
             if hook not in self._specs:
+                if marks and marks["optionalhook"]:  # of another version of q2
+                    continue
                 raise PluginError(f"unknown hook {hook!r}{did_you_mean(hook, self._specs)}")
-            if self._manager.parse_hookimpl_opts(plugin, hook) is None:
+            if marks is None:
                 raise PluginError(f"the hook {hook!r} lacks its @hookimpl mark")
-        offers = {kind: _offers(plugin, hook, name) for kind, hook in _OFFERS.items()}
+        offers = {kind.name: _offers(plugin, kind.hook, name) for kind in _KINDS.values()}
         self._manager.register(plugin, name)
         for kind, more in offers.items():
             self._offers[kind] += more

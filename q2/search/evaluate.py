@@ -1,7 +1,7 @@
 """The evaluator: a denoiser that is loaded once, and measures one recipe after the other."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from q2.denoisers import Denoiser
 from q2.graph import Graph
 from q2.passes import PassContext
-from q2.passes.transform.apply import apply_options
 from q2.plugins.catalogue import one_line
 from q2.quant import Option
 from q2.search.costs import Costs
@@ -36,7 +35,8 @@ def metrics_at(fidelity: Fidelity, metrics: Sequence[type[Metric]]) -> list[type
 class Evaluator:
     """Measures recipes of one denoiser, one after the other; layers are switched in place.
 
-    `graph` is the denoiser's, `reference` what full precision gave. The metrics are those that every trial gets.
+    `graph` is the denoiser's, `reference` what full precision gave, `switch` applies a recipe with the passes that
+    depend on it. The metrics are those that every trial gets.
     """
 
     def __init__(  # noqa: PLR0917 (one caller, which has them all)
@@ -48,9 +48,10 @@ class Evaluator:
         metrics: Sequence[Metric],
         settings: EvaluationSettings,
         reference: Reference,
+        switch: Callable[[Mapping[str, Option]], object],
     ) -> None:
         self.denoiser, self.graph, self.ctx, self.costs = denoiser, graph, ctx, costs
-        self.metrics, self.settings, self.reference = metrics, settings, reference
+        self.metrics, self.settings, self.reference, self.switch = metrics, settings, reference, switch
 
     def __call__(self, job: Job) -> Evaluated:
         """Measure a recipe. What goes wrong makes a failed trial, with the reason in one line."""
@@ -84,7 +85,7 @@ class Evaluator:
         if job.fidelity == "weights":
             return found
         with _clocked(spent, "switch"):
-            apply_options(self.graph, {name: Option.parse(text) for name, text in job.recipe.items()}, self.ctx)
+            self.switch({name: Option.parse(text) for name, text in job.recipe.items()})
         forward = [metric for metric in metrics if isinstance(metric, ForwardMetric)]
         if forward:
             with _clocked(spent, "sample"):

@@ -52,7 +52,7 @@ def test_built_ins_come_in_through_the_same_hooks() -> None:
     assert set(plugins.denoisers) == set(builtin.q2_denoisers())
 
 
-@pytest.mark.parametrize("kind", ["passes", "quantizers", "denoisers"])
+@pytest.mark.parametrize("kind", ["passes", "quantizers", "denoisers", "exporters", "metrics", "strategies", "engines"])
 def test_every_built_in_loads_and_goes_by_its_own_name(kind: str) -> None:
     catalogue = getattr(Plugins(entry_points=False), kind)
     for name in catalogue:
@@ -76,6 +76,55 @@ def test_a_misspelt_hook_is_an_error(tmp_path: Path) -> None:
     text = GOOD.replace("NAME", "hello").replace("q2_passes", "q2_pases")
     with pytest.raises(PluginError, match=r"'mine\.py' is broken: unknown hook 'q2_pases'; did you mean 'q2_passes'\?"):
         local(tmp_path, text)
+
+
+def test_a_hook_of_another_version_may_be_optional(tmp_path: Path) -> None:
+    later = "\n\n@hookimpl(optionalhook=True)\ndef q2_after_sample(images):\n    pass\n"
+    assert "hello" in local(tmp_path, GOOD.replace("NAME", "hello") + later).passes
+    with pytest.raises(PluginError, match="unknown hook 'q2_after_sample'; did you mean 'q2_after_"):
+        local(tmp_path, GOOD.replace("NAME", "hello") + later.replace("optionalhook=True", ""))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("(AnalysisPass)", "", "is the class Hello, expected a subclass of q2.passes.Pass"),
+        (
+            "(AnalysisPass)",
+            "(Pass)",
+            "is the class Hello, which is neither an AnalysisPass nor a TransformPass",
+        ),
+        ("def run", "def rum", "is the class Hello, which lacks run"),
+        ('"hello"\n', '"helo"\n', "is the class Hello, whose own name is 'helo'; the two must be the same"),
+        ("@dataclass(frozen=True)\n", "", "has the option 'sigma', but Hello lacks its @dataclass(frozen=True)"),
+        (
+            "    sigma",
+            "    provides: ClassVar = ('macs',)\n    sigma",
+            "is the class Hello, whose 'provides' is ('macs',), expected a tuple of facts",
+        ),
+        (
+            "    sigma",
+            "    requires: ClassVar = 'size'\n    sigma",
+            "is the class Hello, whose 'requires' is 'size', expected a tuple of names of passes",
+        ),
+    ],
+)
+def test_a_class_that_is_not_what_the_hook_hands_over_names_its_owner(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    text = GOOD.replace("NAME", "hello").replace("import AnalysisPass", "import Pass, AnalysisPass")
+    text = text.replace("    def run", "    sigma: float = 4.0\n    def run")
+    assert local(tmp_path, text).passes.load("hello").__name__ == "Hello"
+    with pytest.raises(PluginError) as caught:
+        local(tmp_path, text.replace(old, new, 1)).passes.load("hello")
+    assert str(caught.value) == f"mine.py: q2_passes: 'hello' {message}"
+
+
+def test_what_is_no_class_behind_a_place_names_its_owner(tmp_path: Path) -> None:
+    text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_metrics():\n    return {'e': 'math:e'}\n"
+    message = r"^mine\.py: q2_metrics: 'e' is of type float, expected a subclass of q2\.search\.metrics\.Metric$"
+    with pytest.raises(PluginError, match=message):
+        local(tmp_path, text).metrics.load("e")
 
 
 def test_a_hook_without_its_mark_is_an_error(tmp_path: Path) -> None:

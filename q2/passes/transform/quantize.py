@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, did_you_mean
 from q2.graph import Graph
+from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.apply import Changed, apply_options
 from q2.passes.transform.rules import matching
@@ -131,7 +132,8 @@ def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
     summary = f"{len(changed)} of {total} weight layers" + (f", {split} of them in two parts" if split else "")
     summary += ", planned: weights on meta have no values to fit" if planned else ""
     names = tuple(dict.fromkeys(graph.choices[name].layer.name for name in changed))
-    return Change(summary, (table,), {"changed": len(changed), "planned": planned, "layers": layers}, names)
+    data = {"changed": len(changed), "planned": planned, "layers": layers}
+    return Change(summary, (table,), data, names, preserves=frozenset({UNITS}))
 
 
 def _shown(ratio: float | None) -> str | float:

@@ -12,6 +12,8 @@ from q2.config import Key, Table, validate
 from q2.errors import ConfigError, did_you_mean
 from q2.graph import Graph
 from q2.graph.attention import labels_of
+from q2.passes.analysis.size import SIZES
+from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.activations import REWRITE, ActivationBits, InputBits
 from q2.passes.transform.rules import By, matching
@@ -110,7 +112,7 @@ def _report(graph: Graph, plan: ActivationBits) -> Change:
     table = TextTable(("type", "bits", "softmax bits", "inputs"), rows)
     layers = {name: plan.of(choice) for name, choice in graph.choices.items()}
     data = {"layers": layers, ATTENTION: dict(plan.attention), "softmax": plan.softmax}
-    return Change(summary, (table,), data, tuple(plan.layers))
+    return Change(summary, (table,), data, tuple(plan.layers), preserves=frozenset({SIZES, UNITS}))
 
 
 def _bits(value: Any, place: str) -> int:
