@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -84,12 +84,12 @@ class PassManager:
         start = time.perf_counter()
         with _explained(len(ran) + 1, title, ran):
             known = self._known(step, graph)
-            if known is None:
-                self.ctx.plugins.before_pass(step.name, graph)
+            said = self.ctx.plugins.before_pass(step.name, graph) if known is None else []
             report = known.report if known else self._call(step, graph)
             seconds = time.perf_counter() - start
             if known is None:
-                self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+                said += self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+                report = replace(report, summary=" · ".join([report.summary, *said]))
         return PassResult(title, step, report, seconds, reused=known is not None)
 
     def _call(self, step: Pass, graph: Graph) -> Report:

@@ -31,14 +31,18 @@ class Job:
             error=error,
         )
 
-    def failed(self, reason: str) -> "Evaluated":
+    def failed(self, reason: str, *, not_finite: bool = False) -> "Evaluated":
         """Return the trial that failed for a reason."""
-        return Evaluated(self.trial("failed", reason))
+        return Evaluated(self.trial("failed", reason), not_finite=not_finite)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A trial, and the seconds that went into its parts: ``switch``, ``sample``, ``score``."""
+    """A trial, and the seconds that went into its parts: ``switch``, ``sample``, ``score``.
+
+    `not_finite` says that it failed because the recipe gives NaN or infinity: no fault of the machine.
+    """
 
     trial: Trial
     spent: Mapping[str, float] = field(default_factory=dict)
+    not_finite: bool = False
