@@ -89,6 +89,7 @@ class PassManager:
             seconds = time.perf_counter() - start
             if known is None:
                 said += self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+            if said:
                 report = replace(report, summary=" · ".join([report.summary, *said]))
         return PassResult(title, step, report, seconds, reused=known is not None)
 

@@ -67,10 +67,9 @@ class Evaluator:
                 intervals={name: (e.low, e.high) for name, e in found.items() if e.low != e.high},
                 seconds=round(time.perf_counter() - start, 3),
             )
-        except NotFiniteError as error:
-            return job.failed(str(error), not_finite=True)
         except Exception as error:  # noqa: BLE001 (a trial that fails must not end the search)
-            return job.failed(str(error) if isinstance(error, Q2Error) else one_line(error))
+            reason = str(error) if isinstance(error, Q2Error) else one_line(error)
+            return Evaluated(job.trial("failed", reason), spent, isinstance(error, NotFiniteError))
         return Evaluated(trial, spent)
 
     def _measure(self, job: Job, spent: dict[str, float]) -> dict[str, Estimate]:

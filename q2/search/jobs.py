@@ -31,9 +31,9 @@ class Job:
             error=error,
         )
 
-    def failed(self, reason: str, *, not_finite: bool = False) -> "Evaluated":
+    def failed(self, reason: str) -> "Evaluated":
         """Return the trial that failed for a reason."""
-        return Evaluated(self.trial("failed", reason), not_finite=not_finite)
+        return Evaluated(self.trial("failed", reason))
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,10 @@ class Run:
 class _Failures:
     """Says when failed trials end a search of `trials`.
 
-    A strategy may try options that overflow: what is not finite is the recipe's fault, and ends the search only where
-    more than half of its trials fail in a row. Other errors may be the machine's: the first three trials end it, or
-    ten in a row. After the first trial that went well, a row must also be longer than there are trials that did.
+    What is not finite is the recipe's fault, since full precision's is: a strategy may try options that overflow. It
+    ends a search only where no trial has gone well and more than half of them, and ten, have failed. Other errors may
+    be the machine's: they end a search if its first three trials have them, or later ten in a row, or as many in a row
+    as trials went well if that is more.
     """
 
     trials: int
@@ -53,9 +54,9 @@ class _Failures:
             return
         self.row += 1
         self.errors = 0 if not_finite else self.errors + 1
-        most = max(_ROW, self.good + 1)
-        broken = self.errors >= (most if self.good or self.row > self.errors else _FIRST)
-        if broken or self.row > max(most, self.trials / 2):
+        started = self.good or self.row > self.errors
+        broken = self.errors >= (max(_ROW, self.good) if started else _FIRST)
+        if broken or (not self.good and self.row > max(_ROW, self.trials / 2)):
             raise Q2Error(f"{self.row} trials in a row failed, the last: {trial.error}")
 
 

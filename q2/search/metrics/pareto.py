@@ -18,7 +18,7 @@ def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:
     points = np.asarray(costs, np.float64)
     if points.ndim != 2:
         raise ValueError(f"expected points (N, K), found the shape {points.shape}")
-    front = ~np.isnan(points).any(axis=1)
+    front: NDArray[np.bool_] = np.logical_not(np.isnan(points).any(axis=1))
     for index, point in enumerate(points):
         front[index] &= not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
     return front
