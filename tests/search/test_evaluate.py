@@ -156,7 +156,8 @@ def test_an_infinite_error_in_the_bank_fails_the_trial(worker: Evaluator) -> Non
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_overflows_fails_the_trial_before_pixels_are_rounded(worker: Evaluator, bad: float) -> None:
     assert worker(Job(recipe(worker, "uaq-3"), "forward")).trial.state == "complete"  # the layer is a simulated one
-    handle = worker.denoiser.model.proj_out_2.register_forward_hook(lambda module, args, output: output.fill_(bad))
+    layer = worker.denoiser.model.get_submodule("proj_out_2")
+    handle = layer.register_forward_hook(lambda module, args, output: output.fill_(bad))
     try:
         outputs = worker(Job(recipe(worker, "uaq-3"), "full"))
         images = Evaluator(**(vars(worker) | {"metrics": [m for m in worker.metrics if m.cost == "images"]}))
@@ -183,7 +184,7 @@ def test_an_infinite_pixel_is_seen_before_it_is_clamped(worker: Evaluator, monke
 
 def test_full_precision_that_overflows_is_an_error_of_the_run(tmp_path: Path) -> None:
     loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
-    loaded.denoiser.model.proj_out_2.bias[0] = math.inf
+    loaded.denoiser.model.get_parameter("proj_out_2.bias")[0] = math.inf
     with pytest.raises(
         TrialError, match=r"^full precision itself: outputs of \d+ of \d+ inputs are not finite \(first"
     ):

@@ -84,7 +84,7 @@ def test_a_number_of_an_image_is_nan_for_that_image_alone(
 
 
 def test_a_point_that_is_nan_is_on_no_front() -> None:
-    assert pareto_front([[1, 2], [np.nan, 0], [0, np.nan], [2, 1]]).tolist() == [True, False, False, True]
+    assert pareto_front([[1.0, 2.0], [np.nan, 0.0], [0.0, np.nan], [2.0, 1.0]]).tolist() == [True, False, False, True]
 
 
 def test_a_class_read_from_nan_is_not_counted() -> None:
