@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from q2.config import to_toml
 from q2.errors import ConfigError, Q2Error, did_you_mean
 from q2.files import write_json, write_text
@@ -76,7 +78,7 @@ def _search(session: Session, title: str, strategy: Strategy, seed: int) -> Sear
     done = session.run(strategy, title, problem)
     quality = quality_of(problem, session.ready.kinds)
     found = searched(title, seed, problem, done.trials, quality)
-    best = f"best {found.best[-1]:.5g}" if len(found.best) else "no trial"
+    best = f"best {found.best[-1]:.5g}" if np.isfinite(found.best).any() else "no trial to choose"
     text = f"seed {seed}: {len(found.worth)} trials, {done.measured} measured now · {best}"
     problem.show(Step(title, time.perf_counter() - start, text))
     return found

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TransformP
 from q2.passes.requires import all_required
 from q2.passes.transform.quantize import Quantize
 from q2.passes.transform.switch import Switch, WeightsBefore
+from q2.plugins import Catalogue
 from q2.progress import Progress, silent
 from q2.quant.bank import Bank
 from q2.runs import Plan, load_denoiser, make_bank, named, open_bank, prepare
@@ -22,7 +24,8 @@ from q2.search.constraints import Constraint, check
 from q2.search.costs import Costs
 from q2.search.engines.base import Make, Places, Worker
 from q2.search.evaluate import LADDER, Evaluator, metrics_at
-from q2.search.metrics.base import ForwardMetric, ImageMetric, Metric
+from q2.search.metrics.base import Metric
+from q2.search.metrics.contract import check_class, named_metric
 from q2.search.reference import Reference
 from q2.search.space import Space
 from q2.search.store import Fingerprint, TrialStore
@@ -87,9 +90,7 @@ def load(plan: Plan, show: Callable[[Step], None] = lambda step: None) -> Loaded
     _ = denoiser.fingerprint
     graph = trace(denoiser.model, denoiser.example_inputs())
     space = space_of(plan, graph)
-    metrics = [
-        named(plan.run, partial(kind, denoiser, settings.search.evaluation), "search") for kind in kinds.values()
-    ]
+    metrics = [named(plan.run, partial(_metric, plan, kind, denoiser), "search") for kind in kinds.values()]
     ctx = PassContext(plan.plugins, denoiser, settings.seed, prec=settings.prec)
     named(plan.run, lambda: _transforms(plan, ctx, _is_searched).check(graph))
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
@@ -205,7 +206,7 @@ def metrics_of(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
     for key, text in strategy_of(plan, wanted.strategy).expressions().items():
         place = ("search", "strategies", wanted.strategy, key)
         names |= dict.fromkeys(named(plan.run, partial(Target.parse, text, list(catalogue)), *place).metrics)
-    kinds = {name: catalogue.load(name) for name in names}
+    kinds = {name: named(plan.run, partial(_kind, catalogue, name), "search") for name in names}
     at = metrics_at(wanted.evaluation.fidelity, list(kinds.values()))
     needs = dict.fromkeys(wanted.metrics, "objectives") | dict.fromkeys(target.metrics, "target")
     for name, what in needs.items():
@@ -213,6 +214,22 @@ def metrics_of(plan: Plan) -> tuple[dict[str, type[Metric]], Target]:
             where = plan.run.where(("search", "evaluation", "fidelity"))
             raise ConfigError(f"{where}: {wanted.evaluation.fidelity!r} does not measure {name!r} of the {what}")
     return kinds, target
+
+
+def _kind(catalogue: Catalogue[Metric], name: str) -> type[Metric]:
+    """Return a metric's class. Raises `PluginError` for one that does not exist, or is no metric."""
+    kind = catalogue.load(name)
+    check_class(name, kind, catalogue[name].owner)
+    return kind
+
+
+def _metric(plan: Plan, kind: type[Metric], denoiser: Denoiser) -> Metric:
+    """Make a metric. Raises `Q2Error`, for whatever a plugin's may raise."""
+    owner = plan.plugins.metrics[kind.name].owner
+    with nullcontext() if owner == "q2" else named_metric(kind.name, owner):
+        metric = kind(denoiser, plan.settings.search.evaluation)
+    metric.owner = owner
+    return metric
 
 
 def make_problem(
@@ -318,9 +335,7 @@ def make_reference(
     """Make full precision's side of every comparison, unless the folder is another run's; return the seconds."""
     plan, metrics = loaded.plan, loaded.metrics
     TrialStore.open(folder / "trials", fingerprint_of(plan, loaded.denoiser))
-    images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
-    outputs = any(isinstance(metric, ForwardMetric) for metric in metrics)
     reference = Reference(folder / "reference", plan.settings.search.evaluation)
-    took = reference.make(loaded.denoiser, loaded.graph, fidelities, images, outputs=outputs, progress=progress)
+    took = reference.make(loaded.denoiser, loaded.graph, fidelities, metrics, progress)
     show(Step("reference", took, f"{' '.join(fidelities)}: what full precision gives"))
     return took

@@ -30,7 +30,6 @@ from q2.search.loop import Run, known, run
 from q2.search.report import Found, found, front_picture
 from q2.search.store import TrialStore
 from q2.search.strategies.base import Problem, Strategy
-from q2.search.target import Target
 from q2.search.trials import Trial
 from q2.version import version
 
@@ -57,8 +56,9 @@ class Session:
         searcher = named(plan.run, lambda: strategy.searcher(problem), "search", "strategies", title)
 
         def after(trial: Trial) -> None:
-            worth = target.value(trial.metrics) if _comparable(trial, target) else None
-            plan.plugins.after_trial(trial, worth, folder)
+            worth = target.finite(trial.metrics) if trial.state == "complete" else None
+            for line in plan.plugins.after_trial(trial, worth, folder):
+                problem.show(Step("plugin", 0, line))
 
         return run(
             problem,
@@ -157,10 +157,6 @@ def opened(
         yield Session(plan, ready, problem, store, engine, took)
 
 
-def _comparable(trial: Trial, target: Target) -> bool:
-    return trial.state == "complete" and all(name in trial.metrics for name in target.metrics)
-
-
 def _line(done: Run, workers: int) -> str:
     failed = sum(trial.state == "failed" for trial in done.trials)
     words = [f"{len(done.trials)} trials, {done.measured} measured now", f"{workers} workers"]
@@ -186,6 +182,9 @@ def _write(plan: Plan, outcome: Outcome) -> None:
         "target": str(outcome.ready.target),
         "constraints": [str(bound) for bound in outcome.problem.constraints],
         "trials": {"complete": len(result.trials), "failed": len(result.failed)},
+        "failed": [
+            {"trials": count, "first": first, "reason": reason} for count, first, reason in result.failures().rows
+        ],
         "seconds": outcome.times,
         "front": [
             {"file": name, "target": worth[trial.id], "metrics": trial.metrics, "intervals": trial.intervals}

@@ -15,7 +15,8 @@ import pytest
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.errors import Q2Error
-from q2.quant import Recipe
+from q2.passes import Step
+from q2.quant import Option, Recipe
 from q2.ready import Loader, bank_of, load, make_problem, make_ready, places_of
 from q2.runs import Plan, load_denoiser, prepare
 from q2.search.engines.local import Local
@@ -65,6 +66,7 @@ def test_a_search_writes_recipe_front_report_settings_and_trials(done: Outcome) 
     assert all(low < best.metrics[name] < high for name, (low, high) in best.intervals.items())
     report = json.loads((done.folder / "report.json").read_text(encoding="utf-8"))
     assert report["trials"] == {"complete": 4, "failed": 0}
+    assert report["failed"] == []
     assert report["target"] == TARGET
     effective = tomllib.loads((done.folder / "effective.toml").read_text(encoding="utf-8"))
     assert effective["search"]["target"] == TARGET
@@ -148,6 +150,110 @@ def test_the_trials_of_another_denoiser_are_refused_and_left_alone(bank: Path, d
     with pytest.raises(Q2Error, match=r'run/trials: the trials of another run: denoiser is "sdxl", not "digits-dit"; '):
         start(bank, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["trials"]
+
+
+BURST = """
+import torch
+from q2.plugins import hookimpl
+from q2.quant.uniform import Uaq
+
+class Burst(Uaq):
+    name = "burst"
+
+    def restore(self, weight, parameters, bits, out=None):
+        found = torch.where(weight < 0, -VALUE, VALUE).to(weight.dtype)
+        return found if out is None else out.copy_(found)
+
+    def decode(self, codes, parameters):
+        return torch.where(codes < 8, -VALUE, VALUE)
+
+@hookimpl
+def q2_quantizers():
+    return {"burst": Burst}
+
+@hookimpl
+def q2_after_trial(trial):
+    raise OSError("no disk")
+"""
+
+
+def overflowing(folder: Path, value: str, *more: str) -> tuple[Outcome, list[Step]]:
+    """Search two choices of digits-dit for the default target, where an option of a local plugin overflows."""
+    (folder / "burst.py").write_text(BURST.replace("VALUE", value), encoding="utf-8")
+    small = [f"search.evaluation.{key}" for key in ("images=4", "steps=2")]
+    layers = 'search.layers={"^(?!transformer_blocks.[01].norm1.linear)" = ["uaq-4"]}'
+    options = [f'plugins.modules=["{folder}/burst.py"]', 'bank.options=["uaq-4", "burst-4"]', layers]
+    rest = ["search.strategy=exhaustive", "search.engine.workers=1"]
+    steps: list[Step] = []
+    plan = prepare(RunFile.load("digits-dit.toml", [*small, *options, *rest, *more]))
+    return search(plan, folder / "run", show=steps.append), steps
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('float("nan")', "metric 'quantized_error': value is nan, expected a finite number"),
+        ("1e15", "latents of 4 of 4 images are not finite (first: image 0)"),
+    ],
+)
+def test_a_recipe_that_overflows_is_listed_as_failed_and_never_chosen(tmp_path: Path, value: str, reason: str) -> None:
+    outcome, steps = overflowing(tmp_path, value)
+    assert outcome.ready.target.text == "latent-SQNR - 4*avg_bits"
+    assert set(Recipe.load(tmp_path / "run" / "recipe.toml").layers.values()) == {Option.parse("uaq-4")}
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["trials"] == {"complete": 1, "failed": 3}
+    assert report["failed"] == [{"trials": 3, "first": "trial 1", "reason": reason}]
+    (said,) = [step for step in steps if step.title == "plugin"]  # four times it raised
+    assert said.summary.startswith(f"q2_after_trial of 'burst.py' failed at {tmp_path}/burst.py:")
+    assert "OSError: no disk" in said.summary
+
+
+def test_a_search_in_which_every_recipe_overflows_says_why_nothing_was_chosen(tmp_path: Path) -> None:
+    only = 'search.layers={".*.0.norm1.linear" = ["burst-4"], "^(?!.*[01].norm1.linear)" = ["uaq-4"]}'
+    outcome, _ = overflowing(tmp_path, "1e15", only)
+    assert outcome.found.why_none() == (
+        "no recipe was chosen: all 2 trials failed: latents of 4 of 4 images are not finite (first: image 0)"
+    )
+    assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+METRIC = """
+import numpy as np
+from q2.plugins import hookimpl
+from q2.search.metrics.base import ImageMetric
+
+class Mine(ImageMetric):
+    name = "mine"
+    better = "higher"
+
+    def rows(self, chunk):
+        return np.ones(1)
+
+@hookimpl
+def q2_metrics():
+    return {"NAME": Mine}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "made"),
+    [
+        ("ours", "mine.py: q2_metrics: 'ours' (Mine): its name is 'mine', expected 'ours'", set()),
+        ("mine", "metric 'mine' of mine.py: rows returned the shape (1,) for 4 images, expected a row", {"full"}),
+    ],
+)
+def test_a_plugins_metric_that_breaks_the_contract_is_one_line_before_dear_work(
+    bank: Path, tmp_path: Path, name: str, line: str, made: set[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(METRIC.replace("NAME", name), encoding="utf-8")
+    more = [f'plugins.modules=["{tmp_path}/mine.py"]', f'search.evaluation.metrics=["{name}"]']
+    small = ["search.evaluation.fidelity=full", "search.evaluation.images=12", "search.evaluation.batch=4"]
+    with pytest.raises(Q2Error) as error:
+        start(bank, tmp_path / "run", *more, *small, "search.evaluation.steps=2")
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {path.parent.name for path in (tmp_path / "run").rglob("0*.safetensors")} == made
+    assert len(list((tmp_path / "run").rglob("0*.safetensors"))) == len(made)  # of three chunks
 
 
 @pytest.fixture

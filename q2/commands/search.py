@@ -45,10 +45,11 @@ def find(
     print(f"q2 search · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
     with drawn_progress() as progress:
         outcome = start(plan, folder, progress=progress, show=print_step)
+    text_table(outcome.found.failures())
     text_table(outcome.found.table())
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
-    if outcome.found.best is None:
-        print("no trial keeps to the constraints; next: more trials")
+    if why := outcome.found.why_none():
+        print(why)
     else:
         print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'}")
 

@@ -36,7 +36,8 @@ def ls(
     if len(rows) > limit:
         print(f"  … {len(rows) - limit} more; --limit {len(rows)} shows all\n")
     failed = sum(trial.state == "failed" for trial in store)
-    print(f"{len(rows)} trials of {store.fingerprint.denoiser}, {failed} failed · {store.path}")
+    count = f"{len(rows)} trials" if rows else "no trials"
+    print(f"{count} of {store.fingerprint.denoiser}{f', {failed} failed' if rows else ''} · {store.path}")
 
 
 @trials.command()

@@ -57,6 +57,7 @@ def compare(full: Samples, quantized: Samples, judge: DigitsJudge | None) -> Com
 
 
 def read(judge: DigitsJudge, samples: Samples) -> Tensor:
-    """Return the class that the judge sees in every image, long (N,)."""
+    """Return the class that the judge sees in every image, long (N,); -1 where it is NaN or infinite."""
     with torch.no_grad():
-        return torch.cat([judge(images).argmax(1) for images in torch.split(samples.images, 256)])
+        logits = torch.cat([judge(images) for images in torch.split(samples.images, 256)])
+    return logits.argmax(1).where(logits.isfinite().all(1), -1)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from q2.config import Key, RunFile, dotted
@@ -147,12 +147,13 @@ class PassManager:
         start = time.perf_counter()
         with _explained(len(ran) + 1, title, ran):
             reused = known(step, graph)
-            if reused is None:
-                self.ctx.plugins.before_pass(step.name, graph)
+            said = self.ctx.plugins.before_pass(step.name, graph) if reused is None else []
             report = reused or self._call(step, place, graph)
             seconds = time.perf_counter() - start
             if reused is None:
-                self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+                said += self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+            if said:
+                report = replace(report, summary=" · ".join([report.summary, *said]))
         ran.append(title)
         return PassResult(title, step, report, seconds, reused=reused is not None)
 

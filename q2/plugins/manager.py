@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from q2.errors import PluginError, Q2Error, did_you_mean
+from q2.errors import PluginError, did_you_mean
 from q2.plugins import builtin, spec
 from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
 from q2.version import version as own_version
@@ -82,6 +82,7 @@ class Plugins:
         self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
         self._infos: dict[str, PluginInfo] = {}
         self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _KINDS}
+        self._failed: set[tuple[str, str]] = set()
         self._register("q2", own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
         for entry in found:
@@ -144,27 +145,36 @@ class Plugins:
         """The engines of ``q2 search``."""
         return self._catalogue("engine")
 
-    def before_pass(self, name: str, graph: "Graph") -> None:
-        """Tell every plugin that the pass `name` is about to run."""
-        self._tell("q2_before_pass", name=name, graph=graph)
+    def before_pass(self, name: str, graph: "Graph") -> list[str]:
+        """Tell every plugin that the pass `name` is about to run; return a line for each that fails there."""
+        return self._tell("q2_before_pass", name=name, graph=graph)
 
-    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> None:
-        """Tell every plugin that the pass `name` ran."""
-        self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
+    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> list[str]:
+        """Tell every plugin that the pass `name` ran; return a line for each that fails there."""
+        return self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
 
-    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> None:
-        """Tell every plugin what came of a trial."""
-        self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
+    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> list[str]:
+        """Tell every plugin what came of a trial; return a line for each that fails there."""
+        return self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
 
-    def _tell(self, hook: str, **facts: object) -> None:
-        """Call a hook. Raises `PluginError` for what a plugin raises there, with the line that did."""
-        try:
-            getattr(self._manager.hook, hook)(**facts)
-        except Q2Error:
-            raise
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise PluginError(f"{hook} failed at {place.filename}:{place.lineno}: {one_line(error)}") from error
+    def _tell(self, hook: str, **facts: object) -> list[str]:
+        """Call a hook of every plugin. One that raises stops neither the run nor the others.
+
+        Returns a line with the place for each that did so for the first time.
+        """
+        said = []
+        listeners = [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
+        for name in dict.fromkeys(reversed(listeners)):
+            others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
+            try:
+                self._manager.subset_hook_caller(hook, others)(**facts)
+            except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                if (hook, name) not in self._failed:
+                    where = f"{hook} of {name!r} failed at {place.filename}:{place.lineno}"
+                    said.append(f"{where}: {one_line(error)} (said once; the run goes on)")
+                self._failed.add((hook, name))
+        return said
 
     def _catalogue(self, kind: str) -> Catalogue[Any]:
         broken = {info.name: info.error for info in self._infos.values() if info.error}

@@ -66,8 +66,8 @@ def searched(strategy: str, seed: int, problem: Problem, trials: Sequence[Trial]
     return Searched(
         strategy,
         seed,
-        np.array([trial.metrics.get("avg_bits", math.nan) for trial in own]),
-        np.array([trial.metrics.get(quality.name, math.nan) for trial in own]),
+        np.array([trial.metrics["avg_bits"] if trial.id in worth else math.nan for trial in own]),
+        np.array([trial.metrics[quality.name] if trial.id in worth else math.nan for trial in own]),
         np.array([worth.get(trial.id, math.nan) for trial in own]),
         len(trials) - len(own),
     )

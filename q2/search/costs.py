@@ -1,7 +1,7 @@
 """What a recipe costs, from its options alone: sums over choices, such as average bits, bytes, errors and BOPs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +95,21 @@ class Costs:
         indices = self.space.encode(recipe)
         return {name: float(self.value(name, indices)) for name in self.tables}
 
+    def finite(self) -> "Costs":
+        """Return the same for a strategy that ranks options: what is not finite costs more than all others together.
+
+        The error of an option that overflows is infinite or NaN; its recipes fail when they are measured.
+        """
+        tables = {}
+        for name, table in self.tables.items():
+            good = np.isfinite(table)
+            tables[name] = np.where(good, table, 1 + 2 * len(table) * np.abs(table[good]).max(initial=0))
+        return replace(self, tables=tables)
+
     def extent(self, name: str) -> tuple[float, float]:
-        """Return the least and the greatest value that a recipe of the space can have."""
-        allowed = [self.tables[name][i, row[row >= 0]] for i, row in enumerate(self.space.columns)]
+        """Return the least and the greatest finite value that a recipe of the space can have."""
+        table = self.finite().tables[name]
+        allowed = [table[i, row[row >= 0]] for i, row in enumerate(self.space.columns)]
         always = self.constants[name]
         return float(sum(row.min() for row in allowed) + always), float(sum(row.max() for row in allowed) + always)
 

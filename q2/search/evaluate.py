@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from q2.denoisers import Denoiser
+from q2.errors import Q2Error
 from q2.graph import Graph
 from q2.passes import PassContext
 from q2.plugins.catalogue import one_line
@@ -15,9 +17,10 @@ from q2.quant import Option
 from q2.search.costs import Costs
 from q2.search.jobs import Evaluated, Job
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
+from q2.search.metrics.contract import estimate_of, named_metric, rows_of
+from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate
 from q2.search.reference import Reference, drawn, outputs_of
-from q2.search.trials import Trial
 from q2.settings import EvaluationSettings, Fidelity
 
 __all__ = ["LADDER", "Evaluated", "Evaluator", "Job", "metrics_at"]
@@ -54,34 +57,34 @@ class Evaluator:
         self.metrics, self.settings, self.reference, self.switch = metrics, settings, reference, switch
 
     def __call__(self, job: Job) -> Evaluated:
-        """Measure a recipe. What goes wrong makes a failed trial, with the reason in one line."""
+        """Measure a recipe. What goes wrong, or is not finite, makes a failed trial with the reason in one line."""
         spent = dict.fromkeys(("switch", "sample", "score"), 0.0)
         start = time.perf_counter()
         try:
             found = self._measure(job, spent)
+            trial = replace(
+                job.trial(),
+                metrics={name: estimate.value for name, estimate in found.items()},
+                intervals={name: (e.low, e.high) for name, e in found.items() if e.low != e.high},
+                seconds=round(time.perf_counter() - start, 3),
+            )
         except Exception as error:  # noqa: BLE001 (a trial that fails must not end the search)
-            return job.failed(one_line(error))
-        trial = Trial(
-            job.recipe,
-            {name: estimate.value for name, estimate in found.items()},
-            {name: (e.low, e.high) for name, e in found.items() if e.low != e.high},
-            fidelity=job.fidelity,
-            seed=job.seed,
-            number=job.number,
-            seconds=round(time.perf_counter() - start, 3),
-            strategy=job.strategy,
-        )
+            reason = str(error) if isinstance(error, Q2Error) else one_line(error)
+            return Evaluated(job.trial("failed", reason), spent, isinstance(error, NotFiniteError))
         return Evaluated(trial, spent)
 
     def _measure(self, job: Job, spent: dict[str, float]) -> dict[str, Estimate]:
         sums = self.costs.metrics(job.recipe)
         wanted = metrics_at(job.fidelity, [type(metric) for metric in self.metrics])
         metrics = [metric for metric in self.metrics if type(metric) in wanted]
-        found = {name: Estimate(value, value, value) for name, value in sums.items()}
+        found: dict[str, Estimate] = {}
+        for name, value in sums.items():
+            with named_metric(name):
+                found[name] = estimate_of(value)
         for metric in metrics:
             if isinstance(metric, FreeMetric):
-                value = metric.value(sums)
-                found[metric.name] = Estimate(value, value, value)
+                with named_metric(metric.name, metric.owner):
+                    found[metric.name] = estimate_of(metric.value(sums))
         if job.fidelity == "weights":
             return found
         with _clocked(spent, "switch"):
@@ -91,7 +94,9 @@ class Evaluator:
             with _clocked(spent, "sample"):
                 outputs = self._outputs()
             with _clocked(spent, "score"):
-                found |= {metric.name: metric.value(outputs) for metric in forward}
+                for each in forward:
+                    with named_metric(each.name, each.owner):
+                        found[each.name] = estimate_of(each.value(outputs))
         images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
         if images:
             found |= self._images(job, images, spent)
@@ -105,7 +110,9 @@ class Evaluator:
             seconds.append(time.perf_counter() - start)
             made.append(np.asarray(output.double()))
             full.append(np.asarray(call.output.double()))
-        return Outputs(np.concatenate(made), np.concatenate(full), np.array(seconds))
+        outputs = Outputs(np.concatenate(made), np.concatenate(full), np.array(seconds))
+        check_finite(outputs.made, "outputs", "input")
+        return outputs
 
     def _images(self, job: Job, metrics: Sequence[ImageMetric], spent: dict[str, float]) -> dict[str, Estimate]:
         rows: dict[str, list[Array]] = {metric.name: [] for metric in metrics}
@@ -115,15 +122,15 @@ class Evaluator:
             with _clocked(spent, "score"):
                 chunk = Chunk(made, self.reference.samples(job.fidelity, chosen))
                 for metric in metrics:
-                    rows[metric.name].append(metric.rows(chunk))
+                    with named_metric(metric.name, metric.owner):
+                        rows[metric.name].append(rows_of(metric, chunk, chosen.start))
+        found = {}
         with _clocked(spent, "score"), torch.no_grad():
-            return {
-                metric.name: metric.value(
-                    np.concatenate(rows[metric.name]),
-                    self.reference.rows(job.fidelity, metric),
-                )
-                for metric in metrics
-            }
+            for metric in metrics:
+                with named_metric(metric.name, metric.owner):
+                    other = self.reference.rows(job.fidelity, metric)
+                    found[metric.name] = estimate_of(metric.value(np.concatenate(rows[metric.name]), other))
+        return found
 
 
 @contextmanager

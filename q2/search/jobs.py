@@ -38,7 +38,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A trial, and the seconds that went into its parts: ``switch``, ``sample``, ``score``."""
+    """A trial, and the seconds that went into its parts: ``switch``, ``sample``, ``score``.
+
+    `not_finite` says that it failed because the recipe gives NaN or infinity: no fault of the machine.
+    """
 
     trial: Trial
     spent: Mapping[str, float] = field(default_factory=dict)
+    not_finite: bool = False

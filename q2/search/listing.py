@@ -49,14 +49,13 @@ class Listing:
         ``worth`` sorts as its worth does, highest first. Trials without it come last. Raises `TrialError`.
         """
         shown = list(self.trials)
-        if sort:
+        if sort and shown:
             sign = -1 if sort.startswith("-") or sort == _WORTH else 1
             name = sort.removeprefix("-")
             known = [*([_WORTH] if self.target else []), *self.metrics]
             if name not in known:
-                raise TrialError(
-                    f"--sort {sort}: no trial has it{did_you_mean(name, known)} (there are: {', '.join(known)})"
-                )
+                there = f"there are: {', '.join(known)}" if known else "all trials have failed"
+                raise TrialError(f"--sort {sort}: no trial has it{did_you_mean(name, known)} ({there})")
             shown.sort(key=lambda trial: sign * value if (value := self._value(trial, name)) is not None else math.inf)
         return [self._row(trial) for trial in shown]
 
@@ -106,10 +105,7 @@ class Listing:
     def _value(self, trial: Trial, name: str) -> float | None:
         if name != _WORTH:
             return trial.metrics.get(name)
-        try:
-            return self.target.value(trial.metrics) if self.target else None
-        except TargetError:  # it lacks a metric, or has no finite value
-            return None
+        return self.target.finite(trial.metrics) if self.target else None
 
 
 def _target(path: Path, trials: Sequence[Trial]) -> Target | None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from q2.errors import TrialError
 from q2.files import replacing
 from q2.graph import Graph
 from q2.progress import Progress, silent
-from q2.search.metrics.base import Array, Chunk, ImageMetric
+from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Metric, Outputs
+from q2.search.metrics.contract import check_forward, check_images, named_metric, rows_of
+from q2.search.metrics.finite import NotFiniteError, check_finite, check_samples
 from q2.search.metrics.folder import pictures, samples_of
 from q2.settings import EvaluationSettings, Fidelity
 
@@ -51,23 +54,24 @@ class Reference:
         denoiser: Denoiser,
         graph: Graph,
         fidelities: Sequence[Fidelity],
-        metrics: Sequence[ImageMetric],
-        *,
-        outputs: bool,
+        metrics: Sequence[Metric],
         progress: Progress = silent,
     ) -> float:
         """Write what is missing for trials at `fidelities`, before the graph is quantized; return the seconds it took.
 
-        `outputs` says whether the denoiser's outputs for its own inputs are wanted. Raises `TrialError` on a full disk.
+        Plugins' `metrics` are tried as soon as there is something to try them on. Raises `TrialError`: on a full disk,
+        where full precision itself gives NaN or infinity, and for a metric that returns what it must not.
         """
         start = time.perf_counter()
+        forward = [metric for metric in metrics if isinstance(metric, ForwardMetric)]
+        images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
         try:
-            if outputs and "weights" not in fidelities[:1] and not self._calls.exists():
-                self._make_calls(denoiser, graph)
-            self._make_real([metric for metric in metrics if metric.against == "real"], progress)
+            if forward and "weights" not in fidelities[:1]:
+                self._make_calls(denoiser, graph, [metric for metric in forward if metric.owner != "q2"])
+            self._make_real([metric for metric in images if metric.against == "real"], progress)
             for fidelity in fidelities:
-                if fidelity in ("few-step", "full") and metrics:
-                    self._make_images(denoiser, graph, fidelity, metrics, progress)
+                if fidelity in ("few-step", "full") and images:
+                    self._make_images(denoiser, graph, fidelity, images, progress)
         except OSError as error:
             raise TrialError(f"{self.folder}: cannot be written: {error}") from error
         return time.perf_counter() - start
@@ -101,7 +105,15 @@ class Reference:
                 args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
                 yield Call(args, kwargs, file.get_tensor(f"{number}.output"))
 
-    def _make_calls(self, denoiser: Denoiser, graph: Graph) -> None:
+    def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
+        if not self._calls.exists():
+            with _finite(denoiser):
+                self._write_calls(denoiser, graph)
+        if tried:
+            full = np.asarray(torch.cat([call.output for call in self.calls()]).double())
+            check_forward(tried, Outputs(full, full, np.ones(len(list(self.calls())))))
+
+    def _write_calls(self, denoiser: Denoiser, graph: Graph) -> None:
         steps = self.settings.few_steps
         calls: list[Call] = []
 
@@ -117,6 +129,7 @@ class Reference:
                 denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
         finally:
             handle.remove()
+        check_finite(torch.cat([call.output for call in calls]), "outputs", "input")
         tensors: dict[str, Tensor] = {}
         heads = []
         for number, call in enumerate(calls):
@@ -140,14 +153,20 @@ class Reference:
         for chosen in progress(chunks, f"full precision, {fidelity}", len(chunks)):
             path = self._images(fidelity, chosen)
             if not path.exists():
-                made = drawn(denoiser, graph, chosen, self.settings, fidelity)
+                with _finite(denoiser):
+                    made = drawn(denoiser, graph, chosen, self.settings, fidelity)
                 images = (made.images * _BYTE).round().to(torch.uint8)
                 _write(path, {"images": images, "labels": made.labels, "latents": made.latents}, {})
+            if not chosen.start:
+                full = self.samples(fidelity, chosen)
+                check_images([metric for metric in metrics if metric.owner != "q2"], Chunk(full, full))
             for metric in metrics:
                 beside = self._rows(fidelity, metric.name, chosen)
                 if metric.against == "full" and not beside.exists():
                     full = self.samples(fidelity, chosen)
-                    _write(beside, {"rows": torch.from_numpy(metric.rows(Chunk(full, full)))}, {})
+                    with named_metric(metric.name, metric.owner):
+                        rows = rows_of(metric, Chunk(full, full), chosen.start)
+                    _write(beside, {"rows": torch.from_numpy(rows)}, {})
 
     def _make_real(self, metrics: Sequence[ImageMetric], progress: Progress) -> None:
         """Work out the rows of the real images, one image at a time: their sizes differ."""
@@ -156,11 +175,12 @@ class Reference:
             return
         files = pictures(self.settings.reference)
         rows: dict[str, list[Array]] = {metric.name: [] for metric in missing}
-        for file in progress(files, "real images", len(files)):
+        for number, file in enumerate(progress(files, "real images", len(files))):
             image = samples_of(file)
             chunk = Chunk(image, image)
             for metric in missing:
-                rows[metric.name].append(metric.rows(chunk))
+                with named_metric(metric.name, metric.owner):
+                    rows[metric.name].append(rows_of(metric, chunk, number))
         for name, found in rows.items():
             _write(self._real(name), {"rows": torch.from_numpy(np.concatenate(found))}, {})
 
@@ -179,10 +199,14 @@ class Reference:
 
 
 def drawn(denoiser: Denoiser, graph: Graph, chosen: range, settings: EvaluationSettings, fidelity: Fidelity) -> Samples:
-    """Draw some of the images of a fidelity; pixels are rounded to bytes, as files and people have them."""
+    """Draw some of the images of a fidelity; pixels are rounded to bytes, as files and people have them.
+
+    Raises `NotFiniteError` for latents and pixels that are NaN or infinite, which rounding would hide.
+    """
     steps = settings.few_steps if fidelity == "few-step" else settings.steps or None
     with graph.installed(), torch.no_grad():
         made = denoiser.generate(len(chosen), first=chosen.start, seed=settings.seed, steps=steps, batch=settings.batch)
+    check_samples(made, chosen.start)
     return Samples((made.images.clamp(0, 1) * _BYTE).round() / _BYTE, made.labels, made.latents)
 
 
@@ -192,6 +216,16 @@ def outputs_of(denoiser: Denoiser, graph: Graph, call: Call) -> Tensor:
     with graph.installed(), torch.no_grad():
         output = denoiser.model(*args, **kwargs)
     return next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)).cpu()
+
+
+@contextmanager
+def _finite(denoiser: Denoiser) -> Iterator[None]:
+    """Say that it is full precision which gives NaN or infinity: an error of the run."""
+    try:
+        yield
+    except NotFiniteError as error:
+        hint = '; try denoiser.dtype = "bfloat16" or "float32"' if denoiser.dtype == torch.float16 else ""
+        raise TrialError(f"full precision itself: {error}{hint}") from error
 
 
 def _write(path: Path, tensors: dict[str, Tensor], head: dict[str, str]) -> None:

@@ -62,6 +62,13 @@ class Target:
         """Return what one trial is worth. Raises `TargetError`, as `values` does."""
         return float(self.values([metrics], [label])[0])
 
+    def finite(self, metrics: Mapping[str, float]) -> float | None:
+        """Return what one trial is worth; None where it lacks a metric or the result is not finite."""
+        try:
+            return self.value(metrics)
+        except TargetError:
+            return None
+
     def values(self, trials: Sequence[Mapping[str, float]], labels: Sequence[str] | None = None) -> NDArray[np.float64]:
         """Return what each of N trials is worth, float64 (N,), from their metrics; `labels` name them in messages.
 

@@ -150,6 +150,15 @@ class StrategySuite:
         for trial in _flat(self.history(problem, most=8, fails=lambda number: number % every == 0)):
             problem.space.encode(trial.recipe)
 
+    def test_it_goes_on_after_the_first_trials_have_all_failed(self) -> None:
+        """The first half fails, as where options overflow; it has its trials all the same, if there are recipes."""
+        problem = self.problem()
+        whole = _flat(self.history(problem, most=4))
+        found = _flat(self.history(problem, most=4, fails=lambda number: number < len(whole) // 2))
+        assert len(found) == len(whole)
+        for trial in found:
+            problem.space.encode(trial.recipe)
+
     def test_it_keeps_to_the_constraints(self) -> None:
         """No recipe breaks a constraint, of one or of two."""
         low, high = self.problem().costs.extent("avg_bits")

@@ -73,6 +73,17 @@ def test_the_judge_knows_real_digits() -> None:
     assert (read(judge, samples) == samples.labels).double().mean() >= 0.97
 
 
+def test_the_judge_reads_no_digit_in_an_image_that_is_not_finite(digits: Denoiser) -> None:
+    judge = digits.judge()
+    assert judge is not None
+    samples = Samples(torch.full((2, 1, 32, 32), torch.nan), torch.zeros(2, dtype=torch.long))
+    samples.images[1] = 0.5
+    assert (read(judge, samples) >= 0).tolist() == [False, True]
+    accuracy = compare(samples, samples, judge).accuracy
+    assert accuracy is not None
+    assert accuracy.full <= 0.5
+
+
 def test_full_precision_is_recognised_and_two_bits_collapse_honestly(digits: Denoiser, graph: Graph) -> None:
     full = digits.generate(100, seed=7)
     q2.run_passes(graph, [Quantize(default=Rule(RuleConfig("uaq", 2)))])

@@ -141,8 +141,21 @@ def test_a_hook_with_a_wrong_argument_is_an_error(tmp_path: Path) -> None:
 def test_what_a_hook_raises_is_one_line_with_its_place(tmp_path: Path) -> None:
     text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_after_trial(trial):\n    raise OSError('no\\ndisk')\n"
     plugins = local(tmp_path, text)
-    with pytest.raises(PluginError, match=r"^q2_after_trial failed at .*mine\.py:4: OSError: no disk$"):
-        plugins.after_trial(Trial({"a": "uaq-4"}), None, tmp_path)
+    (line,) = plugins.after_trial(Trial({"a": "uaq-4"}), None, tmp_path)
+    assert line.startswith(f"q2_after_trial of 'mine.py' failed at {tmp_path / 'mine.py'}:4: OSError: no disk")
+    assert plugins.after_trial(Trial({"a": "uaq-3"}), None, tmp_path) == []
+
+
+@pytest.mark.parametrize("order", [("bad.py", "good.py"), ("good.py", "bad.py")])
+def test_a_hook_that_raises_keeps_no_other_plugin_from_being_told(tmp_path: Path, order: tuple[str, str]) -> None:
+    start = "from q2.plugins import hookimpl\n@hookimpl\n"
+    (tmp_path / "bad.py").write_text(f"{start}def q2_after_trial():\n    1 / 0\n", encoding="utf-8")
+    said = "    (folder / trial.id).touch()\n"
+    (tmp_path / "good.py").write_text(f"{start}def q2_after_trial(trial, folder):\n{said}", encoding="utf-8")
+    plugins = Plugins([str(tmp_path / name) for name in order], entry_points=False)
+    trials = [Trial({"a": "uaq-4"}), Trial({"a": "uaq-3"})]
+    assert [len(plugins.after_trial(trial, None, tmp_path)) for trial in trials] == [1, 0]
+    assert all((tmp_path / trial.id).exists() for trial in trials)
 
 
 def test_a_hook_that_hands_over_nonsense_is_an_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from q2.graph import Graph
 from q2.search.costs import Costs
 from q2.search.engines.base import Engine
 from q2.search.jobs import Evaluated, Job
+from q2.search.metrics.finite import NotFiniteError
 from q2.search.space import Space
 from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem, Proposal, Searcher
@@ -74,7 +75,7 @@ class Here(Engine):
         self.done.append(job.number)
         try:
             metrics = COSTS.metrics(job.recipe) | self.also(job)
-        except ZeroDivisionError as error:
-            return job.failed(str(error))
+        except (ZeroDivisionError, NotFiniteError) as error:
+            return Evaluated(job.trial("failed", str(error)), not_finite=isinstance(error, NotFiniteError))
         asked = {"fidelity": job.fidelity, "seed": job.seed, "number": job.number, "strategy": job.strategy}
         return Evaluated(Trial(job.recipe, metrics, **asked), {"score": 0.25})  # type: ignore[arg-type]

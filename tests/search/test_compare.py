@@ -59,11 +59,15 @@ def test_trials_that_fail_break_a_constraint_or_are_cheaper_are_sorted_out() -> 
     of = problem(target="SQNR", layers=2, constraints=["avg_bits <= 3.6"])
     recipes = [{"layer0": option, "layer1": option} for option in ("uaq-3", "uaq-4", "kmeans-c-3", "kmeans-c-4")]
     trials = [Trial(recipe, measure(recipe, "full"), number=i) for i, recipe in enumerate(recipes[:3])]
-    trials += [Trial(recipes[3], state="failed", error="x"), Trial(recipes[3], {"SQNR": 1.0}, fidelity="forward")]
+    trials += [
+        Trial(recipes[3], {"SQNR": 99.0}, state="failed", error="x"),
+        Trial(recipes[3], {"SQNR": 1.0}, fidelity="forward"),
+    ]
     found = searched("optuna", 5, of, trials, Sqnr)
     assert found.cheaper == 1
     assert found.worth.tolist() == pytest.approx([21.0, math.nan, 26.0, math.nan], nan_ok=True)
     assert found.best.tolist() == [21.0, 21.0, 26.0, 26.0]
+    assert np.isnan(found.quality).tolist() == np.isnan(found.bits).tolist() == [False, False, False, True]
 
 
 def test_table_csv_json_and_picture_say_the_same(two: Compared, tmp_path: Path) -> None:

@@ -47,10 +47,11 @@ class Greedy(Strategy):
 def _path(problem: Problem, metric: str) -> Indices:
     """Return the recipes (recipes, choices) from the least error to the least of `metric`, one move apart."""
     moves: list[tuple[float, int, int]] = []
+    tables = problem.costs.finite().tables
     start = np.zeros(len(problem.space), np.intp)
     for choice, row in enumerate(problem.space.columns):
-        error = problem.costs.tables["quantized_error"][choice, row[row >= 0]]
-        cost = problem.costs.tables[metric][choice, row[row >= 0]]
+        error = tables["quantized_error"][choice, row[row >= 0]]
+        cost = tables[metric][choice, row[row >= 0]]
         at = int(np.lexsort((cost, error))[0])
         start[choice] = at
         while (cost < cost[at]).any():

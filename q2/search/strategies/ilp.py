@@ -33,9 +33,9 @@ class IlpError(Strategy):
         return Listed(problem.space, self._recipes(problem))
 
     def _recipes(self, problem: Problem) -> Iterator[Indices]:
-        space, bounds = problem.space, problem.constraints
-        variants = single_choices(space, -problem.costs.tables["quantized_error"])
-        knapsack = knapsack_of(problem.costs, variants)
+        space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
+        variants = single_choices(space, -costs.tables["quantized_error"])
+        knapsack = knapsack_of(costs, variants)
         loosest = knapsack.solve(bounds)
         yield put_together(space, variants, loosest)
         if problem.trials == 1:

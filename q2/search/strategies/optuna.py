@@ -245,13 +245,13 @@ class _Optuna(Searcher):
         ranked: list[tuple[float, int]] = []
         ranking = self.rankings[self.stage]
         for place, (asked, trial) in enumerate(zip(self.batch, trials, strict=True)):
-            if trial.state == "complete":
-                value = ranking.value(trial.metrics, trial.label)
+            value = ranking.finite(trial.metrics) if trial.state == "complete" else None
+            if value is not None:
                 asked.trial.report(value, self.stage)
                 asked.rung[self.stage] = value
                 ranked.append((-value, place))
             else:
-                self._end(asked, None, trial.error or "failed")
+                self._end(asked, None, trial.error or f"no finite value of {ranking}")
         ranked.sort()
         count = math.ceil(self.options.keep * len(ranked))
         if self.stage + 1 == len(self.options.rungs):

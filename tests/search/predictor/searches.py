@@ -73,4 +73,5 @@ class Measured(Engine):
             cost = self.found.tables["quantized_error"] * sensitivities(self.found)
             metrics = self.found.metrics(job.recipe) | {"quality": -float(cost[np.arange(len(places)), places].sum())}
             trial = Trial(job.recipe, metrics, fidelity=job.fidelity, number=job.number, strategy=job.strategy)
-            yield job.failed("as asked") if job.number in self.fail else Evaluated(trial)
+            failed = Evaluated(job.trial("failed", "as asked"), not_finite=True)
+            yield failed if job.number in self.fail else Evaluated(trial)

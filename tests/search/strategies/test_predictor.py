@@ -85,6 +85,18 @@ def test_choices_with_fewer_options_keep_to_them(tmp_path: Path) -> None:
         assert finite == set(of.space.choices[of.space.layers[name]].options)
 
 
+@pytest.mark.parametrize("fails", [range(30), range(20, 36), range(0, 60, 2)])
+def test_where_too_many_random_trials_fail_it_draws_more_before_it_learns(tmp_path: Path, fails: range) -> None:
+    of = problem(tmp_path, 60)
+    done, _ = searched(of, Predictor(), Measured(of.costs, list(fails)))
+    assert len(done.trials) == 60
+    good = [trial.state == "complete" for trial in done.trials]
+    drawn = next(n for n in range(36, 60) if sum(good[:n]) >= 15)
+    whole, _ = searched(problem(tmp_path / "whole", 60), Random())
+    assert [t.recipe for t in done.trials[:drawn]] == [t.recipe for t in whole.trials[:drawn]]
+    assert [t.recipe for t in done.trials[drawn:]] != [t.recipe for t in whole.trials[drawn:]]
+
+
 @pytest.mark.parametrize("scores", ["labels", "effects"])
 def test_networks_are_trained_and_kept_with_labels_and_space(
     tmp_path: Path, scores: Literal["labels", "effects"]

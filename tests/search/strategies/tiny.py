@@ -103,7 +103,7 @@ class Fake(Engine):
             self.jobs.append(job)
             time.sleep(self.pause)
             if self.fails(job):
-                yield job.failed("made to fail")
+                yield Evaluated(job.trial("failed", "made to fail"), not_finite=True)
             else:
                 trial = Trial(job.recipe, measure(job.recipe, job.fidelity), fidelity=job.fidelity, number=job.number)
                 yield Evaluated(trial)
