@@ -15,7 +15,7 @@ from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Quantizer
 from q2.quant.bank import Bank, BankPlan, LayerPlan, build
-from q2.quant.options import Option
+from q2.quant.resolve import known_option
 
 __all__ = ["BankReport", "bank_folder", "build_bank", "find_bank"]
 
@@ -54,20 +54,19 @@ def build_bank(
     plugins: Plugins,
     progress: Progress = silent,
 ) -> BankReport:
-    """Fit every option of every layer of `denoiser` into `folder`, which may hold a part of it already.
+    """Fit every option of every layer of `denoiser` into `folder`, which may hold some of them already.
 
     `shapes` is the same denoiser on meta, which alone is traced; the weights are read layer by layer from the
     checkpoint, and are in memory as a whole only where no file has them. Raises `BankError`, `OptionError`.
     """
     if denoiser.weights == "meta":
         raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
+    wanted = [known_option(text, plugins.quantizers) for text in options]
+    if any(option.is_none for option in wanted):
+        raise BankError("options: 'none' needs no bank")
     graph = trace(shapes.model, shapes.example_inputs())
     read, weights = _reader(denoiser, shapes.model)
-    for text in options:
-        option = Option.parse(text, plugins.quantizers)
-        if option.is_none:
-            raise BankError("options: 'none' needs no bank")
-    plan = _plan(graph, denoiser, weights, options, prec)
+    plan = _plan(graph, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec)
     finder = _finder(plugins)
     fitted = build(folder, plan, read, finder, progress)
     held = sum(layer.weights for layer in graph.weight_layers.values())

@@ -12,10 +12,11 @@ from q2.denoisers import Denoiser, device_of
 from q2.graph import Graph, trace
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
-from q2.ready import metrics_of, space_of, strategy_of
+from q2.ready import bank_needs, metrics_of, space_of, strategy_of
 from q2.runs import Plan, load_denoiser, named
 from q2.search.evaluate import metrics_at
 from q2.search.metrics.base import Metric
+from q2.search.space import Space
 
 __all__ = ["estimate"]
 
@@ -53,7 +54,7 @@ def estimate(plan: Plan) -> list[Step]:
     return [
         Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
         Step("target", 0, f"{target} · {space}"),
-        Step("bank", 0, _bank(plan, graph)),
+        Step("bank", 0, _bank(plan, graph, space)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(plan, denoiser, kinds) / 2**20:.0f} MiB"),
@@ -89,13 +90,13 @@ def _speed(plan: Plan) -> float:
     return float(side**3 / min(times))
 
 
-def _bank(plan: Plan, graph: Graph) -> str:
-    """Return where the bank is, or how long it takes to build, from one layer that is fitted here."""
-    path = plan.settings.bank.path
-    folder = bank_folder(path, plan.title)
-    if folder.exists():
+def _bank(plan: Plan, graph: Graph, space: Space) -> str:
+    """Return where the bank is, or how long it takes to fit what it lacks, from one layer that is fitted here."""
+    folder = bank_folder(plan.settings.bank.path, plan.title)
+    lacking, there = bank_needs(plan, space, folder)
+    if not lacking:
         return f"{folder}: there"
-    options = [Option.parse(text) for text in plan.settings.bank.options]
+    options = [Option.parse(text) for text in lacking]
     weight = torch.from_numpy(np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32))
     weight = weight.to(getattr(torch, plan.settings.denoiser.dtype))
     fits: list[tuple[Quantizer, int]] = [
@@ -108,7 +109,8 @@ def _bank(plan: Plan, graph: Graph) -> str:
             quantizer.fit(weight, bits, plan.settings.prec)
         took = time.perf_counter() - start
     weights = sum(layer.weights for layer in graph.weight_layers.values())
-    return f"not built: ≈ {_shown(took * weights / weight.numel())} on {os.cpu_count()} cores"
+    state = f"{folder}: lacks {', '.join(lacking)}" if there else "not built"
+    return f"{state}: ≈ {_shown(took * weights / weight.numel())} on {os.cpu_count()} cores"
 
 
 def _disk(plan: Plan, denoiser: Denoiser, kinds: dict[str, type[Metric]]) -> float:

@@ -20,15 +20,19 @@ __all__ = ["export"]
 _COMPONENTS = ("transformer", "unet")
 
 
-def export(source: RunFile | Path, to: str, out: Path, progress: Progress = silent) -> Exported:
+def export(
+    source: RunFile | Path, to: str, out: Path, progress: Progress = silent, plugins: Plugins | None = None
+) -> Exported:
     """Write what a run file quantizes, or a folder that ``q2 transform --save`` made, in the format `to`.
 
     Of the run file's passes the transforms are run, and what they require. Raises `Q2Error`: a format that nobody
-    offers with the nearest name, a folder with nothing quantized in it, and whatever the exporter cannot do.
+    offers with the nearest name, nothing quantized, and whatever the exporter cannot do. `plugins` (None: the installed
+    ones) have the quantizers of a folder, and the format.
     """
     if isinstance(source, Path):
-        exporter = _exporter(Plugins(), to)
-        return exporter.export(_saved(source), out, progress)
+        plugins = plugins or Plugins()
+        exporter = _exporter(plugins, to)
+        return exporter.export(_saved(source, plugins), out, progress)
     plan = prepare(source)
     exporter = _exporter(plan.plugins, to)
     denoiser = load_denoiser(plan)
@@ -47,7 +51,7 @@ def _exporter(plugins: Plugins, name: str) -> Exporter:
     return plugins.exporters.load(name)()
 
 
-def _saved(folder: Path) -> Denoiser:
+def _saved(folder: Path, plugins: Plugins) -> Denoiser:
     """Return the denoiser of a folder that q2 saved, in the dtype in which it was saved."""
     checkpoint = Checkpoint(str(folder))
     component, name = checkpoint.component(_COMPONENTS)
@@ -55,4 +59,4 @@ def _saved(folder: Path) -> Denoiser:
     quantized = checkpoint.config(component).get("quantization_config")
     if not isinstance(quantized, dict) or not quantized.get("layers"):
         raise CheckpointError(f"{folder}: nothing in it is quantized; q2 transform --save makes such folders")
-    return load(checkpoint=str(folder), dtype=str(quantized.get("dtype", "float32")))
+    return load(checkpoint=str(folder), dtype=str(quantized.get("dtype", "float32")), plugins=plugins)

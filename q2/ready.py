@@ -18,7 +18,8 @@ from q2.passes.transform.quantize import Quantize
 from q2.passes.transform.switch import Switch, WeightsBefore
 from q2.plugins import Catalogue
 from q2.progress import Progress, silent
-from q2.quant.bank import Bank
+from q2.quant.bank import Bank, options_in
+from q2.quant.options import NONE, Option
 from q2.runs import Plan, load_denoiser, make_bank, named, open_bank, prepare
 from q2.search.constraints import Constraint, check
 from q2.search.costs import Costs
@@ -38,6 +39,7 @@ __all__ = [
     "Loaded",
     "Loader",
     "Ready",
+    "bank_needs",
     "bank_of",
     "fingerprint_of",
     "load",
@@ -265,6 +267,17 @@ def make_problem(
     )
 
 
+def bank_needs(plan: Plan, space: Space, place: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the options to be fitted into the bank at `place` for a search in `space`, and whether there is a bank.
+
+    Raises `ConfigError` if what is there is no bank.
+    """
+    there = named(plan.run, lambda: options_in(place), "bank", "path")
+    texts = space.options if there else (*plan.settings.bank.options, *space.options)
+    wanted = dict.fromkeys(str(Option.parse(text)) for text in texts)
+    return tuple(text for text in wanted if text not in (NONE, *there)), bool(there)
+
+
 def _bank_place(plan: Plan, folder: Path) -> Path:
     """Return where the run's bank is, or is to be built: in the run's folder, unless there is another."""
     named_or_shared = bank_folder(plan.settings.bank.path, plan.title)
@@ -279,11 +292,16 @@ def bank_of(  # noqa: PLR0917 (the denoiser's first, then as everywhere)
     progress: Progress = silent,
     show: Callable[[Step], None] = lambda step: None,
 ) -> Bank:
-    """Open the run's bank; where there is none it is built in the run's folder."""
+    """Open the run's bank. Options of the search that it lacks are fitted into it; where there is none it is built.
+
+    A bank that is built gets the options of ``[bank]`` as well.
+    """
     start = time.perf_counter()
     place = _bank_place(plan, folder)
-    if place == folder / "bank" and not plan.settings.bank.path and not (place / "index.json").exists():
-        make_bank(plan, place, progress)
+    lacking, there = bank_needs(plan, space_of(plan, graph), place)
+    if lacking:
+        show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
+        make_bank(plan, place, progress, lacking)
     bank = _opened(plan, graph, denoiser, place)
     show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
     return bank

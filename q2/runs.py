@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import torch
 
 from q2.banks import BankReport, bank_folder, build_bank, find_bank
-from q2.config import RunFile, Settings, Table, to_toml
+from q2.config import Key, RunFile, Settings, Table, to_toml
 from q2.denoisers import Denoiser, Samples, Weights, device_of, load
 from q2.denoisers.compare import Comparison, compare
 from q2.denoisers.picture import draw
@@ -34,6 +34,7 @@ from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option, Recipe
 from q2.quant.bank import Bank
+from q2.quant.resolve import known_option
 from q2.version import version
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "named",
     "open_bank",
     "plot_dag",
+    "plugins_of",
     "prepare",
     "recipe_of",
     "run_folder",
@@ -114,10 +116,25 @@ class Outcome:
 
 def prepare(run: RunFile) -> Plan:
     """Find the plugins and passes that a run file names. Raises `Q2Error` for the first that does not exist."""
-    settings = run.settings
-    wanted = settings.plugins
-    plugins = named(run, lambda: Plugins(wanted.modules, wanted.disable))
+    settings, plugins = run.settings, plugins_of(run)
+    _check_options(run, settings, plugins)
     return Plan(run, settings, plugins, passes_of(run, plugins))
+
+
+def plugins_of(run: RunFile) -> Plugins:
+    """Find the plugins of a run file: the installed ones and its own. Raises `ConfigError`."""
+    wanted = run.settings.plugins
+    return named(run, lambda: Plugins(wanted.modules, wanted.disable))
+
+
+def _check_options(run: RunFile, settings: Settings, plugins: Plugins) -> None:
+    """Raise `ConfigError`, with the key, for an option of the bank or the search that there is not."""
+    keys: dict[Key, tuple[str, ...]] = {("bank", "options"): settings.bank.options}
+    keys[("search", "options")] = settings.search.options
+    keys |= {("search", "layers", pattern): options for pattern, options in settings.search.layers.items()}
+    for key, options in keys.items():
+        for text in options:
+            named(run, partial(known_option, text, plugins.quantizers), *key)
 
 
 def transform(
@@ -173,7 +190,9 @@ def transform(
         lost = [name for name in graph.rewrites if name != QuantizeActivations.name]
         if lost:
             show(Step("save", 0, f"left out: {', '.join(lost)}, which a folder cannot keep"))
-        saved = save_packed(denoiser, save, settings.prec, progress, tables[-1] if tables else None)
+        saved = save_packed(
+            denoiser, save, settings.prec, progress, tables[-1] if tables else None, plugins=plan.plugins
+        )
         words = f"{save}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
         show(Step("save", time.perf_counter() - start, words))
     outcome = Outcome(denoiser, graph, results, comparison, recipe, folder)
@@ -225,8 +244,13 @@ def plot_dag(plan: Plan, out: Path, block: str = "", scores: Mapping[str, float]
     return line
 
 
-def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) -> BankReport:
-    """Build the bank of the run's denoiser into `out`, or where the run file says; see `build_bank`."""
+def make_bank(
+    plan: Plan, out: Path | None = None, progress: Progress = silent, options: Sequence[str] = ()
+) -> BankReport:
+    """Build the bank of the run's denoiser into `out`, or where the run file says; see `build_bank`.
+
+    It gets `options`, or if there are none those that the run file says.
+    """
     settings = plan.settings
     folder = out or bank_folder(settings.bank.path, plan.title)
     denoiser, shapes = (_create(each) for each in (plan, plan.with_weights("meta")))
@@ -236,7 +260,7 @@ def make_bank(plan: Plan, out: Path | None = None, progress: Progress = silent) 
             denoiser,
             shapes,
             folder,
-            options=settings.bank.options,
+            options=tuple(options) or settings.bank.options,
             prec=settings.prec,
             plugins=plan.plugins,
             progress=progress,

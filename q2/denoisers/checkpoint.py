@@ -39,6 +39,8 @@ class Checkpoint:
 
     def __init__(self, where: str) -> None:
         """Raises `CheckpointError` if `where` is neither a pipeline folder nor shaped like a Hub id."""
+        if not where:
+            raise CheckpointError("no checkpoint is named, expected a pipeline folder or a Hub id (owner/name)")
         self.where = where
         path = Path(where)
         self.local = path if path.exists() else None
@@ -57,11 +59,8 @@ class Checkpoint:
         if self.local is None:
             return
         self.check_class(component, class_name)
-        quantized = self.config(component).get("quantization_config")
-        if isinstance(quantized, dict) and (method := quantized.get("quant_method")) != "q2":
-            raise CheckpointError(
-                f"checkpoint {self.where!r}: {component} was saved by the quantizer {method!r}, not q2"
-            )
+        if (quantized := self.config(component).get("quantization_config")) is not None:
+            self._check_quantized(component, quantized)
         for file in self._weights(component):
             try:
                 with safe_open(file, framework="pt") as whole:
@@ -69,6 +68,22 @@ class Checkpoint:
             except (SafetensorError, OSError) as error:
                 name = file.relative_to(self.local)
                 raise CheckpointError(f"checkpoint {self.where!r}: {name} is truncated or damaged ({error})") from error
+
+    def _check_quantized(self, component: str, table: object) -> None:
+        if not isinstance(table, dict) or (method := table.get("quant_method")) is None:
+            raise CheckpointError(
+                f"checkpoint {self.where!r}: {component}/config.json: quantization_config says no quant_method"
+            )
+        if method != "q2":
+            raise CheckpointError(
+                f"checkpoint {self.where!r}: {component} was saved by the quantizer {method!r}, not q2"
+            )
+        from q2.denoisers.quantizer import Q2Config
+
+        try:
+            Q2Config.from_dict(table)
+        except CheckpointError as error:
+            raise CheckpointError(f"checkpoint {self.where!r}: {component}/{error}") from error
 
     def check_class(self, component: str, class_name: str) -> None:
         """Raise `CheckpointError` if `component` is of another class."""

@@ -90,7 +90,7 @@ class Family(Denoiser):
     def arguments(self) -> Mapping[str, Any]:
         """Return the constructor arguments: a local checkpoint's own, else the published. Raises `CheckpointError`."""
         where = self.given or self.default_checkpoint()
-        if not Path(where).is_dir():
+        if not where or not Path(where).is_dir():
             return self.config
         checkpoint = Checkpoint(where)
         checkpoint.check_class(self.component, self.model_class)

@@ -4,8 +4,9 @@ Importing this module puts both into diffusers' tables; see `q2.registration`. L
 quantized layers become packed ones without values, and what the files hold is put into them as it is.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -17,16 +18,20 @@ from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import Tensor, nn
 
 from q2.denoisers.stored import StoredWeights
-from q2.errors import CheckpointError, Q2Error
-from q2.plugins import Plugins
+from q2.errors import CheckpointError, ConfigError, Q2Error, did_you_mean
+from q2.plugins import Plugins, current
+from q2.quant.activations import bits_of
+from q2.quant.base import Quantizer
 from q2.quant.dtypes import compact
 from q2.quant.layers import Part
 from q2.quant.options import Option
 from q2.quant.packed import Packed, PackedPart, packed_layer, unpack_layer
+from q2.quant.resolve import known_option
 
-__all__ = ["FORMAT", "Q2Config", "Q2Quantizer", "layers_table"]
+__all__ = ["FORMAT", "Q2Config", "Q2Quantizer", "layers_table", "sources_of"]
 
-FORMAT = "1.0"
+FORMAT = "1.1"
+_SOURCE = ("plugin", "version", "origin")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -42,7 +47,10 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     the loader asks for no other, `prec` the width of parameters. `layers` has the option of every quantized layer, or
     of a split one a list of (option, first input channel, channel after the last). `activations` are the options of
     the pass ``quantize-activations`` that the weights were saved with, for q2 to run it again; diffusers computes
-    without.
+    without. `quantizers` says which plugin each quantizer came from: its name, version and origin ("built in", "entry
+    point" or "local"). Format 1.0 had none.
+
+    Raises `CheckpointError`, one line with the key, for anything else.
     """
 
     quant_method: str = _Method.Q2
@@ -51,16 +59,48 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     dtype: str = "float32"
     layers: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, Any] = field(default_factory=dict)
+    quantizers: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, config_dict: Mapping[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """Read what a config.json says; a key that is unknown may come from a later minor version alone."""
+        if "format" not in config_dict:
+            raise _wrong(f"format is missing, expected {FORMAT!r}")
+        later = _version(config_dict["format"]) > _version(FORMAT)
+        known = [entry.name for entry in fields(cls)]
+        for key in config_dict:
+            if key not in known and not later:
+                raise _wrong(f"unknown key {key!r}{did_you_mean(key, known)}")
+        table = {key: value for key, value in config_dict.items() if key in known}
+        return super().from_dict(table, return_unused_kwargs, **kwargs)
 
     def __post_init__(self) -> None:
         self.quant_method = _Method.Q2
-        major, known = str(self.format).partition(".")[0], FORMAT.partition(".")[0]
-        if major != known:
-            raise CheckpointError(
-                f"quantization_config: format {self.format!r} is of another version of q2, this one reads {known}.x"
-            )
-        if self.dtype not in _DTYPES:
-            raise CheckpointError(f"quantization_config: dtype {self.dtype!r} is none of {', '.join(_DTYPES)}")
+        _version(self.format)
+        if self.prec not in (16, 32) or isinstance(self.prec, bool):
+            raise _wrong(f"prec {self.prec!r} is neither 16 nor 32")
+        if not isinstance(self.dtype, str) or self.dtype not in _DTYPES:
+            raise _wrong(f"dtype {self.dtype!r} is none of {', '.join(_DTYPES)}")
+        for key in ("layers", "activations", "quantizers"):
+            if not isinstance(getattr(self, key), dict):
+                raise _wrong(f"{key} is {getattr(self, key)!r}, expected a table")
+        for layer in self.layers:
+            self.parts(layer)
+        for key, value in self.activations.items():
+            self._check_activations(key, value)
+        for name, source in self.quantizers.items():
+            if not isinstance(source, dict) or not all(isinstance(source.get(key), str) for key in _SOURCE):
+                raise _wrong(f"quantizers.{name} is {source!r}, expected a table of {', '.join(_SOURCE)}")
+
+    def _check_activations(self, key: str, value: object) -> None:
+        if key == "by":
+            if value not in ("type", "name", "regex"):
+                raise _wrong(f"activations.by {value!r} is none of type, name, regex")
+        elif not (key == "attention" and isinstance(value, bool)):
+            try:
+                bits_of(value, f"activations.{key}")
+            except ConfigError as error:
+                raise _wrong(str(error)) from error
 
     def parts(self, layer: str) -> list[Part]:
         """Return the option of every part of a layer. Raises `CheckpointError`."""
@@ -70,7 +110,38 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
                 return [Part(Option.parse(entry))]
             return [Part(Option.parse(option), None, (int(start), int(stop))) for option, start, stop in entry]
         except (Q2Error, ValueError, TypeError) as error:
-            raise CheckpointError(f"quantization_config: layers.{layer}: {entry!r} is no option ({error})") from error
+            raise _wrong(f"layers.{layer}: {entry!r} is no option ({error})") from error
+
+
+def _wrong(text: str) -> CheckpointError:
+    return CheckpointError(f"config.json: quantization_config: {text}")
+
+
+def _version(text: object) -> tuple[int, int]:
+    """Return major and minor of a format. Raises `CheckpointError` for another major than this q2's."""
+    match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", text, re.ASCII) if isinstance(text, str) else None
+    if match is None:
+        raise _wrong(f"format {text!r} is none, expected {FORMAT!r}")
+    known = FORMAT.partition(".")[0]
+    if match[1] != known:
+        raise _wrong(f"format {text!r} is of another version of q2, this one reads {known}.x")
+    return int(match[1]), int(match[2])
+
+
+def sources_of(model: nn.Module, plugins: Plugins) -> dict[str, Any]:
+    """Return `Q2Config.quantizers` of the packed layers of a model.
+
+    A quantizer that `plugins` has not got keeps what the folder says that the model was loaded from.
+    """
+    before = getattr(getattr(model, "hf_quantizer", None), "quantization_config", None)
+    found = dict(before.quantizers) if isinstance(before, Q2Config) else {}
+    parts = [part for module in model.modules() if isinstance(module, Packed) for part in module.parts]
+    names = dict.fromkeys(part.option.quantizer for part in parts if not part.option.is_none)
+    for name in names:
+        if name in plugins.quantizers:
+            info = plugins.info(plugins.quantizers[name].owner)
+            found[name] = dict(zip(_SOURCE, (info.name, info.version, info.kind), strict=True))
+    return {name: found[name] for name in names if name in found}
 
 
 def layers_table(model: nn.Module) -> dict[str, Any]:
@@ -91,6 +162,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def __init__(self, quantization_config: Q2Config, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
         self._dtype = _DTYPES[quantization_config.dtype]
+        self._plugins = current()
         self._stored: StoredWeights | None = None
         self._where = ""
 
@@ -117,7 +189,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         self, model: nn.Module, keep_in_fp32_modules: list[str] | None = None, **kwargs: Any
     ) -> nn.Module:
         assert self._stored is not None
-        known, plugins = dict(model.named_modules()), Plugins()
+        known = dict(model.named_modules())
         keys: dict[str, dict[str, Tensor]] = {}
         for key in self._stored:
             layer, _, name = key.rpartition(".")
@@ -127,7 +199,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             if module is None or not isinstance(getattr(module, "weight", None), Tensor):
                 raise CheckpointError(f"{self._where}: the config quantizes {name!r}, the model has no such layer")
             parts = [
-                PackedPart(part.option, None, part.channels, plugins.quantizers.load(part.option.quantizer)())
+                PackedPart(part.option, None, part.channels, self._quantizer(part.option))
                 for part in self.quantization_config.parts(name)
             ]
             buffers = {key: empty for key, empty in keys.get(name, {}).items() if _of_part(key)}
@@ -137,6 +209,22 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             owner, _, own = name.rpartition(".")
             setattr(model.get_submodule(owner), own, layer)
         return model
+
+    def _quantizer(self, option: Option) -> Quantizer:
+        """Return the quantizer of an option. Raises `CheckpointError` that says where to find a plugin's."""
+        name, catalogue = option.quantizer, self._plugins.quantizers
+        source = self.quantization_config.quantizers.get(name)
+        if name not in catalogue and source is not None:
+            plugin, origin, version = (source[key] for key in ("plugin", "origin", "version"))
+            what = f"{self._where}: the quantizer {name!r} comes from the plugin {plugin!r}"
+            if origin == "local":
+                raise CheckpointError(
+                    f"{what} (local); give --config with [plugins] modules that names it, "
+                    f"or in Python load it within q2.plugins.use([{plugin!r}])"
+                )
+            raise CheckpointError(f"{what} {version} ({origin}), which is not here; install it")
+        known_option(str(option), catalogue)
+        return catalogue.load(name)()
 
     def _check(self, name: str, layer: Packed) -> None:
         for number in range(len(layer.parts)):

@@ -12,6 +12,7 @@ from q2.denoisers.base import Denoiser
 from q2.denoisers.quiet import quiet
 from q2.errors import CheckpointError, Q2Error
 from q2.files import creating
+from q2.plugins import Plugins, current
 from q2.progress import Progress, silent
 from q2.quant.layers import Quantized, Simulated
 from q2.quant.packed import Packed, pack_layer, unpack_layer
@@ -38,18 +39,21 @@ def save_packed(
     prec: int = 16,
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
+    *,
+    plugins: Plugins | None = None,
 ) -> Saved:
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
-    `activations` are options to be kept with it, see `Q2Config`. The whole folder is written or nothing; the denoiser
-    is afterwards what it was. Raises `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error`
-    for weights on meta.
+    `activations` are options to be kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
+    each quantizer came from. The whole folder is written or nothing; the denoiser is afterwards what it was. Raises
+    `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error` for weights on meta.
     """
     check_folder(folder)
     pipeline, model = denoiser.pipeline(), denoiser.model
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
-        with packed(model, dtype, prec, progress, activations) as size, creating(folder) as beside, quiet():
+        kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
+        with kept as size, creating(folder) as beside, quiet():
             pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
@@ -64,12 +68,14 @@ def packed(
     prec: int = 16,
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
+    *,
+    plugins: Plugins | None = None,
 ) -> Iterator[int]:
     """Let a diffusers model have packed layers where it has simulated ones, so that `save_pretrained` saves those.
 
     Yields what the packed layers take, in bytes. Raises `Q2Error`, with the layer's name, for one that cannot be.
     """
-    from q2.denoisers.quantizer import Q2Config, Q2Quantizer, layers_table
+    from q2.denoisers.quantizer import Q2Config, Q2Quantizer, layers_table, sources_of
 
     before: dict[str, Simulated] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
     config, quantizer = model._internal_dict, getattr(model, "hf_quantizer", None)
@@ -82,7 +88,13 @@ def packed(
             except Q2Error as error:
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
-        settings = Q2Config(prec=prec, dtype=dtype, layers=layers, activations=dict(activations or {}))
+        settings = Q2Config(
+            prec=prec,
+            dtype=dtype,
+            layers=layers,
+            activations=dict(activations or {}),
+            quantizers=sources_of(model, plugins or current()),
+        )
         model.register_to_config(quantization_config=settings)
         model.hf_quantizer = Q2Quantizer(settings)
         yield sum(cast(Packed, model.get_submodule(name)).bytes for name in layers)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from q2.search.strategies.base import Strategy
     from q2.search.trials import Trial
 
-__all__ = ["Catalogue", "PluginInfo", "Plugins"]
+__all__ = ["BUILT_IN", "Catalogue", "PluginInfo", "Plugins"]
 
+BUILT_IN = "q2"
+"""The plugin of what q2 ships."""
+_LOCAL = "local"
 _KINDS = {
     kind.name: kind
     for kind in (
@@ -54,6 +57,13 @@ class PluginInfo:
     origin: str
     offers: tuple[str, ...] = ()
     error: str | None = None
+
+    @property
+    def kind(self) -> Literal["built in", "local", "entry point"]:
+        """How it is found: it ships with q2, ``plugins.modules`` names it, or it is an installed package's."""
+        if self.name == BUILT_IN:
+            return "built in"
+        return "local" if self.version == _LOCAL else "entry point"
 
 
 class Plugins:
@@ -83,7 +93,7 @@ class Plugins:
         self._infos: dict[str, PluginInfo] = {}
         self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _KINDS}
         self._failed: set[tuple[str, str]] = set()
-        self._register("q2", own_version(), "built in", builtin)
+        self._register(BUILT_IN, own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
         for entry in found:
             if entry.name in disable:
@@ -100,7 +110,7 @@ class Plugins:
         for module in modules:
             name = Path(module).name
             try:
-                self._register(name, "local", module, _import(module))
+                self._register(name, _LOCAL, module, _import(module))
             except Exception as error:  # whatever a plugin may raise
                 raise PluginError(f"plugins.modules: {name!r} is broken: {_reason(error)}") from error
         self._manager.check_pending()
@@ -109,6 +119,10 @@ class Plugins:
     def infos(self) -> tuple[PluginInfo, ...]:
         """Every plugin that was found, the broken ones with their error."""
         return tuple(self._infos.values())
+
+    def info(self, owner: str) -> PluginInfo:
+        """Return what is known of the plugin that goes by a name; an offer's `owner` is one."""
+        return self._infos[owner]
 
     @property
     def passes(self) -> "Catalogue[Pass]":

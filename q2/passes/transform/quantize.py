@@ -15,6 +15,7 @@ from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.apply import Changed, apply_options
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
+from q2.quant.resolve import known_option
 
 __all__ = ["Quantize", "Rule"]
 
@@ -159,7 +160,7 @@ def _option(rule: Rule, key: str, ctx: PassContext) -> Option:
         raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, ctx.plugins.quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
-    return Option.parse(f"{name}-{width}")
+    return known_option(f"{name}-{width}", ctx.plugins.quantizers)
 
 
 def _rule(option: str, place: str) -> Table:
