@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from q2.config import RunFile
 from q2.denoisers import Ask
 from q2.errors import ConfigError
-from q2.exports import export
-from q2.ready import Loader, bank_of, fingerprint_of, load, make_ready, make_reference, places_of
-from q2.runs import load_denoiser, plot_dag, prepare, transform
-from q2.sampling import Order, sample
-from q2.search.evaluate import Evaluator, Job
+from q2.search.evaluation.evaluator import Evaluator, Job
+from q2.session.export import export
+from q2.session.ready import Loader, bank_of, fingerprint_of, load, make_ready, make_reference, places_of
+from q2.session.sample import Order, sample
+from q2.session.transform import load_denoiser, plot_dag, prepare, transform
 
 from .correcting import CORRECTING
 

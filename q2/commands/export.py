@@ -25,8 +25,8 @@ def export(
     """
     if saved and (recipe or override):
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe and --set")
-    from q2.exports import export as start
-    from q2.runs import plugins_of
+    from q2.session.export import export as start
+    from q2.session.transform import plugins_of
 
     run = load_run(config, override, recipe)
     with drawn_progress() as progress:

@@ -37,9 +37,9 @@ def sample(
         raise ConfigError("--prompt, --prompts and --class-id: say one of them")
     run = load_run(config, [*(override or ()), *([f"denoiser.checkpoint={saved}"] if saved else [])], recipe)
     from q2.denoisers import Ask
-    from q2.runs import prepare, run_folder
-    from q2.sampling import Order, read_prompts
-    from q2.sampling import sample as draw
+    from q2.session.sample import Order, read_prompts
+    from q2.session.sample import sample as draw
+    from q2.session.transform import prepare, run_folder
 
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:

@@ -29,12 +29,12 @@ def find(
     if context.invoked_subcommand is not None:
         return
     run = load_run(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])])
-    from q2.runs import prepare, run_folder
-    from q2.searching import search as start
+    from q2.session.search import search as start
+    from q2.session.transform import prepare, run_folder
 
     plan = prepare(run)
     if dry_run:
-        from q2.estimate import estimate
+        from q2.session.plan import estimate
 
         for step in estimate(plan):
             print(f"{step.title:<12} {step.summary}")
@@ -65,8 +65,8 @@ def compare(
 ) -> None:
     """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
     run = load_run(config, _sets(override, trials))
-    from q2.comparing import compare as start
-    from q2.runs import prepare, run_folder
+    from q2.session.compare import compare as start
+    from q2.session.transform import prepare, run_folder
 
     plan = prepare(run)
     folder = run_folder(out, f"{plan.title}-compare")

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from q2.denoisers.ask import Ask
-from q2.denoisers.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.judge import DigitsJudge
-from q2.denoisers.stored import StoredWeights
+from q2.denoisers.prompts import Ask
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
 from q2.plugins import Plugins, use

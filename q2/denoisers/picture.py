@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from q2.denoisers.compare import Comparison
+from q2.denoisers.comparison import Comparison
 
 __all__ = ["draw", "picture_of"]
 

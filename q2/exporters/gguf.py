@@ -18,7 +18,7 @@ from q2.files import replacing
 from q2.passes.base import TextTable
 from q2.progress import Progress, silent
 from q2.quant import parts_of
-from q2.quant.layers import Quantized
+from q2.quant.simulated import Quantized
 
 __all__ = ["Gguf"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from q2.search.engines.base import Engine
     from q2.search.metrics.base import Metric
     from q2.search.strategies.base import Strategy
-    from q2.search.trials import Trial
+    from q2.search.trials.trial import Trial
 
 __all__ = ["hookimpl", "hookspec"]
 

@@ -14,7 +14,7 @@ from q2.errors import PluginError
 from q2.plugins.spec import hookimpl
 
 if TYPE_CHECKING:
-    from q2.search.trials import Trial
+    from q2.search.trials.trial import Trial
 
 __all__ = ["q2_after_trial"]
 

@@ -21,9 +21,9 @@ from q2.errors import BankError, Q2Error, did_you_mean
 from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, Quantizer, check_weight
-from q2.quant.layers import Part
-from q2.quant.measure import Errors
+from q2.quant.kernels.errors import Errors
 from q2.quant.options import Option
+from q2.quant.simulated import Part
 
 __all__ = ["Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
 from q2.quant.dtypes import cast_to
-from q2.quant.fused import Kind
-from q2.quant.measure import Errors, measure
+from q2.quant.kernels.errors import Errors, measure
+from q2.quant.kernels.fused import Kind
 from q2.quant.options import MAX_WIDTH, Option
 
 __all__ = ["Fitted", "FittedWeight", "Quantizer", "check_weight"]
@@ -34,7 +34,7 @@ class Quantizer(ABC):
     """The parameters with a row for each output channel, where a few channels are decoded from their rows alone."""
 
     code: ClassVar[Kind] = ""
-    """What a code is, where a kernel may decode it; see `q2.quant.fused`."""
+    """What a code is, where a kernel may decode it; see `q2.quant.kernels.fused`."""
 
     @abstractmethod
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:

@@ -14,7 +14,7 @@ from q2.errors import PluginError, Q2Error
 from q2.plugins.catalogue import one_line
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import cast_to
-from q2.quant.fused import Kind
+from q2.quant.kernels.fused import Kind
 from q2.quant.options import MAX_WIDTH
 
 __all__ = ["check_quantizer"]
@@ -32,7 +32,7 @@ def check_quantizer(kind: type[Quantizer], owner: str = "", name: str = "") -> N
     parameters take), codes (uint8, within the width, and those of the quantized weight decode to it), values (finite,
     of the weight's shape; `restore` gives what `decode` makes of `encode`), and what `per_channel` names.
 
-    >>> from q2.quant.uniform import Uaq
+    >>> from q2.quant.quantizers.uniform import Uaq
     >>> check_quantizer(Uaq)
     >>> class Wide(Uaq):
     ...     def overhead_bits(self, shape, bits, prec=16):

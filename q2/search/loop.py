@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from q2.errors import Q2Error, TargetError
 from q2.progress import Progress, silent
 from q2.search.engines.base import Engine
-from q2.search.jobs import Evaluated, Job
-from q2.search.store import TrialStore
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.strategies.base import Problem, Proposal, Searcher
-from q2.search.trials import Trial
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
 __all__ = ["Run", "known", "run"]

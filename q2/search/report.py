@@ -12,7 +12,7 @@ from q2.passes import TextTable
 from q2.search.metrics.base import Metric
 from q2.search.metrics.pareto import pareto_front
 from q2.search.strategies.base import Problem
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["Found", "found", "front_picture", "quality_of"]
 

@@ -11,11 +11,11 @@ import pytest
 from q2.config import dotted
 from q2.errors import ConfigError
 from q2.search.engines.base import Engine
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import Run, run
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem, Proposal, Strategy
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
 from q2.testing.problems import OPTIONS, tiny_problem, trial_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from q2 import cli
-from q2.search.store import Fingerprint, TrialStore
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 
 RUN = Fingerprint("digits-dit", "0a1b", "0.1.0", {"images": 200})
 TRIALS = [

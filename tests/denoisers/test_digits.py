@@ -12,8 +12,8 @@ from sklearn.model_selection import train_test_split
 
 import q2
 from q2.denoisers import Denoiser, Samples
-from q2.denoisers.checkpoint import Checkpoint
-from q2.denoisers.compare import compare, read
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.comparison import compare, read
 from q2.denoisers.digits import DigitsDiT
 from q2.errors import CheckpointError, ConfigError, PluginError
 from q2.graph import Graph

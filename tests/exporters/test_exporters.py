@@ -12,13 +12,13 @@ import torch
 import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser, load
-from q2.denoisers.saving import save_packed
+from q2.denoisers.saving.save import save_packed
 from q2.errors import CheckpointError, ConfigError, Q2Error
 from q2.exporters.dequantized import Dequantized
 from q2.exporters.gguf import Gguf
-from q2.exports import export
 from q2.passes.transform.quantize import Quantize
 from q2.quant import parts_of
+from q2.session.export import export
 
 PLUGIN = """
 from pathlib import Path
@@ -141,7 +141,7 @@ def q2_exporters():
 
 
 def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tmp_path: Path) -> None:
-    from q2.runs import prepare, transform
+    from q2.session.transform import prepare, transform
 
     (tmp_path / "codes.py").write_text(CODES, encoding="utf-8")
     text = (

@@ -8,7 +8,7 @@ import pytest
 
 from q2.errors import PluginError
 from q2.plugins import Plugins, builtin
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 GOOD = """
 from dataclasses import dataclass

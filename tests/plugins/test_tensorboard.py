@@ -7,7 +7,7 @@ import pytest
 
 from q2.errors import PluginError
 from q2.plugins import Plugins
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 MODULE = "q2.plugins.tensorboard"
 

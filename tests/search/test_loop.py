@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from q2.errors import Q2Error
-from q2.search.jobs import Job
+from q2.search.evaluation.jobs import Job
 from q2.search.loop import Run, run
 from q2.search.metrics.finite import NotFiniteError
-from q2.search.store import TrialStore
+from q2.search.objective.target import Target
 from q2.search.strategies.base import Searcher
 from q2.search.strategies.random import Random
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 from tests.search.searches import Here, Listed, problem, recipe, store
 

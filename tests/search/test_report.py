@@ -6,17 +6,17 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
 from q2.search.metrics.base import Metric
 from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.judged import JudgeFid
 from q2.search.metrics.paired import LatentSqnr
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.report import found, front_picture, quality_of
 from q2.search.space import Space
 from q2.search.strategies.base import Problem
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 KINDS: dict[str, type[Metric]] = {"latent-SQNR": LatentSqnr, "avg_bits": AvgBits, "judge-fid": JudgeFid}
 OPTIONS = ("uaq-2", "uaq-3", "uaq-4")

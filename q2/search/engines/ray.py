@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from q2.errors import ConfigError, Q2Error
 from q2.search.engines.base import Engine, Load, Make, Places, Worker
 from q2.search.engines.shipping import digest, packed, unpack
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 from q2.version import version
 

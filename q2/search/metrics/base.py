@@ -77,7 +77,7 @@ class Metric(ABC):
 
 
 class FreeMetric(Metric):
-    """A metric that follows from the recipe; see `q2.search.costs`, which has those of the same names at once."""
+    """A metric that follows from the recipe; `q2.search.evaluation.costs` has those of the same names at once."""
 
     cost = "free"
     estimate = False

@@ -10,7 +10,7 @@ import numpy as np
 from q2.errors import PredictorError
 from q2.graph import Graph
 from q2.search import space as search
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
 from q2.search.predictor.dataset import Ints
 from q2.search.predictor.space import Space
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from q2.errors import ConfigError
-from q2.search.feasible import admitted
+from q2.search.building.feasible import admitted
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed, nearest_below

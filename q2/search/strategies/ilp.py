@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from q2.search.building.variants import knapsack_of, put_together, single_choices
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
-from q2.search.variants import knapsack_of, put_together, single_choices
 
 __all__ = ["IlpError"]
 

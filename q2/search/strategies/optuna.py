@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from q2.errors import ConfigError, TargetError
-from q2.search.evaluate import LADDER
+from q2.search.evaluation.evaluator import LADDER
+from q2.search.objective.target import Target
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.study import Claim, Direction, SharedStudy, key_of
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
 __all__ = ["Optuna"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from q2.errors import ConfigError
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.random import Random
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 if TYPE_CHECKING:
     from q2.search.predictor.learn import Learner

@@ -15,12 +15,12 @@ import pytest
 from q2.config import RunFile
 from q2.errors import ConfigError, Q2Error
 from q2.progress import Progress, silent
-from q2.runs import prepare
 from q2.search.engines.base import Load, Places
 from q2.search.engines.ray import Ray
-from q2.search.store import TrialStore
-from q2.search.trials import Trial
-from q2.searching import search
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
+from q2.session.search import search
+from q2.session.transform import prepare
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values

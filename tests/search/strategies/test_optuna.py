@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from q2.errors import ConfigError
-from q2.search.jobs import Job
+from q2.search.evaluation.jobs import Job
 from q2.search.strategies.base import Objective
 from q2.search.strategies.optuna import Optuna
 from tests.search.strategies.tiny import Fake, measure, problem, recipes, search, space

@@ -8,17 +8,17 @@ import pytest
 
 from q2.errors import ConfigError, PredictorError
 from q2.passes import Step
-from q2.search.build import Knapsack
-from q2.search.constraints import Constraint
+from q2.search.building.knapsack import Knapsack
 from q2.search.loop import Run, run
+from q2.search.objective.constraints import Constraint
 from q2.search.predictor.label import Labels
 from q2.search.predictor.scores import Part, chosen_of, groups_of
 from q2.search.predictor.space import Space
 from q2.search.predictor.trained import Trained
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem
 from q2.search.strategies.predictor import Predictor
 from q2.search.strategies.random import Random
+from q2.search.trials.store import Fingerprint, TrialStore
 from tests.search.predictor.searches import Measured, problem, sensitivities
 
 NEEDED = {"forward": ["quality"]}
