@@ -78,8 +78,8 @@ def test_transform_sample_export_and_search_give_the_same_denoiser(run: RunFile,
     sample(plan, order, tmp_path / "simulated")
     saved = RunFile.load(str(tmp_path / "run.toml"), [f"denoiser.checkpoint={tmp_path / 'saved'}"])
     sample(prepare(saved).of_saved(), order, tmp_path / "packed")
-    images = [np.asarray(Image.open(tmp_path / name / "0000.png")) for name in ("simulated", "packed")]
-    assert np.array_equal(*images)
+    simulated, packed = (np.asarray(Image.open(tmp_path / name / "0000.png")) for name in ("simulated", "packed"))
+    assert np.array_equal(simulated, packed)
 
     worker = evaluator(run, tmp_path / "search")
     before = biases(worker.graph.model)

@@ -53,7 +53,7 @@ def invalidate(name: str, change: Change, graph: Graph) -> None:
 
 
 def _reports(graph: Graph) -> dict[str, _Known]:
-    return dict(graph.facts.get(_REPORTS)) if _REPORTS in graph.facts else {}
+    return {**graph.facts.get(_REPORTS)} if _REPORTS in graph.facts else {}
 
 
 def _identity(step: Pass) -> str:

@@ -63,7 +63,7 @@ class Corrects(TransformPass):
     requires: ClassVar[tuple[str, ...]] = ("quantize", "ranges")
 
     def run(self, graph: Graph, ctx: PassContext) -> Change:
-        return Change("corrected", data=dict(graph.facts.get(RANGES)))
+        return Change("corrected", data={**graph.facts.get(RANGES)})
 
 
 @pytest.fixture

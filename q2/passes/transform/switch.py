@@ -37,9 +37,10 @@ class Switch:
         self._started = 1
         for result in self.passes.each(self.graph):
             self._started += result.step in self._steps
-            changed = weights.changed()
+            changed = weights.written()
             if changed and isinstance(result.step, TransformPass) and type(result.step).undo is TransformPass.undo:
                 raise Q2Error(f"{result.step.name!r} changed the weight of {changed!r}, and has no undo() for a search")
+            weights = WeightsBefore(self.graph)
 
     def _undo(self) -> None:
         before, self._before = self._before, None
@@ -50,20 +51,25 @@ class Switch:
 
 
 class WeightsBefore:
-    """Remembers which tensors the weights of weight layers are, to say whether a pass has changed one."""
+    """Remembers the weights of weight layers, to say whether a pass has changed one."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self._seen = graph, _versions(graph)
+        self.graph, self._weights = graph, _weights(graph)
+        self._versions = {name: weight._version for name, weight in self._weights.items()}
+
+    def written(self) -> str | None:
+        """Return the name of a layer whose weight, as it was, has been written to since."""
+        return next((name for name, each in self._weights.items() if each._version != self._versions[name]), None)
 
     def changed(self) -> str | None:
-        """Return the name of a layer whose weight is another tensor now or was written to since the last question."""
-        before, self._seen = self._seen, _versions(self.graph)
-        return next((name for name, seen in self._seen.items() if seen != before[name]), None)
+        """Return the name of a layer whose weight has been written to since, or is another tensor now."""
+        now = _weights(self.graph)
+        return self.written() or next((name for name, each in self._weights.items() if now.get(name) is not each), None)
 
 
-def _versions(graph: Graph) -> dict[str, tuple[int, int]]:
-    weights = {name: layer.module.weight for name, layer in graph.weight_layers.items()}
-    return {name: (id(each), each._version) for name, each in weights.items() if isinstance(each, Tensor)}
+def _weights(graph: Graph) -> dict[str, Tensor]:
+    weights = {name: getattr(layer.module, "weight", None) for name, layer in graph.weight_layers.items()}
+    return {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
 
 
 class _State:
@@ -72,7 +78,7 @@ class _State:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.rewrites = graph, dict(graph.rewrites)
         self.modules = dict(graph.model.named_modules())
-        weights = {id(layer.module.weight) for layer in graph.weight_layers.values()}
+        weights = {id(weight) for weight in _weights(graph).values()}
         self.held: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.values: list[tuple[Tensor, Tensor]] = []
         for module in self.modules.values():
