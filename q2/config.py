@@ -40,6 +40,7 @@ class RunFile:
     folder: Path
     file: Table
     overrides: Table = field(default_factory=dict)
+    saved: str = ""
 
     @classmethod
     def load(cls, config: str = DEFAULT, overrides: Sequence[str] = ()) -> "RunFile":
@@ -92,8 +93,16 @@ class RunFile:
                 passes[title] = table
         return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
 
+    def with_saved(self, folder: str) -> "RunFile":
+        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint."""
+        place = str(Path(folder).absolute()) if Path(folder).exists() else folder
+        overrides = _merge(self.overrides, {"denoiser": {"checkpoint": place}})
+        return dataclasses.replace(self, overrides=overrides, saved=folder)
+
     def where(self, key: Key) -> str:
         """Return how a message names `key`: after the file, and after ``--set`` if an override said it."""
+        if self.saved and key == ("denoiser", "checkpoint"):
+            return f"{self.name}, --from {self.saved}"
         overridden = _at(self.overrides, key) is not None
         return f"{self.name}, --set {dotted(key)}" if overridden else f"{self.name}: {dotted(key)}"
 

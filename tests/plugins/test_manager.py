@@ -37,6 +37,7 @@ def local(folder: Path, text: str, name: str = "mine.py") -> Plugins:
 def install(site: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a plugin with an entry point where Python looks for installed packages."""
     module = name.replace("-", "_")
+    site.mkdir(exist_ok=True)
     (site / f"{module}.py").write_text(text, encoding="utf-8")
     info = site / f"{module}-1.2.dist-info"
     info.mkdir()

@@ -26,6 +26,12 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bank_that_lacks_options_says_how_long_they_take(one_option_bank: Path) -> None:
+    path = f"bank.path={one_option_bank}"
+    assert said(path, 'search.options=["uaq-4", "none"]')["bank"] == f"{one_option_bank}: there"
+    assert said(path, 'search.options=["uaq-4", "uaq-3"]')["bank"].startswith(f"{one_option_bank}: lacks uaq-3: ≈ ")
+
+
 def test_free_fidelities_draw_no_images() -> None:
     lines = said("search.evaluation.fidelity=weights", "search.target=0-quantized_error")
     assert lines["disk"] == "reference ≈ 0 MiB"
@@ -45,6 +51,12 @@ def test_the_tables_name_layers_with_options_of_their_own() -> None:
         ("search.target=FIT-GT-1k", "search.target: target 'FIT-GT-1k': column 1: unknown metric 'FIT-GT-1k'"),
         ('search.evaluation.metrics=["SQN"]', "search.evaluation.metrics: no metric named 'SQN'; did you mean 'SQNR'"),
         ('search.layers={"x_embed"=["none"]}', "finds no layer of the search space"),
+        (
+            'search.options=["uaqq-4", "none"]',
+            "--set search.options: no quantizer named 'uaqq' in 'uaqq-4'; did you mean 'uaq'",
+        ),
+        ('bank.options=["uaq4"]', "--set bank.options: 'uaq4' is no option, expected a quantizer and a width"),
+        ('search.layers={"x"=["uaq-9"]}', "--set search.layers.x: width 9 of 'uaq-9' is outside 1 to 8"),
         ("search.evaluation.fidelity=forward", "'forward' does not measure 'latent-SQNR' of the target"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.errors import Q2Error
 from q2.passes import Step
-from q2.quant import Option, Recipe
+from q2.quant import Option, Recipe, builtin_quantizer
+from q2.quant.bank import Bank
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Job
 from q2.search.trials.store import Fingerprint, TrialStore
@@ -141,6 +143,41 @@ def test_a_search_that_cannot_be_is_one_line(bank: Path, tmp_path: Path, more: l
     assert str(error.value).startswith("digits-dit.toml")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_bank_gets_the_options_that_a_search_lacks(bank: Path, tmp_path: Path) -> None:
+    place = tmp_path / "bank"
+    shutil.copytree(bank, place)
+    before = Bank.open(place, builtin_quantizer)
+    free = ["search.evaluation.fidelity=weights", "search.target=0-quantized_error", 'search.options=["uaq-3", "none"]']
+    start(place, tmp_path / "run", *free)
+    after = Bank.open(place, builtin_quantizer)
+    assert (before.plan.options, after.plan.options) == (("uaq-4",), ("uaq-4", "uaq-3"))
+    assert after.errors("proj_out_1")["uaq-4"] == before.errors("proj_out_1")["uaq-4"]
+    files = {path.name: path.stat().st_mtime_ns for path in place.iterdir()}
+    start(place, tmp_path / "run", *free)
+    assert {path.name: path.stat().st_mtime_ns for path in place.iterdir()} == files
+    with pytest.raises(Q2Error, match=r"is a bank for other settings \(prec 32, not 16\)"):
+        start(place, tmp_path / "half", *free, "prec=32", 'search.options=["uaq-2"]')
+
+
+def test_a_run_file_that_is_mended_goes_on_with_the_bank_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    free = [*BASE, "search.evaluation.fidelity=weights", "search.target=0-quantized_error", 'bank.options=["uaq-4"]']
+    steps: list[Step] = []
+    for options in ('["uaq-4", "none"]', '["uaq-3", "none", "uaq-4"]'):
+        run = RunFile.load("digits-dit.toml", [*free, f"search.options={options}"])
+        search(prepare(run), tmp_path / "run", show=steps.append)
+    said = [step.summary for step in steps if step.title == "bank"]
+    place = tmp_path / "run" / "bank"
+    assert said == [
+        f"{place}: fits uaq-4",
+        f"{place}: 1 options",
+        f"{place}: fits also uaq-3",
+        f"{place}: 2 options",
+    ]
 
 
 def test_the_trials_of_another_denoiser_are_refused_and_left_alone(bank: Path, done: Outcome, tmp_path: Path) -> None:

@@ -223,8 +223,11 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
                     f"or in Python load it within q2.plugins.use([{plugin!r}])"
                 )
             raise CheckpointError(f"{what} {version} ({origin}), which is not here; install it")
-        known_option(str(option), catalogue)
-        return catalogue.load(name)()
+        try:
+            known_option(str(option), catalogue)
+            return catalogue.load(name)()
+        except Q2Error as error:
+            raise CheckpointError(f"{self._where}: {error}") from error
 
     def _check(self, name: str, layer: Packed) -> None:
         for number in range(len(layer.parts)):

@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from q2.denoisers.saving.save import Saved, packed, save_packed
 from q2.errors import CheckpointError, PassError, Q2Error
 from q2.passes.analysis.size import Size
 from q2.passes.transform.quantize import Quantize
+from q2.plugins import Plugins, use
 from q2.quant.packed.layers import Packed
+from tests.plugins.test_manager import install
 
 SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
 MIX = {"by": "regex", "default": "uaq-4", r"to_|conv1|proj": "kmeans-c-3", r"ff|conv2": "kmeans-a-3"}
@@ -237,6 +240,18 @@ def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None
         ({"layers": {"nowhere": "uaq-4"}}, "the config quantizes 'nowhere', the model has no such layer"),
         ({"layers": {"proj_out_1": "uaq-x"}}, "layers.proj_out_1: 'uaq-x' is no option"),
         ({"layers": {"proj_out_1": "nope-4"}}, "no quantizer named 'nope'"),
+        ({"layers": ["proj_out_1"]}, r"layers is \['proj_out_1'\], expected a table"),
+        ({"format": "one"}, "format 'one' is none, expected '1.1'"),
+        ({"format": None}, "format None is none, expected '1.1'"),
+        ({"prec": 5}, "prec 5 is neither 16 nor 32"),
+        ({"prec": "16"}, "prec '16' is neither 16 nor 32"),
+        ({"dtype": None}, "dtype None is none of float32"),
+        ({"activations": 8}, "activations is 8, expected a table"),
+        ({"activations": {"bits": 3}}, "activations.bits: should be 4 to 8, or 'none', not 3"),
+        ({"activations": {"attn": [8]}}, r"activations.attn: should be 4 to 8, or 'none', not \[8\]"),
+        ({"activations": {"by": "layer"}}, "activations.by 'layer' is none of type, name, regex"),
+        ({"quantizers": {"uaq": "q2"}}, "quantizers.uaq is 'q2', expected a table of plugin, version, origin"),
+        ({"layrs": {}}, "unknown key 'layrs'; did you mean 'layers'"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused_in_a_line(tiny: Path, changes: dict[str, Any], said: str) -> None:
@@ -244,11 +259,100 @@ def test_a_config_that_does_not_fit_is_refused_in_a_line(tiny: Path, changes: di
     with pytest.raises(Q2Error, match=said) as error:
         reload(tiny)
     assert "\n" not in str(error.value)
+    with pytest.raises(Q2Error, match=said) as error:
+        _ = load("dit", str(tiny), device="cpu").model
+    assert str(tiny) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_newer_minor_version_is_read(tiny: Path) -> None:
-    change_config(tiny, format="1.7")
+def test_a_config_without_a_format_is_refused_with_the_file(tiny: Path) -> None:
+    path = tiny / "transformer" / "config.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    del table["quantization_config"]["format"]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(CheckpointError) as error:
+        _ = load("dit", str(tiny), device="cpu").model
+    line = "transformer/config.json: quantization_config: format is missing, expected '1.1'"
+    assert str(error.value) == f"checkpoint {str(tiny)!r}: {line}"
+
+
+def test_a_newer_minor_version_is_read_and_so_is_an_older(tiny: Path) -> None:
+    change_config(tiny, format="1.7", invented=True)
     reload(tiny)
+    path = tiny / "transformer" / "config.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("quantizers", "invented"):
+        del table["quantization_config"][key]
+    table["quantization_config"]["format"] = "1.0"
+    path.write_text(json.dumps(table), encoding="utf-8")
+    reload(tiny)
+
+
+PLUGIN = """
+from q2.plugins import hookimpl
+from q2.quant.quantizers.uniform import Uaq
+
+class Mine(Uaq):
+    name = "mine"
+
+@hookimpl
+def q2_quantizers():
+    return {"mine": Mine}
+"""
+
+
+@pytest.fixture
+def with_mine(tmp_path: Path) -> tuple[Path, Path]:
+    """A saved folder of a tiny DiT with a quantizer of a local file, and the file."""
+    plugin = tmp_path / "my_quant.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    plugins = Plugins([str(plugin)])
+    denoiser = load("dit", tiny=True, device="cpu", plugins=plugins)
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    table = Quantize.from_table({"by": "regex", "default": "mine-4", "proj": "uaq-3"}, str)
+    q2.run_passes(graph, [table], denoiser=denoiser, plugins=plugins)
+    save_packed(denoiser, tmp_path / "mine")
+    return tmp_path / "mine", plugin
+
+
+def test_a_folder_says_which_plugins_its_quantizers_came_from(with_mine: tuple[Path, Path]) -> None:
+    folder, _ = with_mine
+    path = folder / "transformer" / "config.json"
+    assert json.loads(path.read_text(encoding="utf-8"))["quantization_config"]["quantizers"] == {
+        "mine": {"plugin": "my_quant.py", "version": "local", "origin": "local"},
+        "uaq": {"plugin": "q2", "version": version("q2"), "origin": "built in"},
+    }
+    assert str(folder.parent) not in path.read_text(encoding="utf-8")
+
+
+def test_a_plugins_quantizer_is_found_again_and_else_named(with_mine: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, plugin = with_mine
+    line = r"the quantizer 'mine' comes from the plugin 'my_quant.py' \(local\); give --config with \[plugins\] modules"
+    with pytest.raises(CheckpointError, match=line):
+        reload(folder)
+    with use([str(plugin)]):
+        reload(folder)
+    with pytest.raises(CheckpointError, match=line):
+        reload(folder)
+    back = load("dit", str(folder), device="cpu", plugins=Plugins([str(plugin)]))
+    assert back.model is not None
+    save_packed(back, tmp_path / "again")
+    assert config_of(folder / "transformer") == config_of(tmp_path / "again" / "transformer")
+    back.plugins = Plugins()
+    save_packed(back, tmp_path / "third")
+    assert config_of(folder / "transformer") == config_of(tmp_path / "third" / "transformer")
+
+
+def test_an_installed_plugin_serves_and_is_named_where_it_is_missing(
+    with_mine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plugin = with_mine
+    source = {"plugin": "lattice", "version": "2.1", "origin": "entry point"}
+    change_config(folder, quantizers={"mine": source})
+    with pytest.raises(CheckpointError, match="from the plugin 'lattice' 2.1 .entry point., which is not here"):
+        reload(folder)
+    install(tmp_path / "site", "lattice", plugin.read_text(encoding="utf-8"), monkeypatch)
+    reload(folder)
 
 
 @pytest.mark.parametrize(
