@@ -3,6 +3,8 @@
 It minimizes the channel's sum of |x - x'|^2.4, over scales as they are stored and values as the layer will hold them.
 """
 
+import math
+
 import numpy as np
 
 from q2.quant.compiled import compiled
@@ -76,26 +78,6 @@ def _stored(scale: float, stored: Form, least: float, most: float) -> float:
 
 
 @compiled
-def _centred(middle: float, scale: float, top: int, limit: int) -> float:
-    """Return the zero point, not yet whole, that puts the levels of a stored `scale` around the channel's middle."""
-    return min(max(top / 2 - middle / scale, -limit), limit)
-
-
-@compiled
-def _better(
-    row: Rows, mask: Rows, size: int, scale: float, zeros: tuple[float, float], top: int, form: Form, enough: float
-) -> tuple[float, float]:
-    """Return the least error at a scale with one of two zero points, infinite unless below `enough`, and which."""
-    first, second = zeros
-    error, zero = _error(row, mask, size, scale, first, top, form, enough), first
-    if second != first:
-        other = _error(row, mask, size, scale, second, top, form, min(error, enough))
-        if other < error:
-            error, zero = other, second
-    return error, zero
-
-
-@compiled
 def _search(
     row: Rows, mask: Rows, size: int, top: int, limit: int, form: Form, stored: Form, least: float, most: float
 ) -> tuple[float, float]:
@@ -106,29 +88,50 @@ def _search(
     level, side = _stored(abs(middle) if middle else 1.0, stored, least, most), 1.0 if middle < 0 else 0.0
     if width <= 0:
         return level, side
-    # The zero point follows the scale as it is stored, whose rounding moves levels far from zero by whole steps; the
-    # reference's, of the scale before that, is tried beside it.
     offset = min(max(-low / width, -limit), limit)
     best, scale, zero, factor, around = np.inf, level, side, 1.0, float(np.rint(offset))
     for i in _ORDER:
         tried = _stored(width * (1 - i / 10), stored, least, most)
-        follows = float(np.rint(_centred(middle, tried, top, limit)))
-        error, place = _better(row, mask, size, tried, (around, follows), top, form, best)
+        error = _error(row, mask, size, tried, around, top, form, best)
         if error < best:
-            best, scale, zero, factor = error, tried, place, 1 - i / 10
-    exact = offset if zero == around else _centred(middle, scale, top, limit)
-    other = float(np.floor(exact)) if zero > exact else float(np.ceil(exact))
+            best, scale, zero, factor = error, tried, around, 1 - i / 10
+    other = float(np.floor(offset)) if around > offset else float(np.ceil(offset))
     for step in (0.0, *_STEPS):
         start, kept = factor, zero
         for change in (-step, step):
-            tried, first = _stored(width * (start + change), stored, least, most), kept if step else other
-            follows = float(np.rint(_centred(middle, tried, top, limit)))
-            error, place = _better(row, mask, size, tried, (first, follows), top, form, best)
+            tried, place = _stored(width * (start + change), stored, least, most), kept if step else other
+            error = _error(row, mask, size, tried, place, top, form, best)
             if error < best:
                 best, scale, zero, factor = error, tried, place, start + change
+    # Rounding a scale moves levels that are far from zero by whole steps: these zero points follow from scales as they
+    # are stored, never so small that the zero point would be out of range; the levels lie around the channel's middle.
+    floor = abs(middle) * (1 + (stored.splitter - 1) * 2.0**-52) / (limit - top)
+    for step in (0.0, *_STEPS):
+        start = factor
+        for i in range(10 if step == 0 else 2):
+            change = 1 - i / 10 if step == 0 else start + (2 * i - 1) * step
+            tried = _stored(max(width * change, floor), stored, least, most)
+            place = float(np.rint(min(max(top / 2 - middle / tried, -limit), limit)))
+            if step == 0 and place == around and tried > floor:
+                continue  # tried above
+            error = _error(row, mask, size, tried, place, top, form, best)
+            if error < best:
+                best, scale, zero, factor = error, tried, place, change
+    for side_step in (-1.0, 1.0):
+        while abs(zero + side_step) <= limit:
+            error = _error(row, mask, size, scale, zero + side_step, top, form, best)
+            if error >= best:
+                break
+            best, zero = error, zero + side_step
     if _error(row, mask, size, level, side, top, form, best) < best:
         return level, side
     return scale, zero
+
+
+@compiled
+def _in_units(form: Form, unit: int) -> Form:
+    """Return the form for values in units of 2^`unit`."""
+    return Form(form.rounds, form.middle, form.splitter, math.ldexp(form.normal, -unit), math.ldexp(form.adder, -unit))
 
 
 @compiled
@@ -143,8 +146,18 @@ def search_rows(
     row, mask = np.zeros(size + _LANES, np.float32), np.zeros(_LANES, np.float32)
     mask[: size % _LANES] = 1.0
     for c in range(many):
-        row[:size] = rows[c]
-        scales[c], zeros[c] = _search(row, mask, size, top, limit, form, stored, least, most)
+        largest = max(abs(float(np.min(rows[c]))), abs(float(np.max(rows[c]))))
+        unit = max(-120, min(120, math.frexp(largest)[1]))
+        if abs(unit) < 30:
+            row[:size] = rows[c]
+            scales[c], zeros[c] = _search(row, mask, size, top, limit, form, stored, least, most)
+        else:  # far from 1, |x|^2.4 leaves float32
+            for i in range(size):
+                row[i] = math.ldexp(float(rows[c, i]), -unit)
+            bounds = math.ldexp(least, -unit), math.ldexp(most, -unit)
+            forms = _in_units(form, unit), _in_units(stored, unit)
+            scale, zeros[c] = _search(row, mask, size, top, limit, *forms, *bounds)
+            scales[c] = math.ldexp(scale, unit)
 
 
 @compiled
