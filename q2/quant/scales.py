@@ -78,6 +78,43 @@ def _stored(scale: float, stored: Form, least: float, most: float) -> float:
 
 
 @compiled
+def _follow(
+    row: Rows,
+    mask: Rows,
+    size: int,
+    channel: tuple[float, float, int, int],
+    forms: tuple[Form, Form],
+    bounds: tuple[float, float],
+    found: tuple[float, float, float, float],
+) -> tuple[float, float, float]:
+    """Better the error, scale and zero point `found`, at a factor, by zero points that follow from scales as stored.
+
+    Rounding a scale moves levels that are far from zero by whole steps. Levels lie around the channel's middle, and no
+    scale is so small that its zero point would be out of range.
+    """
+    middle, width, top, limit = channel
+    form, stored = forms
+    best, scale, zero, factor = found
+    floor = abs(middle) * (1 + (stored.splitter - 1) * 2.0**-52) / (limit - top)
+    for step in (0.0, *_STEPS):
+        start = factor
+        for i in range(2 if step else 10):
+            change = start + (2 * i - 1) * step if step else 1 - i / 10
+            tried = _stored(max(width * change, floor), stored, bounds[0], bounds[1])
+            place = float(np.rint(min(max(top / 2 - middle / tried, -limit), limit)))
+            error = _error(row, mask, size, tried, place, top, form, best)
+            if error < best:
+                best, scale, zero, factor = error, tried, place, change
+    for side in (-1.0, 1.0):
+        while abs(zero + side) <= limit:
+            error = _error(row, mask, size, scale, zero + side, top, form, best)
+            if error >= best:
+                break
+            best, zero = error, zero + side
+    return best, scale, zero
+
+
+@compiled
 def _search(
     row: Rows, mask: Rows, size: int, top: int, limit: int, form: Form, stored: Form, least: float, most: float
 ) -> tuple[float, float]:
@@ -103,26 +140,8 @@ def _search(
             error = _error(row, mask, size, tried, place, top, form, best)
             if error < best:
                 best, scale, zero, factor = error, tried, place, start + change
-    # Rounding a scale moves levels that are far from zero by whole steps: these zero points follow from scales as they
-    # are stored, never so small that the zero point would be out of range; the levels lie around the channel's middle.
-    floor = abs(middle) * (1 + (stored.splitter - 1) * 2.0**-52) / (limit - top)
-    for step in (0.0, *_STEPS):
-        start = factor
-        for i in range(10 if step == 0 else 2):
-            change = 1 - i / 10 if step == 0 else start + (2 * i - 1) * step
-            tried = _stored(max(width * change, floor), stored, least, most)
-            place = float(np.rint(min(max(top / 2 - middle / tried, -limit), limit)))
-            if step == 0 and place == around and tried > floor:
-                continue  # tried above
-            error = _error(row, mask, size, tried, place, top, form, best)
-            if error < best:
-                best, scale, zero, factor = error, tried, place, change
-    for side_step in (-1.0, 1.0):
-        while abs(zero + side_step) <= limit:
-            error = _error(row, mask, size, scale, zero + side_step, top, form, best)
-            if error >= best:
-                break
-            best, zero = error, zero + side_step
+    channel = middle, width, top, limit
+    best, scale, zero = _follow(row, mask, size, channel, (form, stored), (least, most), (best, scale, zero, factor))
     if _error(row, mask, size, level, side, top, form, best) < best:
         return level, side
     return scale, zero
