@@ -127,4 +127,5 @@ def _attend(
     weights = quantize_activation(weights, softmax, (-1,), floor=True)
     if dropout:
         weights = F.dropout(weights, dropout)
-    out.copy_(weights.to(value.dtype) @ value)
+    range_ = torch.finfo(value.dtype)
+    out.copy_((weights.to(value.dtype) @ value).clamp_(range_.min, range_.max))  # a row of weights may exceed 1

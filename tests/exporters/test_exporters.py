@@ -116,7 +116,8 @@ def test_a_saved_folder_with_a_local_files_quantizer_needs_the_run_file_that_nam
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "from q2.plugins import hookimpl\nfrom q2.quant.quantizers.uniform import Uaq\nclass Mine(Uaq):\n    name = 'mine'\n"
+    text = "from q2.plugins import hookimpl\nfrom q2.quant.quantizers.uniform import Uaq\n"
+    text += "class Mine(Uaq):\n    name = 'mine'\n"
     Path("mine.py").write_text(text + "@hookimpl\ndef q2_quantizers():\n    return {'mine': Mine}\n", encoding="utf-8")
     lines = ["plugins.modules = ['mine.py']", "passes.quantize.default = 'mine-4'", "denoiser.name = 'digits-dit'"]
     Path("run.toml").write_text("\n".join(lines), encoding="utf-8")

@@ -198,3 +198,18 @@ def test_finite_values_stay_finite_whatever_their_size(
 def test_the_ends_of_float16_stay_where_they_are() -> None:
     x = torch.tensor([[65504.0, -65504.0, 1.0]]).half()
     assert quantize_activation(x, 8).tolist() == [[65248.0, -65504.0, 0.0]]  # 127 and -128 steps of 513.7, clamped
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_over_the_largest_values_stays_finite(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    q, k = noise(2, 64, 8).to(dtype), noise(2, 64, 8, seed=1).to(dtype)
+    v = torch.stack([torch.ones(2, 64), -torch.ones(2, 64), noise(2, 64).sign()], -1).to(dtype) * largest
+    found = quantized_attention(q, k, v, bits=8, softmax=8)  # a row of the quantized softmax may add up to more than 1
+    assert found.isfinite().all()
+    assert torch.allclose(found[..., 0] / largest, torch.ones(2, 64, dtype=dtype), atol=0.2)
+
+
+def test_what_is_not_finite_stays_visible() -> None:
+    token = torch.tensor([[1.0, 2.0, math.inf], [1.0, 2.0, math.nan], [1.0, 2.0, 3.0]]).half()
+    assert quantize_activation(token, 8).isfinite().all(1).tolist() == [False, False, True]

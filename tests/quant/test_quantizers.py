@@ -123,6 +123,19 @@ def test_numbers_at_the_edge_of_a_float_give_neither_nan_nor_infinity(
             assert error <= 0.6 * span + 0.01 * largest + 2**-25  # half the smallest step of float16
 
 
+@pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_weights_as_large_as_the_dtype_holds_are_quantized_as_well_as_small_ones(
+    name: str, dtype: torch.dtype, bits: int
+) -> None:
+    small = (noise(4, 300, dtype=torch.float64).clamp(-3, 3) / 3).to(dtype)  # the ends are there, most lie between
+    large = small * torch.finfo(dtype).max
+    fitted = fit(large, f"{name}-{bits}", prec=32)
+    assert torch.isfinite(fitted.dequantize()).all()
+    assert fitted.sqnr_db >= fit(small, f"{name}-{bits}", prec=32).sqnr_db - 1
+
+
 def test_none_keeps_a_copy_of_the_weight() -> None:
     weight = noise(4, 6)
     fitted = fit(weight, "NA")

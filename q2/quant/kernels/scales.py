@@ -3,6 +3,8 @@
 It minimizes the channel's sum of |x - x'|^2.4, over scales as they are stored and values as the layer will hold them.
 """
 
+import math
+
 import numpy as np
 
 from q2.quant.kernels.compiled import compiled
@@ -88,23 +90,40 @@ def _stored(scale: float, stored: Form, least: float, most: float) -> float:
 
 
 @compiled
-def _centred(middle: float, scale: float, top: int, limit: int) -> float:
-    """Return the zero point, not yet whole, that puts the levels of a stored `scale` around the channel's middle."""
-    return min(max(top / 2 - middle / scale, -limit), limit)
+def _follow(
+    row: Rows,
+    mask: Rows,
+    size: int,
+    channel: tuple[float, float, int, int],
+    forms: tuple[Form, Form],
+    bounds: tuple[float, float],
+    found: tuple[float, float, float, float],
+) -> tuple[float, float, float]:
+    """Better the error, scale and zero point `found`, at a factor, by zero points that follow from scales as stored.
 
-
-@compiled
-def _better(
-    row: Rows, mask: Rows, size: int, scale: float, zeros: tuple[float, float], top: int, form: Form, enough: float
-) -> tuple[float, float]:
-    """Return the least error at a scale with one of two zero points, infinite unless below `enough`, and which."""
-    first, second = zeros
-    error, zero = _error(row, mask, size, scale, first, top, form, enough), first
-    if second != first:
-        other = _error(row, mask, size, scale, second, top, form, min(error, enough))
-        if other < error:
-            error, zero = other, second
-    return error, zero
+    Rounding a scale moves levels that are far from zero by whole steps. Levels lie around the channel's middle, and no
+    scale is so small that its zero point would be out of range.
+    """
+    middle, width, top, limit = channel
+    form, stored = forms
+    best, scale, zero, factor = found
+    floor = abs(middle) * (1 + (stored.splitter - 1) * 2.0**-52) / (limit - top)
+    for step in (0.0, *_STEPS):
+        start = factor
+        for i in range(2 if step else 10):
+            change = start + (2 * i - 1) * step if step else 1 - i / 10
+            tried = _stored(max(width * change, floor), stored, bounds[0], bounds[1])
+            place = float(np.rint(min(max(top / 2 - middle / tried, -limit), limit)))
+            error = _error(row, mask, size, tried, place, top, form, best)
+            if error < best:
+                best, scale, zero, factor = error, tried, place, change
+    for side in (-1.0, 1.0):
+        while abs(zero + side) <= limit:
+            error = _error(row, mask, size, scale, zero + side, top, form, best)
+            if error >= best:
+                break
+            best, zero = error, zero + side
+    return best, scale, zero
 
 
 @compiled
@@ -118,29 +137,32 @@ def _search(
     level, side = _stored(abs(middle) if middle else 1.0, stored, least, most), 1.0 if middle < 0 else 0.0
     if width <= 0:
         return level, side
-    # The zero point follows the scale as it is stored, whose rounding moves levels far from zero by whole steps; the
-    # reference's, of the scale before that, is tried beside it.
     offset = min(max(-low / width, -limit), limit)
     best, scale, zero, factor, around = np.inf, level, side, 1.0, float(np.rint(offset))
     for i in _ORDER:
         tried = _stored(width * (1 - i / 10), stored, least, most)
-        follows = float(np.rint(_centred(middle, tried, top, limit)))
-        error, place = _better(row, mask, size, tried, (around, follows), top, form, best)
+        error = _error(row, mask, size, tried, around, top, form, best)
         if error < best:
-            best, scale, zero, factor = error, tried, place, 1 - i / 10
-    exact = offset if zero == around else _centred(middle, scale, top, limit)
-    other = float(np.floor(exact)) if zero > exact else float(np.ceil(exact))
+            best, scale, zero, factor = error, tried, around, 1 - i / 10
+    other = float(np.floor(offset)) if around > offset else float(np.ceil(offset))
     for step in (0.0, *_STEPS):
         start, kept = factor, zero
         for change in (-step, step):
-            tried, first = _stored(width * (start + change), stored, least, most), kept if step else other
-            follows = float(np.rint(_centred(middle, tried, top, limit)))
-            error, place = _better(row, mask, size, tried, (first, follows), top, form, best)
+            tried, place = _stored(width * (start + change), stored, least, most), kept if step else other
+            error = _error(row, mask, size, tried, place, top, form, best)
             if error < best:
                 best, scale, zero, factor = error, tried, place, start + change
+    channel = middle, width, top, limit
+    best, scale, zero = _follow(row, mask, size, channel, (form, stored), (least, most), (best, scale, zero, factor))
     if _error(row, mask, size, level, side, top, form, best) < best:
         return level, side
     return scale, zero
+
+
+@compiled
+def _in_units(form: Form, unit: int) -> Form:
+    """Return the form for values in units of 2^`unit`."""
+    return Form(form.rounds, form.middle, form.splitter, math.ldexp(form.normal, -unit), math.ldexp(form.adder, -unit))
 
 
 @compiled
@@ -155,8 +177,18 @@ def search_rows(
     row, mask = np.zeros(size + _LANES, np.float32), np.zeros(_LANES, np.float32)
     mask[: size % _LANES] = 1.0
     for c in range(many):
-        row[:size] = rows[c]
-        scales[c], zeros[c] = _search(row, mask, size, top, limit, form, stored, least, most)
+        largest = max(abs(float(np.min(rows[c]))), abs(float(np.max(rows[c]))))
+        unit = max(-120, min(120, math.frexp(largest)[1]))
+        if abs(unit) < 30:
+            row[:size] = rows[c]
+            scales[c], zeros[c] = _search(row, mask, size, top, limit, form, stored, least, most)
+        else:  # far from 1, |x|^2.4 leaves float32
+            for i in range(size):
+                row[i] = math.ldexp(float(rows[c, i]), -unit)
+            bounds = math.ldexp(least, -unit), math.ldexp(most, -unit)
+            forms = _in_units(form, unit), _in_units(stored, unit)
+            scale, zeros[c] = _search(row, mask, size, top, limit, *forms, *bounds)
+            scales[c] = math.ldexp(scale, unit)
 
 
 @compiled

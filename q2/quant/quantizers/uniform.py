@@ -1,6 +1,5 @@
 """The quantizer ``uaq``: evenly spaced levels per output channel, with a scale and a zero point."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import cast_to, parameter_dtype
 from q2.quant.kernels.chunks import in_blocks, over_chunks
-from q2.quant.kernels.errors import largest_exponent
 from q2.quant.kernels.fused import Kind
 from q2.quant.kernels.lattice import Format, exact_levels, likely_rows
 from q2.quant.kernels.monge import Form
@@ -32,8 +30,10 @@ class Uaq(Quantizer):
 
     Parameters: ``scale`` (C,), and ``zero`` (C,), an integer that may lie outside the codes. The search minimizes the
     channel's sum of |x - x'|^2.4 over scales as they are stored. It holds the ten candidates of Qua2SeDiMo, stored
-    likewise, so that its error is never above theirs, and halves the step around the best of them three times. A
-    channel whose values lie on few enough even levels, a constant one say, is exact as far as the levels can be stored.
+    likewise, so that its error is never above theirs, and halves the step around the best of them three times. Then it
+    tries the same with zero points that follow from the scale as it is stored: far from zero, rounding the scale moves
+    the levels by whole steps. Every channel is searched in units of its own largest value. A channel whose values lie
+    on few enough even levels, a constant one say, is exact as far as the levels can be stored.
 
     >>> fitted = Uaq().fit(torch.tensor([[0.0, 1.0, 3.0], [5.0, 5.0, 5.0]]), 2)
     >>> fitted.mse, fitted.parameters["scale"].tolist(), fitted.parameters["zero"].tolist()
@@ -49,17 +49,15 @@ class Uaq(Quantizer):
         rows = weight.flatten(1).float().cpu().contiguous()
         top, limit = 2**bits - 1, 2**15 - 1 if prec == 16 else 2**21
         stored = parameter_dtype(prec, _largest_scale(rows, top, limit))
-        exponent = max(-120, min(120, largest_exponent(weight)))
-        unit = 0 if abs(exponent) < 30 else exponent  # far from 1, |x|^2.4 leaves float32
         info = torch.finfo(stored)
-        least, most = math.ldexp(info.smallest_normal, round(math.log2(info.eps)) - unit), math.ldexp(info.max, -unit)
+        least = info.smallest_normal * info.eps
+        forms = _within(weight.dtype, 24), _within(stored, 53)
         scale, zero = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-        scaled = np.ldexp(rows.numpy(), -unit) if unit else rows.numpy()
-        forms = _within(weight.dtype, 24, unit), _within(stored, 53, unit)
+        values = rows.numpy()
         in_blocks(
-            lambda part: search_rows(scaled[part], top, limit, *forms, least, most, scale[part], zero[part]), len(rows)
+            lambda part: search_rows(values[part], top, limit, *forms, least, info.max, scale[part], zero[part]),
+            len(rows),
         )
-        scale = np.ldexp(scale, unit) if unit else scale
         likely = likely_rows(rows, top + 1)
         if len(likely):
             found, its_scale, its_zero = exact_levels(rows[likely], Format(top, weight.dtype, stored, limit))
@@ -103,13 +101,12 @@ def _largest_scale(rows: Tensor, top: int, limit: int) -> float:
     return float(torch.where(width * limit > middle, width, middle).max())
 
 
-def _within(dtype: torch.dtype, mantissa: int, unit: int) -> Form:
-    """Return what rounds to `dtype` in units of 2^`unit` by arithmetic of so many bits of `mantissa`."""
+def _within(dtype: torch.dtype, mantissa: int) -> Form:
+    """Return what rounds to `dtype` by arithmetic of so many bits of `mantissa`."""
     form = form_of(dtype)
     eps = torch.finfo(dtype).eps
     adder = torch.finfo(dtype).smallest_normal * eps * 1.5 * 2.0 ** (mantissa - 1)
-    splitter = eps * 2.0 ** (mantissa - 1) + 1.0
-    return Form(form.rounds, 0.0, splitter, math.ldexp(form.normal, -unit), math.ldexp(adder, -unit))
+    return Form(form.rounds, 0.0, eps * 2.0 ** (mantissa - 1) + 1.0, form.normal, adder)
 
 
 def snap(weight: Tensor, levels: Levels, top: int) -> Tensor:

@@ -84,3 +84,23 @@ def test_far_from_zero_the_zero_point_follows_the_stored_scale(ratio: float, bit
     spread = float((weight - ratio).square().mean())
     centred = fit(weight - ratio, f"uaq-{bits}")
     assert fitted.mse < 1.5 * max(centred.mse, spread * 1e-9)
+
+
+@pytest.mark.parametrize("ratio", [2000.0, -20000.0])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_beyond_the_range_of_zero_points_the_scale_grows_just_enough(ratio: float, bits: int) -> None:
+    weight = noise(8, 400, seed=4) + ratio
+    least = abs(ratio) / (2**15 - 2**bits)  # a smaller step would need a zero point that 16 bits do not hold
+    centred = fit(weight - ratio, f"uaq-{bits}")
+    assert fit(weight, f"uaq-{bits}").mse < 1.1 * (centred.mse + least**2 / 12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_channel_is_searched_as_well_whatever_the_others_are(dtype: torch.dtype, bits: int) -> None:
+    largest = 1e4 if dtype == torch.float16 else 3e37
+    sizes = torch.tensor([largest, 1.0, 1e-2, 1e-2 if dtype == torch.float16 else 1e-9])[:, None]
+    weight = noise(4, 256).mul(sizes).to(dtype)
+    error = (weight.double() - fit(weight, f"uaq-{bits}").dequantize().double()).square().mean(1)
+    alone = torch.tensor([fit(noise(4, 256)[i : i + 1].to(dtype), f"uaq-{bits}").mse for i in range(4)])
+    assert (error / sizes[:, 0].double().square() < 1.25 * alone).all()
