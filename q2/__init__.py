@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from q2.registration import register
 
 if TYPE_CHECKING:
-    from q2.api import Denoiser, Graph, Recipe, denoiser, run_passes, trace, transform
+    from q2.api import Denoiser, Graph, Recipe, Run, denoiser, open, run_passes, trace  # noqa: A004 (q2.open)
 
-__all__ = ["Denoiser", "Graph", "Recipe", "denoiser", "run_passes", "trace", "transform"]
+__all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace"]
 
 
 def __getattr__(name: str) -> object:

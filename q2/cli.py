@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step, print_table
+from q2.commands.console import DEFAULT, Config, Set, opened, print_table
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
@@ -63,22 +63,19 @@ def transform(
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the graph after every pass.")] = False,
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision."""
-    run = load_run(config, override, recipe)
-    from q2.session.transform import prepare, run_folder
-    from q2.session.transform import transform as start
+    with opened(config, override, recipe) as session:
+        from q2.session.session import run_folder
+        from q2.session.transform import transform as start
 
-    plan = prepare(run)
-    folder = run_folder(out, plan.title)
-    print(f"q2 transform · {run.name} · {folder}\n")
-    print_table(plan.rows(), ["setting", "default", "file", "override", "effective"])
-    with drawn_progress() as progress:
-        outcome = start(plan, folder, save=save, verify_each=verify_each, progress=progress, show=print_step)
+        folder = run_folder(out, session.title)
+        print(f"q2 transform · {session.run.name} · {folder}\n")
+        print_table(session.rows(), ["setting", "default", "file", "override", "effective"])
+        outcome = start(session, folder, packed=save, verify_each=verify_each)
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
     if outcome.comparison:
         print(f"look at: {folder / 'samples.png'}")
-    print(
-        f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'} --set seed={plan.settings.seed + 1}"
-    )
+    seed = session.settings.seed + 1
+    print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'} --set seed={seed}")
 
 
 @app.command()
@@ -88,14 +85,30 @@ def bank(
     out: Annotated[Path | None, typer.Option(help="Folder of the bank.", show_default="bank/…")] = None,
 ) -> None:
     """Fit every option of every layer once, so that quantize need not; a build that was stopped goes on."""
-    run = load_run(config, override)
-    from q2.session.transform import make_bank, prepare
-
     start = time.perf_counter()
-    with drawn_progress() as progress:
-        report = make_bank(prepare(run), out, progress)
+    with opened(config, override) as session:
+        from q2.session.bank import build_bank
+
+        report = build_bank(session, out)
     print(f"bank {time.perf_counter() - start:.1f} s   {report.summary}\nwritten: {report.bank.folder}/")
     print(f"next:    q2 transform --config {config} --set bank.path={report.bank.folder}")
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[str, typer.Option(help="The recipe, a TOML file.")],
+    config: Config = DEFAULT,
+    override: Set = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric beside the run's; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep full precision's images here, for the next.")] = None,
+) -> None:
+    """Measure one given recipe with the metrics of a search."""
+    with opened(config, override) as session:
+        from q2.session.evaluate import evaluate as start
+
+        trial = start(session, recipe, metric or (), out)
+    rows = [[name, trial.shown(name)] for name in trial.metrics]
+    print_table(rows, ["metric", f"{recipe}, {trial.fidelity}, {trial.seconds:.1f} s"])
 
 
 def main() -> None:

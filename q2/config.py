@@ -43,8 +43,11 @@ class RunFile:
     saved: str = ""
 
     @classmethod
-    def load(cls, config: str = DEFAULT, overrides: Sequence[str] = ()) -> "RunFile":
-        """Read `config`, a path or the name of a shipped run file, and ``a.b=c`` overrides. Raises `ConfigError`."""
+    def load(cls, config: str = DEFAULT, overrides: Sequence[str] | Mapping[str, object] = ()) -> "RunFile":
+        """Read `config`, a path or the name of a shipped run file, with overrides. Raises `ConfigError`.
+
+        These are ``a.b=c`` as on the command line, or dotted keys with their values.
+        """
         path = _find(config)
         try:
             file = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -52,10 +55,22 @@ class RunFile:
             raise ConfigError(f"{config}: not valid TOML: {error}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{config}: cannot be read: {error}") from error
-        table: Table = {}
-        for text in overrides:
-            table = _merge(table, _override(text))
-        run = cls(path.name, path.parent.absolute(), file, table)
+        return cls(path.name, path.parent.absolute(), file).overridden(overrides)
+
+    @classmethod
+    def of_denoiser(cls, name: str, overrides: Sequence[str] | Mapping[str, object] = ()) -> "RunFile":
+        """Return the shipped run file of a denoiser, or an empty one where there is none. Raises `ConfigError`."""
+        if f"{name}.toml" in shipped():
+            return cls.load(f"{name}.toml", overrides)
+        return cls(name or "run", Path.cwd(), {}).overridden(overrides)
+
+    def overridden(self, overrides: Sequence[str] | Mapping[str, object]) -> "RunFile":
+        """Return the same run with more overrides; see `load`. Raises `ConfigError`."""
+        given = overrides.items() if isinstance(overrides, Mapping) else [(text, None) for text in overrides]
+        table = self.overrides
+        for key, value in given:
+            table = _merge(table, _override(key) if not isinstance(overrides, Mapping) else _nested(key, value))
+        run = dataclasses.replace(self, overrides=table)
         _ = run.settings
         return run
 
@@ -198,6 +213,18 @@ def _override(text: str) -> Table:
         if not any(isinstance(leaf, date | time) for leaf in flatten(table).values()):
             return table
     raise ConfigError(f"--set {text}: {value!r} is neither TOML nor one line of text")
+
+
+def _nested(key: str, value: object) -> Table:
+    """Return the table that sets the setting at a dotted key."""
+    try:
+        path = _path(tomllib.loads(f"{key} = 0"))
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"{key!r} is no TOML key") from None
+    table: Any = str(value) if isinstance(value, Path) else value
+    for part in reversed(path):
+        table = {part: table}
+    return dict(table)
 
 
 def _path(table: object) -> Key:

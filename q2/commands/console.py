@@ -12,8 +12,19 @@ if TYPE_CHECKING:
     from q2.config import RunFile
     from q2.passes import Step, TextTable
     from q2.progress import Progress
+    from q2.session.session import Session
 
-__all__ = ["DEFAULT", "Config", "Set", "drawn_progress", "load_run", "print_step", "print_table", "text_table"]
+__all__ = [
+    "DEFAULT",
+    "Config",
+    "Set",
+    "drawn_progress",
+    "load_run",
+    "opened",
+    "print_step",
+    "print_table",
+    "text_table",
+]
 
 T = TypeVar("T")
 DEFAULT = "digits-dit.toml"
@@ -27,6 +38,16 @@ def load_run(config: str, override: list[str] | None, recipe: str = "") -> "RunF
 
     run = RunFile.load(config, override or ())
     return run.with_recipe(Path(recipe)) if recipe else run
+
+
+@contextmanager
+def opened(config: str, override: list[str] | None, recipe: str = "") -> "Iterator[Session]":
+    """Yield the session of a run file, which draws progress and prints what it does. Raises `ConfigError`."""
+    run = load_run(config, override, recipe)
+    from q2.session.session import Session
+
+    with drawn_progress() as progress:
+        yield Session(run, progress, print_step)
 
 
 def print_step(step: "Step") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, text_table
+from q2.commands.console import DEFAULT, Config, Set, opened, text_table
 from q2.errors import ConfigError
 
 __all__ = ["export"]
@@ -25,12 +25,10 @@ def export(
     """
     if saved and (recipe or override):
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe and --set")
-    from q2.session.export import export as start
-    from q2.session.transform import plugins_of
+    with opened(config, override, recipe) as session:
+        from q2.session.export import export as start
 
-    run = load_run(config, override, recipe)
-    with drawn_progress() as progress:
-        done = start(saved or run, to, out, progress, plugins_of(run) if saved else None)
+        done = start(session, to, out, saved)
     for each in done.tables:
         text_table(each)
     print(f"written: {done.summary}")

@@ -2,7 +2,7 @@
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, load_run, print_table
+from q2.commands.console import DEFAULT, Config, Set, opened, print_table
 from q2.errors import Q2Error
 
 __all__ = ["listing", "settings"]
@@ -14,9 +14,8 @@ settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look a
 @settings.command()
 def show(config: Config = DEFAULT, override: Set = None) -> None:
     """Print every setting: its default, what the file says, what is overridden, and what holds."""
-    from q2.session.transform import prepare
-
-    print_table(prepare(load_run(config, override)).rows(), ["setting", "default", "file", "override", "effective"])
+    with opened(config, override) as session:
+        print_table(session.rows(), ["setting", "default", "file", "override", "effective"])
 
 
 @listing.command()

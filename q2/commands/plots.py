@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, load_run
+from q2.commands.console import DEFAULT, Config, Set, opened
 
 __all__ = ["By", "Source", "Statistic", "plots"]
 
@@ -50,15 +50,16 @@ def dag(
     out: Annotated[Path, typer.Option(help="The picture to write, .svg or .png.")] = Path("dag.svg"),
 ) -> None:
     """Draw the flow graph by units, or one block by layers; no weights are loaded."""
-    run = load_run(config, override, recipe)
-    from q2.session.transform import plot_dag, prepare
+    with opened(config, override, recipe) as session:
+        from q2.session.plot import plot_dag
 
-    scores = None
-    if labels is not None:
-        from q2.session.predict import read_sensitivities
+        scores = None
+        if labels is not None:
+            from q2.session.predict import read_sensitivities
 
-        scores = read_sensitivities(labels)
-    print(f"{out}: {plot_dag(prepare(run), out, block, scores)}")
+            scores = read_sensitivities(labels)
+        line = plot_dag(session, out, block, scores)
+    print(f"{out}: {line}")
 
 
 @plots.command()

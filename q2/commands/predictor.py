@@ -52,7 +52,7 @@ def train(
     from q2.search.predictor.tables import fold_tables
     from q2.search.predictor.train import Training
     from q2.session.predict import fit_graphs, fit_trials
-    from q2.session.transform import run_folder
+    from q2.session.session import Session, run_folder
 
     if out is not None:
         run_folder(out, "")
@@ -62,9 +62,8 @@ def train(
             fit = fit_graphs(graphs, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step)
         else:
             assert trials is not None
-            fit = fit_trials(
-                run, trials, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step
-            )
+            session = Session(run, progress, print_step)
+            fit = fit_trials(session, trials, training, target=target, out=out, jobs=jobs)
     for table in fold_tables(fit.trained, fit.others):
         text_table(table)
     print(f"written: {fit.folder}/  predictor.safetensors  predictor.json")
@@ -83,9 +82,10 @@ def label(
     run = load_run(config, override) if config else None
     from q2.search.predictor.tables import sensitivity_tables
     from q2.session.predict import make_labels
+    from q2.session.session import Session
 
     with drawn_progress() as progress:
-        labels, path = make_labels(predictor, out, run=run, progress=progress)
+        labels, path = make_labels(predictor, out, session=Session(run) if run else None, progress=progress)
     variants = sum(len(unit.variants) for unit in labels.units)
     layers, options = labels.nodes.shape[:2]
     print(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")

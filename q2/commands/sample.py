@@ -40,17 +40,16 @@ def sample(
     from q2.denoisers import Ask
     from q2.session.sample import Order, read_prompts
     from q2.session.sample import sample as draw
-    from q2.session.transform import prepare, run_folder
+    from q2.session.session import Session, run_folder
 
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:
         raise ConfigError(f"--offload {offload}: expected model or sequential")
-    plan = prepare(run).of_saved() if saved else prepare(run)
     texts = read_prompts(prompts) if prompts else tuple(prompt or ())
     order = Order(
         Ask(texts, tuple(class_id or ()), size, guidance),
         n=n,
-        seed=plan.settings.seed if seed is None else seed,
+        seed=run.settings.seed if seed is None else seed,
         steps=steps,
         batch=batch,
         act_bits=act_bits,
@@ -59,7 +58,8 @@ def sample(
         vae_slicing=vae_slicing,
         vae_tiling=vae_tiling,
     )
-    folder = run_folder(out, f"{plan.title}-samples")
     with drawn_progress() as progress:
-        files = draw(plan, order, folder, progress=progress, show=print_step)
+        session = Session(run, progress, print_step)
+        folder = run_folder(out, f"{session.title}-samples")
+        files = draw(session.of_saved() if saved else session, order, folder)
     print(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")

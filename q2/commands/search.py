@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step, text_table
+from q2.commands.console import DEFAULT, Config, Set, opened, text_table
 
 __all__ = ["search"]
 
@@ -28,23 +28,21 @@ def find(
     """Measure recipes, and keep the best and the front; a search that was stopped goes on where it was."""
     if context.invoked_subcommand is not None:
         return
-    run = load_run(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])])
-    from q2.session.search import search as start
-    from q2.session.transform import prepare, run_folder
+    with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
+        if dry_run:
+            from q2.session.plan import plan_search
 
-    plan = prepare(run)
-    if dry_run:
-        from q2.session.plan import estimate
+            for step in plan_search(session):
+                print(f"{step.title:<12} {step.summary}")
+                for table in step.tables:
+                    text_table(table)
+            return
+        from q2.session.search import search as start
+        from q2.session.session import run_folder
 
-        for step in estimate(plan):
-            print(f"{step.title:<12} {step.summary}")
-            for table in step.tables:
-                text_table(table)
-        return
-    folder = run_folder(out, f"{plan.title}-search")
-    print(f"q2 search · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
-    with drawn_progress() as progress:
-        outcome = start(plan, folder, progress=progress, show=print_step)
+        folder = run_folder(out, f"{session.title}-search")
+        print(f"q2 search · {session.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
+        outcome = start(session, folder)
     text_table(outcome.found.failures())
     text_table(outcome.found.table())
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
@@ -64,16 +62,14 @@ def compare(
     out: Out = None,
 ) -> None:
     """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
-    run = load_run(config, _sets(override, trials))
-    from q2.session.compare import compare as start
-    from q2.session.transform import prepare, run_folder
-
-    plan = prepare(run)
-    folder = run_folder(out, f"{plan.title}-compare")
-    print(f"q2 search compare · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
     titles = [name.strip() for name in strategies.split(",")]
-    with drawn_progress() as progress:
-        outcome = start(plan, titles, seeds, folder, progress=progress, show=print_step)
+    with opened(config, _sets(override, trials)) as session:
+        from q2.session.compare import compare as start
+        from q2.session.session import run_folder
+
+        folder = run_folder(out, f"{session.title}-compare")
+        print(f"q2 search compare · {session.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
+        outcome = start(session, titles, seeds, folder)
     print("mean ± half the 95 % interval over seeds")
     text_table(outcome.compared.table())
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")

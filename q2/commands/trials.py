@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from q2.commands.console import print_table
+from q2.commands.console import opened, print_table
 
 if TYPE_CHECKING:
     from q2.search.trials.store import TrialStore
@@ -107,12 +107,11 @@ def take_in(
         return
     if not config:
         raise ConfigError(f"{file}: a .pkl needs --config, the run file of its denoiser")
-    from q2.commands.console import load_run
-    from q2.search.trials.store import store_in
-    from q2.session.legacy import import_legacy
-    from q2.session.transform import prepare
+    with opened(config, None) as session:
+        from q2.search.trials.store import store_in
+        from q2.session.legacy import import_legacy
 
-    taken = import_legacy(prepare(load_run(config, None)), store_in(run), file)
+        taken = import_legacy(session, store_in(run), file)
     print(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
     if taken.difference is not None:
         print(f"avg_bits: the file's differ from the recipes' exact ones by {taken.difference:.4f} at most")

@@ -44,6 +44,18 @@ class TextTable:
     rows: tuple[tuple[str | int | float, ...], ...]
     title: str = ""
 
+    def __str__(self) -> str:
+        return self._drawn("simple")
+
+    def _repr_html_(self) -> str:
+        """Return the table as a notebook shows it."""
+        return self._drawn("html")
+
+    def _drawn(self, form: str) -> str:
+        from tabulate import tabulate
+
+        return str(tabulate(self.rows, headers=self.headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0]))
+
 
 @dataclass(frozen=True)
 class Step:

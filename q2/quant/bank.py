@@ -100,6 +100,11 @@ class Bank:
             raise BankError(f"{path}: {missing} of {len(held)} layers are not built; q2 bank resumes it")
         return cls(path, replace(plan, options=_common(plan, held)), quantizers)
 
+    @staticmethod
+    def plan_of(folder: Path) -> BankPlan:
+        """Return what a bank's index says that it holds, complete or not. Raises `BankError`."""
+        return _plan(folder)
+
     def fitted(self, choice: str, option: Option) -> Fitted | None:
         """Return how a choice was fitted at `option`; None if the bank has not got this option.
 

@@ -1,23 +1,26 @@
-"""Builds the bank of a run's denoiser, and finds it again: the weights are streamed from the checkpoint's files."""
+"""The bank of a session's denoiser: built, extended and found again; weights are streamed from the checkpoint."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from q2.denoisers import Denoiser
-from q2.errors import BankError, ConfigError
-from q2.graph import Graph, trace
+from q2.errors import BankError, ConfigError, Q2Error
+from q2.graph import Graph
 from q2.graph.fingerprint import fingerprint, fingerprint_of
+from q2.passes import Step
 from q2.passes.base import weight_of
 from q2.plugins import Plugins
-from q2.progress import Progress, silent
 from q2.quant import Quantizer
-from q2.quant.bank import Bank, BankPlan, LayerPlan, build
+from q2.quant.bank import Bank, BankPlan, LayerPlan, build, options_in
+from q2.quant.options import NONE, Option
 from q2.quant.resolve import known_option
+from q2.search.space import Space
+from q2.session.session import Session
 
-__all__ = ["BankReport", "bank_folder", "build_bank", "find_bank"]
+__all__ = ["BankReport", "bank_folder", "bank_needs", "build_bank", "check_bank", "find_bank", "open_bank"]
 
 
 @dataclass(frozen=True)
@@ -39,53 +42,96 @@ class BankReport:
         )
 
 
-def bank_folder(path: str, title: str) -> Path:
-    """Return where a run's bank is: `path`, or if that is empty a folder named after the denoiser."""
-    return Path(path) if path else Path("bank") / title
+def bank_folder(session: Session, folder: Path | None = None) -> Path:
+    """Return where a session's bank is: ``bank.path``, else a folder named after the denoiser.
 
-
-def build_bank(
-    denoiser: Denoiser,
-    shapes: Denoiser,
-    folder: Path,
-    *,
-    options: tuple[str, ...],
-    prec: int,
-    plugins: Plugins,
-    progress: Progress = silent,
-) -> BankReport:
-    """Fit every option of every layer of `denoiser` into `folder`, which may hold some of them already.
-
-    `shapes` is the same denoiser on meta, which alone is traced; the weights are read layer by layer from the
-    checkpoint, and are in memory as a whole only where no file has them. Raises `BankError`, `OptionError`.
+    A run in `folder` has it there where neither is given nor found.
     """
-    if denoiser.weights == "meta":
-        raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
-    wanted = [known_option(text, plugins.quantizers) for text in options]
-    if any(option.is_none for option in wanted):
-        raise BankError("options: 'none' needs no bank")
-    graph = trace(shapes.model, shapes.example_inputs())
-    read, weights = _reader(denoiser, shapes.model)
-    plan = _plan(graph, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec)
-    finder = _finder(plugins)
-    fitted = build(folder, plan, read, finder, progress)
-    held = sum(layer.weights for layer in graph.weight_layers.values())
-    return BankReport(Bank.open(folder, finder), fitted, held)
+    path = session.settings.bank.path
+    shared = Path(path) if path else Path("bank") / session.title
+    return shared if folder is None or path or shared.exists() else folder / "bank"
 
 
-def find_bank(path: str, title: str, graph: Graph, denoiser: Denoiser, *, prec: int, plugins: Plugins) -> Bank | None:
-    """Return the bank of a loaded denoiser; None if `path` is empty and there is none where it would be.
+def build_bank(session: Session, folder: Path | None = None, options: Sequence[str] = ()) -> BankReport:
+    """Fit `options`, or those that the run file says, of every layer into `folder`, which may hold some already.
 
-    Raises `BankError` if what is there is no bank, not complete, or for other weights.
+    The shapes are traced on meta, and the weights are read layer by layer from the checkpoint: they are in memory as a
+    whole only where no file has them. Raises `ConfigError`.
     """
-    folder = bank_folder(path, title)
-    if not path and not folder.exists():
+    settings = session.settings
+    denoiser, shapes = session.create_denoiser(), session.outline
+    with session.at():
+        if denoiser.weights == "meta":
+            raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
+        wanted = [known_option(text, session.plugins.quantizers) for text in options or settings.bank.options]
+        if any(option.is_none for option in wanted):
+            raise BankError("options: 'none' needs no bank")
+        read, weights = _reader(denoiser, shapes.model)
+        plan = _plan(shapes, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), settings.prec)
+        folder, finder = folder or bank_folder(session), _finder(session.plugins)
+        fitted = build(folder, plan, read, finder, session.progress)
+        held = sum(layer.weights for layer in shapes.weight_layers.values())
+        return BankReport(Bank.open(folder, finder), fitted, held)
+
+
+def open_bank(session: Session, place: Path | None = None) -> Bank | None:
+    """Return the bank at `place`, or the session's own if there is one. Raises `ConfigError` if it does not fit."""
+    if session.denoiser.weights == "meta":
         return None
-    bank = Bank.open(folder, _finder(plugins))
-    difference = bank.plan.differs(_plan(graph, denoiser, denoiser.fingerprint, bank.plan.options, prec))
+    folder = place or bank_folder(session)
+    if place is None and not session.settings.bank.path and not folder.exists():
+        return None
+    with session.at("bank", "path"):
+        bank = Bank.open(folder, _finder(session.plugins))
+        _check(bank.plan, session.graph, session.denoiser, session.denoiser.fingerprint, session.settings.prec, folder)
+        return bank
+
+
+def find_bank(session: Session, place: Path) -> Bank:
+    """Return the bank at `place`; options of the search that it lacks are fitted into it, or it is built.
+
+    A bank that is built gets the options of ``[bank]`` as well. Raises `ConfigError`.
+    """
+    lacking, there = bank_needs(session, session.space_of(session.graph), place)
+    if lacking:
+        session.show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
+        build_bank(session, place, lacking)
+    bank = open_bank(session, place)
+    if bank is None:
+        raise Q2Error("a search needs a bank, and weights on meta have none")
+    return bank
+
+
+def bank_needs(session: Session, space: Space, place: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the options to be fitted into the bank at `place` for a search in `space`, and whether there is a bank.
+
+    Raises `ConfigError` if what is there is no bank.
+    """
+    with session.at("bank", "path"):
+        there = options_in(place)
+    texts = space.options if there else (*session.settings.bank.options, *space.options)
+    wanted = dict.fromkeys(str(Option.parse(text)) for text in texts)
+    return tuple(text for text in wanted if text not in (NONE, *there)), bool(there)
+
+
+def check_bank(session: Session, place: Path) -> None:
+    """Raise `ConfigError` if the bank at `place`, by its index, is of another denoiser, dtype, `prec` or other layers.
+
+    Whether it is of the same weights shows only when they are loaded.
+    """
+    denoiser = session.create_denoiser()
+    if (place / "index.json").exists() and denoiser.weights != "meta":
+        with session.at("bank", "path"):
+            plan = Bank.plan_of(place)
+            _check(plan, session.outline, denoiser, plan.weights, session.settings.prec, place)
+
+
+def _check(  # noqa: PLR0917 (one sentence about six things)
+    found: BankPlan, graph: Graph, denoiser: Denoiser, weights: str, prec: int, folder: Path
+) -> None:
+    difference = found.differs(_plan(graph, denoiser, weights, found.options, prec))
     if difference:
         raise BankError(f"{folder}: the bank does not fit ({difference}); build it anew, or name another: bank.path")
-    return bank
 
 
 def _plan(graph: Graph, denoiser: Denoiser, weights: str, options: tuple[str, ...], prec: int) -> BankPlan:

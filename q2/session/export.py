@@ -3,52 +3,43 @@
 from dataclasses import replace
 from pathlib import Path
 
-from q2.config import RunFile
 from q2.denoisers import Denoiser, load
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
 from q2.errors import CheckpointError, ConfigError
-from q2.exporters import Exported, Exporter
-from q2.graph import trace
-from q2.passes import QUANTIZE, PassContext, PassManager, is_transform
+from q2.exporters import Exported
+from q2.passes import PassManager, is_transform
 from q2.plugins import Plugins
-from q2.progress import Progress, silent
 from q2.quant.simulated import Quantized
-from q2.session.transform import load_denoiser, open_bank, prepare
+from q2.session.bank import open_bank
+from q2.session.checks import check_passes
+from q2.session.session import Session
 
 __all__ = ["export"]
 
 _COMPONENTS = ("transformer", "unet")
 
 
-def export(
-    source: RunFile | Path, to: str, out: Path, progress: Progress = silent, plugins: Plugins | None = None
-) -> Exported:
-    """Write what a run file quantizes, or a folder that ``q2 transform --save`` made, in the format `to`.
+def export(session: Session, to: str, out: Path, saved: Path | None = None) -> Exported:
+    """Write what a session quantizes, or a folder that ``q2 transform --save`` made, in the format `to`.
 
-    Of the run file's passes the transforms are run, and what they require. Raises `Q2Error`: a format that nobody
-    offers with the nearest name, nothing quantized, and whatever the exporter cannot do. `plugins` (None: the installed
-    ones) have the quantizers of a folder, and the format.
+    Of the run file's passes the transforms are run, and what they require; of a `saved` folder the session's plugins
+    have the quantizers. Raises `Q2Error`: a format that nobody offers with the nearest name, nothing quantized, and
+    whatever the exporter cannot do.
     """
-    if isinstance(source, Path):
-        plugins = plugins or Plugins()
-        exporter = _exporter(plugins, to)
-        return exporter.export(_saved(source, plugins), out, progress)
-    plan = prepare(source)
-    exporter = _exporter(plan.plugins, to)
-    denoiser = load_denoiser(plan)
-    graph = trace(denoiser.model, denoiser.example_inputs())
-    bank = open_bank(plan, graph, denoiser) if any(step.name == QUANTIZE for _, step in plan.passes) else None
-    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
-    PassManager(plan.passes, ctx, only=is_transform).run(graph)
-    if not any(isinstance(module, Quantized) for module in denoiser.model.modules()):
-        raise ConfigError(f"{source.name}: passes: nothing is quantized, there is nothing to export")
-    done = exporter.export(denoiser, out, progress)
-    left = f"; without {', '.join(graph.rewrites)}, which only q2 can run" if graph.rewrites else ""
+    exporter = session.plugins.exporters.load(to)()
+    if saved is not None:
+        return exporter.export(_saved(saved, session.plugins), out, session.progress)
+    check_passes(session, transforms=True)
+    session = session.fork()
+    bank = open_bank(session) if session.is_quantizing else None
+    PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
+    if not any(isinstance(module, Quantized) for module in session.denoiser.model.modules()):
+        with session.at("passes"):
+            raise ConfigError("nothing is quantized, there is nothing to export")
+    done = exporter.export(session.denoiser, out, session.progress)
+    rewrites = session.graph.rewrites
+    left = f"; without {', '.join(rewrites)}, which only q2 can run" if rewrites else ""
     return replace(done, summary=done.summary + left)
-
-
-def _exporter(plugins: Plugins, name: str) -> Exporter:
-    return plugins.exporters.load(name)()
 
 
 def _saved(folder: Path, plugins: Plugins) -> Denoiser:

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from q2.errors import Q2Error, TrialError
-from q2.graph import Graph, trace
+from q2.graph import Graph
 from q2.passes import PassContext
 from q2.search.evaluation.costs import Costs
 from q2.search.space import Space
 from q2.search.trials.legacy import read_legacy
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
-from q2.session.transform import Plan, load_denoiser
+from q2.session.session import Session
 from q2.version import version
 
 __all__ = ["Imported", "import_legacy"]
@@ -26,17 +26,16 @@ class Imported:
     difference: float | None
 
 
-def import_legacy(plan: Plan, place: Path, path: Path) -> Imported:
+def import_legacy(session: Session, place: Path, path: Path) -> Imported:
     """Add the trials of a ``quant_cache.pkl`` or ``quant_configs/*.pkl`` to the store at `place`; make it if need be.
 
-    The denoiser is the plan's, on meta: average bits, sizes and BOPs are worked out from the recipes. What the recipes
+    The denoiser is the session's, on meta: average bits, sizes and BOPs are worked out from the recipes. What these
     do not name stays at full precision. A store made for them has a fingerprint of its own, for the reference measures
     in its own way. Raises `TrialError`, one line with file and entry, and leaves the store as it was.
     """
     found = read_legacy(path)
-    denoiser = load_denoiser(plan.with_weights("meta"))
-    graph = trace(denoiser.model, denoiser.example_inputs())
-    ctx = PassContext(plan.plugins, denoiser, prec=plan.settings.prec)
+    denoiser, graph = session.shapes, session.outline
+    ctx = PassContext(session.plugins, denoiser, prec=session.settings.prec)
     costs: dict[tuple[str, ...], Costs] = {}
     trials, differences = [], []
     for index, trial in enumerate(found):

@@ -4,15 +4,14 @@ import dataclasses
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from q2.config import RunFile, Table
 from q2.errors import PredictorError, did_you_mean
-from q2.graph import trace
-from q2.passes import PassContext, Step
+from q2.passes import Step
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.target import Target
@@ -26,8 +25,8 @@ from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
-from q2.session.ready import bank_of, space_of
-from q2.session.transform import Plan, load_denoiser, prepare
+from q2.session.bank import bank_folder, find_bank
+from q2.session.session import Session
 
 __all__ = ["LABELS", "SPACE", "Fit", "fit_graphs", "fit_trials", "make_labels", "read_labels", "read_sensitivities"]
 
@@ -45,15 +44,7 @@ class Fit:
 
 
 def fit_trials(
-    run: RunFile,
-    trials: Path,
-    training: Training,
-    *,
-    target: str = "",
-    out: Path | None = None,
-    jobs: int = 1,
-    progress: Progress = silent,
-    show: Callable[[Step], None] = lambda step: None,
+    session: Session, trials: Path, training: Training, *, target: str = "", out: Path | None = None, jobs: int = 1
 ) -> Fit:
     """Train a predictor on a trial store, or on that of a search's folder, and save it with the space it knows.
 
@@ -63,17 +54,17 @@ def fit_trials(
     """
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
     store = TrialStore.read(path)
-    plan = prepare(_of_search(run, path.parent))
-    found = _comparable(store, plan)
-    wanted = Target.parse(target or plan.settings.search.target, list(plan.plugins.metrics))
+    session = replace(session, run=_of_search(session.run, path.parent))
+    found = _comparable(store, session)
+    wanted = Target.parse(target or session.settings.search.target, list(session.plugins.metrics))
     y = wanted.values([trial.metrics for trial in found], [trial.label for trial in found])
     _check(y, str(wanted), training)
-    show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))
-    bridge = _bridge(plan, store, progress, show)
+    session.show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))
+    bridge = _bridge(session, store)
     chosen = bridge.encode([trial.recipe for trial in found], [trial.label for trial in found])
     fits = additive(bridge.space, chosen, y, training)
     graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, fits, chosen, training)
-    trained = _timed(graphs, str(wanted), training, jobs, progress, show, known)
+    trained = _timed(graphs, str(wanted), training, jobs, session.progress, session.show, known)
     folder = out or path.parent / "predictor"
     trained.save(folder)
     bridge.space.save(folder / SPACE)
@@ -112,18 +103,18 @@ def fit_graphs(
 
 
 def make_labels(
-    folder: Path, out: Path | None = None, *, run: RunFile | None = None, progress: Progress = silent
+    folder: Path, out: Path | None = None, *, session: Session | None = None, progress: Progress = silent
 ) -> tuple[Labels, Path]:
     """Score every option of every layer and every variant of every unit with the predictor in `folder`; save them.
 
-    `run` is a run file whose denoiser must be the predictor's. Raises `Q2Error`.
+    `session` is one whose denoiser must be the predictor's. Raises `Q2Error`.
     """
     trained = Trained.load(folder)
     if not (folder / SPACE).exists():
         raise PredictorError(f"{folder}: no {SPACE}: the predictor of a graph set has no layers to label")
     space = Space.load(folder / SPACE)
-    if run is not None:
-        _same_denoiser(space, prepare(run), folder)
+    if session is not None:
+        _same_denoiser(space, session, folder)
     labels = label(space, trained, progress)
     path = out or folder / LABELS
     labels.save(path)
@@ -163,13 +154,13 @@ def _of_search(run: RunFile, folder: Path) -> RunFile:
     return dataclasses.replace(run, file=run.file | parts)
 
 
-def _comparable(store: TrialStore, plan: Plan) -> list[Trial]:
+def _comparable(store: TrialStore, session: Session) -> list[Trial]:
     """Return the complete trials at the run file's fidelity, or at the only one that there is."""
     complete = [trial for trial in store if trial.state == "complete"]
     held = list(dict.fromkeys(trial.fidelity for trial in complete))
     if not held:
         raise PredictorError(f"{store.path}: no complete trial in {len(store)}")
-    wanted = held[0] if len(held) == 1 else plan.settings.search.evaluation.fidelity
+    wanted = held[0] if len(held) == 1 else session.settings.search.evaluation.fidelity
     if wanted not in held:
         raise PredictorError(
             f"{store.path}: no trial at fidelity {wanted!r}, expected search.evaluation.fidelity = one of "
@@ -184,19 +175,18 @@ def _check(y: Floats, target: str, training: Training) -> None:
         raise PredictorError(f"target {target!r} is {y[0]:g} in all {len(y)} trials: there is nothing to rank")
 
 
-def _bridge(plan: Plan, store: TrialStore, progress: Progress, show: Callable[[Step], None]) -> Bridge:
+def _bridge(session: Session, store: TrialStore) -> Bridge:
     """Load the denoiser of a store's trials and its bank, and return its space as the predictor sees it."""
     start = time.perf_counter()
-    denoiser = load_denoiser(plan)
+    denoiser = session.denoiser
     mine, theirs = (denoiser.label, denoiser.fingerprint), (store.fingerprint.denoiser, store.fingerprint.checkpoint)
     if mine != theirs:
         raise PredictorError(f"{store.path}: trials of {theirs[0]} ({theirs[1]}), not of {mine[0]} ({mine[1]})")
-    graph = trace(denoiser.model, denoiser.example_inputs())
-    show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
-    bank = bank_of(plan, graph, denoiser, store.path.parent, progress, show)
-    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
-    space = space_of(plan, graph)
-    return Bridge.of(graph, space, Costs.of_graph(graph, space, ctx, bank))
+    graph = session.graph
+    session.show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
+    bank = find_bank(session, bank_folder(session, store.path.parent))
+    space = session.space_of(graph)
+    return Bridge.of(graph, space, Costs.of_graph(graph, space, session.context(bank), bank))
 
 
 def _timed(  # noqa: PLR0917 (its callers have them all)
@@ -215,9 +205,8 @@ def _timed(  # noqa: PLR0917 (its callers have them all)
     return trained
 
 
-def _same_denoiser(space: Space, plan: Plan, folder: Path) -> None:
-    denoiser = load_denoiser(plan.with_weights("meta"))
-    flow = trace(denoiser.model, denoiser.example_inputs()).flow()
+def _same_denoiser(space: Space, session: Session, folder: Path) -> None:
+    denoiser, flow = session.shapes, session.outline.flow()
     odd = next((name for name in space.topology.nodes if name not in flow), None)
     odd = odd or next((name for name in flow if name not in set(space.topology.nodes)), None)
     if odd is not None:

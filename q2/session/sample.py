@@ -1,7 +1,8 @@
 """Makes pictures with a quantized denoiser, for people to look at: files, a grid, and a comparison if asked for."""
 
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +15,17 @@ from torch import Tensor
 from q2.denoisers import Ask, Denoiser, Samples
 from q2.denoisers.picture import picture_of
 from q2.denoisers.saving.save import saved_activations
-from q2.errors import ConfigError, Q2Error
+from q2.errors import ConfigError
 from q2.files import replacing, write_json
-from q2.graph import trace
-from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TextTable, is_transform
+from q2.passes import Pass, PassManager, Step, TextTable, is_transform
 from q2.passes.transform.quantize_activations import QuantizeActivations
-from q2.progress import Progress, silent
 from q2.search.metrics.pairs import psnr, sqnr, ssim
-from q2.session.transform import Plan, load_denoiser, open_bank
+from q2.session.bank import open_bank
+from q2.session.checks import check_passes
+from q2.session.report import writing
+from q2.session.session import Session
 
-__all__ = ["Order", "read_prompts", "sample"]
+__all__ = ["Order", "Pictures", "draw", "pictures", "read_prompts", "sample"]
 
 Offload = Literal["", "model", "sequential"]
 
@@ -55,68 +57,99 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return prompts
 
 
-def sample(
-    plan: Plan,
-    order: Order,
-    folder: Path,
-    *,
-    progress: Progress = silent,
-    show: Callable[[Step], None] = lambda step: None,
-) -> list[Path]:
+def sample(session: Session, order: Order, folder: Path) -> list[Path]:
     """Run the run file's transforms, draw, and write into `folder`; return the files.
 
     Image i comes from noise of its own, the same in any batch. With `compare` the same images are drawn at full
     precision first. Nothing is written before all is drawn. Raises `Q2Error`.
     """
-    passes = _passes(plan, {} if order.act_bits is None else {"bits": order.act_bits}, "--act-bits")
-    denoiser = load_denoiser(plan)
-    if order.act_bits is None:
-        passes = _passes(plan, saved_activations(denoiser.model), f"{denoiser.source}: activations")
-    pipeline = _saving(denoiser, order)
-    denoiser.check(order.ask)
-    graph = trace(denoiser.model, denoiser.example_inputs())
-    bank = open_bank(plan, graph, denoiser) if any(step.name == QUANTIZE for _, step in passes) else None
-    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
-    manager = PassManager(passes, ctx, only=is_transform)
-    manager.check(graph)
-
-    def draw() -> Samples:
-        with graph.installed():
-            return denoiser.generate(
-                order.n, seed=order.seed, steps=order.steps, batch=order.batch, ask=order.ask, progress=progress
-            )
-
-    full = draw() if order.compare else None
-    for result in manager.each(graph):
-        show(Step(result.title, result.seconds, result.report.summary))
-    made = draw()
-    pipeline.maybe_free_model_hooks()
+    made, full, session = draw(session, order)
     rows = _compared(made, full) if full else []
     if rows:
-        show(Step("compare", 0, _mean(rows), (_table(rows),)))
+        session.show(Step("compare", 0, _mean(rows), (_table(rows),)))
+    denoiser = session.denoiser
     facts: dict[str, Any] = {
         "denoiser": {"name": denoiser.label, "source": denoiser.source, "dtype": str(denoiser.dtype)},
-        "passes": {title: {"pass": step.name} | step.to_table() for title, step in passes if is_transform(step)},
+        "passes": {title: {"pass": step.name} | step.to_table() for title, step in session.passes},
         "steps": order.steps or denoiser.protocol.steps,
         "guidance": denoiser.protocol.guidance if order.ask.guidance is None else order.ask.guidance,
         "order": asdict(order),
     }
-    try:
+    with writing(folder):
         return _write(folder, made, full, rows, facts)
-    except OSError as error:
-        raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _passes(plan: Plan, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
+def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Session]:
+    """Draw what is ordered: return it, full precision's side where it is wanted, and the session that drew it."""
+    given = {} if order.act_bits is None else {"bits": order.act_bits}
+    session = session.with_passes(_passes(session, given, "--act-bits"))
+    check_passes(session, transforms=True)
+    if not order.ask.prompts:  # which text encoders have a say in
+        session.create_denoiser().check(order.ask)
+    session.load_pipeline()
+    denoiser, graph = session.denoiser, session.graph
+    if order.act_bits is None:
+        saved = saved_activations(denoiser.model)
+        vars(session)["passes"] = _passes(session, saved, f"{denoiser.source}: activations")
+    pipeline = _saving(denoiser, order)
+    denoiser.check(order.ask)
+    bank = open_bank(session) if session.is_quantizing else None
+    manager = PassManager(session.passes, session.context(bank), only=is_transform)
+    manager.check(graph)
+
+    def drawn() -> Samples:
+        with graph.installed():
+            return denoiser.generate(
+                order.n,
+                seed=order.seed,
+                steps=order.steps,
+                batch=order.batch,
+                ask=order.ask,
+                progress=session.progress,
+            )
+
+    full = drawn() if order.compare else None
+    for result in manager.each(graph):
+        session.show(Step(result.title, result.seconds, result.report.summary))
+    made = drawn()
+    pipeline.maybe_free_model_hooks()
+    return made, full, session
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images (N, 3, H, W) in [0, 1], full precision's from the same noise if asked for, and what differs, by image."""
+
+    images: Tensor
+    full: Tensor | None
+    rows: list[dict[str, float]]
+
+    def grid(self) -> Image.Image:
+        """Return all images in one picture, full precision's above."""
+        return _grid([self.full, self.images] if self.full is not None else [self.images])
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        self.grid().save(data, format="PNG")
+        return data.getvalue()
+
+
+def pictures(session: Session, order: Order) -> Pictures:
+    """Draw what is ordered and return it; nothing is written. Raises `Q2Error`."""
+    made, full, _ = draw(session, order)
+    return Pictures(made.images, full.images if full else None, _compared(made, full) if full else [])
+
+
+def _passes(session: Session, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
     """Return the run file's passes, the last one of activations with other options if there are any."""
     if not activations:
-        return plan.passes
+        return session.passes
     name = QuantizeActivations.name
-    kind = plan.plugins.passes.load(name)
+    kind = session.plugins.passes.load(name)
     step = kind.from_table(dict(activations), lambda key: where)
-    places = [place for place, (_, each) in enumerate(plan.passes) if each.name == name]
-    last = places[-1] if places else len(plan.passes)
-    head, tail = plan.passes[:last], plan.passes[last + 1 :]
+    places = [place for place, (_, each) in enumerate(session.passes) if each.name == name]
+    last = places[-1] if places else len(session.passes)
+    head, tail = session.passes[:last], session.passes[last + 1 :]
     return [*((title, each) for title, each in head if each.name != name), (name, step), *tail]
 
 

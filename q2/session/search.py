@@ -1,49 +1,42 @@
 """A search run: a strategy asks, an engine measures, the store keeps; then a report of what the trials say."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from q2.config import to_toml
-from q2.errors import Q2Error
 from q2.files import write_json, write_text
 from q2.passes import Step
-from q2.progress import Progress, silent
 from q2.quant import Recipe
 from q2.search.engines.base import Engine
 from q2.search.loop import Run, known, run
+from q2.search.objective.constraints import check
 from q2.search.report import Found, found, front_picture
 from q2.search.strategies.base import Problem, Strategy
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
-from q2.session.ready import (
-    Loader,
-    Ready,
-    bank_of,
-    fingerprint_of,
-    make_problem,
-    make_ready,
-    make_reference,
-    places_of,
-    strategy_of,
-)
-from q2.session.transform import Plan, manifest, named
+from q2.session.bank import bank_folder, find_bank
+from q2.session.checks import check_search
+from q2.session.evaluation import Loader, Ready, fingerprint_of, make_ready, make_reference, places_of
+from q2.session.problem import engine_of, measured_at, problem_of, strategy_of
+from q2.session.report import manifest, writing
+from q2.session.session import Session
 from q2.version import version
 
-__all__ = ["Outcome", "Session", "opened", "search"]
+__all__ = ["OpenSearch", "SearchResult", "opened", "search"]
 
 
 @dataclass(frozen=True, eq=False)
-class Session:
+class OpenSearch:
     """A run's folder with all that strategies need to search in it: made ready once, for one after the other.
 
-    `reference` is the seconds that it took to draw full precision's side.
+    `reference`: seconds spent generating the full-precision reference.
     """
 
-    plan: Plan
+    session: Session
     ready: Ready
     problem: Problem
     store: TrialStore
@@ -52,12 +45,13 @@ class Session:
 
     def run(self, strategy: Strategy, title: str, problem: Problem) -> Run:
         """Search with a strategy, called `title`, for what `problem` says; see `q2.search.loop`."""
-        plan, target, folder = self.plan, self.ready.target, self.problem.folder
-        searcher = named(plan.run, lambda: strategy.searcher(problem), "search", "strategies", title)
+        session, target, folder = self.session, self.ready.target, self.problem.folder
+        with session.at("search", "strategies", title):
+            searcher = strategy.searcher(problem)
 
         def after(trial: Trial) -> None:
             worth = target.finite(trial.metrics) if trial.state == "complete" else None
-            for line in plan.plugins.after_trial(trial, worth, folder):
+            for line in session.plugins.after_trial(trial, worth, folder):
                 problem.show(Step("plugin", 0, line))
 
         return run(
@@ -66,15 +60,15 @@ class Session:
             self.engine,
             self.store,
             name=title,
-            needed=self.ready.needed(),
-            seed=plan.settings.search.evaluation.seed,
+            needed=measured_at(self.ready.kinds),
+            seed=session.settings.search.evaluation.seed,
             progress=problem.progress,
             after=after,
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class SearchResult:
     """What a search gave: what was found, and the `files` in `folder`.
 
     `times` are the clock's and the workers' seconds.
@@ -93,68 +87,66 @@ class Outcome:
         return Recipe.of(trial.recipe, denoiser.label, denoiser.fingerprint, trial.metrics["avg_bits"])
 
 
-def search(
-    plan: Plan,
-    folder: Path,
-    *,
-    progress: Progress = silent,
-    show: Callable[[Step], None] = lambda step: None,
-) -> Outcome:
+def search(session: Session, folder: Path) -> SearchResult:
     """Search as the run file says, in `folder`, which may hold a part of the search already; write what was found.
 
     Raises `Q2Error`, one line; what has been measured until then is in the folder's store.
     """
-    wanted = plan.settings.search
-    strategy = strategy_of(plan, wanted.strategy)
+    wanted = session.settings.search
+    strategy = strategy_of(session, wanted.strategy)
     clock = time.perf_counter()
-    with opened(plan, folder, [strategy], progress, show) as session:
-        ready, problem, workers = session.ready, session.problem, session.engine.workers
+    with opened(session, folder, {wanted.strategy: strategy}) as ready:
         start = time.perf_counter()
-        done = session.run(strategy, wanted.strategy, problem)
-    end = time.perf_counter()
-    working = session.reference + (done.spent.get("sample", 0) + done.spent.get("score", 0)) / workers
+        done = ready.run(strategy, wanted.strategy, ready.problem)
+    end, workers = time.perf_counter(), ready.engine.workers
+    working = ready.reference + (done.spent.get("sample", 0) + done.spent.get("score", 0)) / workers
     share = min(working / (end - clock), 1.0)
-    show(Step(wanted.strategy, end - start, f"{_line(done, workers)} · {share:.0%} of the time sampling and scoring"))
-    result = found(problem, done.trials, ready.kinds)
-    times: dict[str, Any] = {"wall": end - clock, "trials": end - start, "reference": session.reference}
+    line = f"{_line(done, workers)} · {share:.0%} of the time sampling and scoring"
+    session.show(Step(wanted.strategy, end - start, line))
+    times: dict[str, Any] = {"wall": end - clock, "trials": end - start, "reference": ready.reference}
     times |= {"sampling": share, "workers": workers, "spent": done.spent}
-    outcome = Outcome(ready, problem, result, folder, times)
-    try:
-        _write(plan, outcome)
-    except OSError as error:
-        raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return outcome
+    result = SearchResult(
+        ready.ready, ready.problem, found(ready.problem, done.trials, ready.ready.kinds), folder, times
+    )
+    with writing(folder):
+        _write(session, result)
+    return result
 
 
 @contextmanager
-def opened(
-    plan: Plan,
-    folder: Path,
-    strategies: Collection[Strategy],
-    progress: Progress = silent,
-    show: Callable[[Step], None] = lambda step: None,
-) -> Iterator[Session]:
-    """Make everything ready for the strategies to search in `folder`, and stop the workers at the end."""
-    wanted = plan.settings.search
-    kind = named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
-    fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *(f for s in strategies for f in s.fidelities()))))
-    loader, places = Loader(plan.run, plan, show), places_of(plan, folder)
-    engine: Engine = named(plan.run, lambda: kind(wanted.engine, loader, places), "search", "engine")
+def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -> Iterator[OpenSearch]:
+    """Make everything ready for the strategies to search in `folder`, and stop the workers at the end.
+
+    What can be known without weights is checked first. Raises `ConfigError`.
+    """
+    check_search(session, strategies, folder)
+    wanted = session.settings.search
+    asked = (fidelity for strategy in strategies.values() for fidelity in strategy.fidelities())
+    fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *asked)))
+    loader, places = Loader(session.run, session), places_of(session, folder)
+    with session.at("search", "engine"):
+        engine: Engine = engine_of(session)(wanted.engine, loader, places)
     with engine:
         engine.warm()
         loaded = loader.loaded
-        bank = bank_of(plan, loaded.graph, loaded.denoiser, folder, progress, show)
-        took = make_reference(loaded, folder, fidelities, progress, show)
-        ready = make_ready(loaded, bank, progress, show)
-        fingerprint = fingerprint_of(plan, ready.denoiser)
+        start = time.perf_counter()
+        bank = find_bank(loaded.session, bank_folder(session, folder))
+        session.show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
+        took = make_reference(loaded, folder, fidelities)
+        ready = make_ready(loaded, bank)
+        fingerprint = fingerprint_of(loaded.session)
         store = TrialStore.open(folder / "trials", fingerprint)
+        needed, seed = measured_at(ready.kinds), wanted.evaluation.seed
+        problem = problem_of(session, ready.graph, ready.space, ready.costs, folder)
+        with session.at("search", "constraints"):
+            check(problem.constraints, ready.costs)
         problem = replace(
-            make_problem(plan, ready, folder, progress, show),
-            known=lambda proposal: known(problem, store, ready.needed(), wanted.evaluation.seed, proposal),
+            problem,
+            known=lambda proposal: known(problem, store, needed, seed, proposal),
             identity=fingerprint.digest,
         )
-        show(Step("space", 0, f"{ready.space} · target {ready.target}"))
-        yield Session(plan, ready, problem, store, engine, took)
+        session.show(Step("space", 0, f"{ready.space} · target {ready.target}"))
+        yield OpenSearch(session, ready, problem, store, engine, took)
 
 
 def _line(done: Run, workers: int) -> str:
@@ -163,7 +155,7 @@ def _line(done: Run, workers: int) -> str:
     return " · ".join(words + ([f"{failed} failed"] if failed else []))
 
 
-def _write(plan: Plan, outcome: Outcome) -> None:
+def _write(session: Session, outcome: SearchResult) -> None:
     """Write recipes, report, settings, manifest and picture into the run's folder."""
     folder, result = outcome.folder, outcome.found
     recipes = {f"front-{i}.toml": trial for i, trial in enumerate(result.front)}
@@ -192,7 +184,7 @@ def _write(plan: Plan, outcome: Outcome) -> None:
         ],
     }
     front_picture(result, folder / "front.png")
-    write_text(folder / "effective.toml", to_toml(plan.effective))
-    write_json(folder / "manifest.json", manifest(plan, outcome.ready.denoiser))
+    write_text(folder / "effective.toml", to_toml(session.effective))
+    write_json(folder / "manifest.json", manifest(session, outcome.ready.denoiser))
     write_json(folder / "report.json", report)
     outcome.files.extend(folder / name for name in (*recipes, "front.png", "report.json"))

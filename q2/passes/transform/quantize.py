@@ -53,8 +53,13 @@ class Quantize(TransformPass):
     name: ClassVar[str] = "quantize"
     by: Literal["type", "name", "regex", "recipe"] = "type"
     recipe: Path | None = None
-    default: Rule = Rule(RuleConfig("none"))
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    default: Rule | str = Rule(RuleConfig("none"))
+    rules: Mapping[str, Rule | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read options that are given as text, as in ``Quantize(default="uaq-4")``. Raises `ConfigError`."""
+        object.__setattr__(self, "default", _as_rule(self.default, "default"))
+        object.__setattr__(self, "rules", {key: _as_rule(rule, key) for key, rule in self.rules.items()})
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
@@ -74,7 +79,7 @@ class Quantize(TransformPass):
         """Return the options as `from_table` reads them."""
         recipe = {"recipe": str(self.recipe)} if self.recipe else {}
         rules = {"default": self.default, **self.rules}
-        return {"by": self.by, **recipe} | {key: str(rule.config) for key, rule in rules.items()}
+        return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
 
     def check(self, graph: Graph, ctx: PassContext) -> None:
         """Raise `ConfigError` for a rule that matches no layer, `OptionError` for an option that does not exist."""
@@ -152,8 +157,13 @@ def _sqnr(group: list[Changed]) -> float | None:
     return 10 * math.log10(_sum(group, "energy") / error) if error else math.inf
 
 
-def _option(rule: Rule, key: str, ctx: PassContext) -> Option:
-    name, width = rule.config.name, rule.config.weight_width
+def _as_rule(rule: Rule | str, key: str) -> Rule:
+    return validate(Rule, _rule(rule, key), lambda _: key) if isinstance(rule, str) else rule
+
+
+def _option(rule: Rule | str, key: str, ctx: PassContext) -> Option:
+    config = _as_rule(rule, key).config
+    name, width = config.name, config.weight_width
     if name.lower() in ("none", "na"):
         return Option.parse("none")
     if name not in ctx.plugins.quantizers:

@@ -71,6 +71,10 @@ class Metric(ABC):
         """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
 
     @classmethod
+    def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        """Raise `Q2Error`, one line, for what the metric needs and is missing, before weights are loaded."""
+
+    @classmethod
     def sign(cls) -> int:
         """Return 1 where higher is better, -1 where lower is."""
         return 1 if cls.better == "higher" else -1

@@ -121,6 +121,12 @@ class Strategy(ABC):
         """Return the fidelities that it may name in its proposals."""
         return ()
 
+    def check(self, problem: Problem) -> None:
+        """Raise `Q2Error` for options that do not fit the problem, before weights are loaded.
+
+        What follows from weights is not there yet: the graph is on meta, and no option has an error.
+        """
+
     @abstractmethod
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `Q2Error` for a problem that it cannot search."""

@@ -31,6 +31,11 @@ class Exhaustive(Strategy):
     name: ClassVar[str] = "exhaustive"
     top: Annotated[int, Field(ge=0)] = 0
 
+    def check(self, problem: Problem) -> None:
+        """Raise `ConfigError` for more recipes than trials; with `top` that follows from errors, which come later."""
+        if not self.top:
+            _Exhaustive(self, problem)
+
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` for more recipes than trials, and how to have fewer."""
         return _Exhaustive(self, problem)

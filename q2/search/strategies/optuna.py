@@ -67,8 +67,8 @@ class Optuna(Strategy):
         """Return the rungs."""
         return self.rungs
 
-    def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` for options that do not go together and a storage out of reach."""
+    def check(self, problem: Problem) -> None:
+        """Raise `ConfigError` for options that do not go together."""
         several = self.combine == "pareto" and len(problem.objectives) > 1
         if self.combine == "pareto" and not several:
             raise ConfigError("combine: 'pareto' needs two or more objectives, tables [search.metrics.<name>]")
@@ -83,6 +83,10 @@ class Optuna(Strategy):
         places = [LADDER.index(rung) for rung in self.rungs]
         if places != sorted(set(places)) or any(place >= LADDER.index(problem.fidelity) for place in places):
             raise ConfigError(f"rungs: expected cheaper fidelities than {problem.fidelity!r}, the cheapest first")
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search. Raises `ConfigError`, as `check` does, and for a storage out of reach."""
+        self.check(problem)
         return _Optuna(self, problem)
 
     def ahead(self) -> int:

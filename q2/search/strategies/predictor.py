@@ -35,21 +35,28 @@ class Predictor(Strategy):
     epochs: int = 60
     jobs: int = 1
 
-    def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` for options out of range, and too few random trials for the folds."""
-        where = "search.strategies.predictor"
+    def check(self, problem: Problem) -> None:
+        """Raise `ConfigError` for options out of range, and for too few random trials for the folds."""
         if not 0 < self.random <= 1:
-            raise ConfigError(f"{where}.random: expected a share above 0 and up to 1, not {self.random:g}")
+            raise ConfigError(f"random: expected a share above 0 and up to 1, not {self.random:g}")
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
-                raise ConfigError(f"{where}.{key}: expected {least} or more, not {getattr(self, key)}")
-        first = round(self.random * problem.trials)
+                raise ConfigError(f"{key}: expected {least} or more, not {getattr(self, key)}")
+        first = self._first(problem)
         if first < _LEAST * self.folds and first < problem.trials:
             raise ConfigError(
                 f"search.trials: {first} of {problem.trials} are random (search.strategies.predictor.random), and"
                 f" {self.folds} folds need at least {_LEAST * self.folds}"
             )
-        return _Searcher(self, problem, first)
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search. Raises `ConfigError`, as `check` does."""
+        self.check(problem)
+        return _Searcher(self, problem, self._first(problem))
+
+    def _first(self, problem: Problem) -> int:
+        """Return how many random trials come first."""
+        return round(self.random * problem.trials)
 
 
 class _Searcher(Searcher):

@@ -1,0 +1,53 @@
+"""What can be known before dear work: from names and settings, then from files, then from shapes on meta."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from q2.passes import PassContext, PassManager, is_transform
+from q2.search.evaluation.costs import Costs
+from q2.search.objective.constraints import check
+from q2.search.strategies.base import Strategy
+from q2.session.bank import bank_folder, check_bank
+from q2.session.problem import engine_of, metrics_of, problem_of
+from q2.session.session import Session
+
+__all__ = ["check_passes", "check_search"]
+
+_ERROR = "quantized_error"
+
+
+def check_passes(session: Session, *, transforms: bool = False) -> None:
+    """Raise `ConfigError` for a pass whose options do not fit the denoiser, by its shapes; no weights are loaded.
+
+    With `transforms` only these are looked at. A bank that is there must fit, as far as its index says.
+    """
+    ctx = PassContext(session.plugins, session.shapes, session.settings.seed, prec=session.settings.prec)
+    manager = PassManager(session.passes, ctx, only=is_transform if transforms else lambda step: True)
+    with session.at():
+        manager.check(session.outline)
+    if session.is_quantizing:
+        check_bank(session, bank_folder(session))
+
+
+def check_search(session: Session, strategies: Mapping[str, Strategy], folder: Path | None = None) -> None:
+    """Raise `ConfigError`, with file and key, for what would stop a search and can be known without weights.
+
+    First settings and names, then files, then what follows from shapes: rules of passes, layers of the space,
+    constraints that no recipe satisfies, strategies that need more trials. `strategies` go by their tables' names.
+    """
+    engine_of(session)
+    kinds, _ = metrics_of(session)
+    denoiser = session.create_denoiser()
+    for kind in kinds.values():
+        with session.at("search"):
+            kind.check(denoiser, session.settings.search.evaluation)
+    check_passes(session, transforms=True)
+    check_bank(session, bank_folder(session, folder))
+    ctx = PassContext(session.plugins, session.shapes, prec=session.settings.prec)
+    costs = Costs.of_graph(session.outline, session.space, ctx, None)
+    problem = problem_of(session, session.outline, session.space, costs, names=[*costs.tables, _ERROR])
+    with session.at("search", "constraints"):
+        check(problem.constraints, costs)
+    for title, strategy in strategies.items():
+        with session.at("search", "strategies", title):
+            strategy.check(problem)

@@ -1,0 +1,116 @@
+"""What a search looks for, as its run file says it: metrics, target, constraints, strategy, engine."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from q2.errors import ConfigError
+from q2.graph import Graph
+from q2.search.engines.base import Engine
+from q2.search.evaluation.costs import Costs
+from q2.search.evaluation.evaluator import LADDER, metrics_at
+from q2.search.metrics.base import Metric
+from q2.search.metrics.contract import check_class
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
+from q2.search.space import Space
+from q2.search.strategies.base import Objective, Problem, Strategy
+from q2.session.session import Session, quiet
+from q2.settings import Fidelity
+
+__all__ = ["constraints_of", "engine_of", "measured_at", "metrics_of", "problem_of", "strategy_of"]
+
+
+def constraints_of(session: Session, names: Sequence[str]) -> tuple[Constraint, ...]:
+    """Return the bounds that the run file says on the sums called `names`, each once. Raises `ConfigError`."""
+    wanted = session.settings.search
+    texts = (*wanted.constraints, *([f"avg_bits <= {wanted.build.avg_bits}"] if wanted.build.avg_bits else []))
+    return tuple(Constraint.parse(text, names) for text in dict.fromkeys(texts))
+
+
+def engine_of(session: Session) -> type[Engine]:
+    """Return the engine that the run file names. Raises `ConfigError`."""
+    with session.at("search", "engine", "name"):
+        return session.plugins.engines.load(session.settings.search.engine.name)
+
+
+def strategy_of(session: Session, title: str) -> Strategy:
+    """Return the strategy of a name, with its options. Raises `ConfigError`."""
+    table = dict(session.settings.search.strategies.get(title, {}))
+    name = str(table.pop("strategy", title))
+    with session.at("search", "strategy"):
+        kind = session.plugins.strategies.load(name)
+    return kind.from_table(table, lambda key: session.run.where(("search", "strategies", title, *key)))
+
+
+def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[str, type[Metric]], Target]:
+    """Return the metrics that the run and its `strategies` name, and the target.
+
+    The strategies go by their tables' names; without any it is the run's own. Raises `ConfigError` for a metric that
+    does not exist, or that the run's fidelity does not measure.
+    """
+    wanted, catalogue = session.settings.search, session.plugins.metrics
+    parse = partial(Target.parse, metrics=list(catalogue))
+    with session.at("search", "target"):
+        target = parse(wanted.target)
+    names = dict.fromkeys((*target.metrics, *wanted.metrics))
+    with session.at("search", "evaluation", "metrics"):
+        names |= dict.fromkeys(name for name in wanted.evaluation.metrics if catalogue.load(name))
+    for name in wanted.metrics:
+        with session.at("search", "metrics", name):
+            catalogue.load(name)
+    for title in strategies or (wanted.strategy,):
+        for key, text in strategy_of(session, title).expressions().items():
+            with session.at("search", "strategies", title, key):
+                names |= dict.fromkeys(parse(text).metrics)
+    with session.at("search"):
+        kinds = {name: catalogue.load(name) for name in names}
+        for name, kind in kinds.items():
+            check_class(name, kind, catalogue[name].owner)
+    at = metrics_at(wanted.evaluation.fidelity, list(kinds.values()))
+    needs = dict.fromkeys(wanted.metrics, "objectives") | dict.fromkeys(target.metrics, "target")
+    for name, what in needs.items():
+        if kinds[name] not in at:
+            where = session.run.where(("search", "evaluation", "fidelity"))
+            raise ConfigError(f"{where}: {wanted.evaluation.fidelity!r} does not measure {name!r} of the {what}")
+    return kinds, target
+
+
+def measured_at(kinds: Mapping[str, type[Metric]]) -> dict[Fidelity, list[str]]:
+    """Return the names of the metrics that a trial at every fidelity must have."""
+    return {fidelity: [kind.name for kind in metrics_at(fidelity, list(kinds.values()))] for fidelity in LADDER}
+
+
+def problem_of(  # noqa: PLR0917 (what a problem is made of)
+    session: Session,
+    graph: Graph,
+    space: Space,
+    costs: Costs,
+    folder: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> Problem:
+    """Return what a search by the run file looks for, in `space`, in `folder`. Raises `ConfigError`.
+
+    Constraints may be on the sums called `names`; of these, the ones that `costs` has are kept. Without a folder the
+    problem is there to be looked at, and shows nothing.
+    """
+    wanted = session.settings.search
+    kinds, target = metrics_of(session)
+    with session.at("search", "constraints"):
+        bounds = constraints_of(session, names or list(costs.tables))
+    return Problem(
+        space,
+        costs,
+        target,
+        graph,
+        wanted.trials,
+        session.settings.seed,
+        wanted.evaluation.fidelity,
+        tuple(bound for bound in bounds if bound.metric in costs.tables),
+        tuple(Objective(name, each.direction, each.scale) for name, each in wanted.metrics.items()),
+        wanted.build,
+        folder or Path(),
+        session.progress,
+        session.show if folder else quiet,
+        {fidelity: [*costs.tables, *measured] for fidelity, measured in measured_at(kinds).items()},
+    )

@@ -1,0 +1,227 @@
+"""A session: a run file with all that follows from it, each part made once, when it is first asked for."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from q2.config import Key, RunFile, Settings, Table
+from q2.denoisers import Denoiser, Weights, device_of, load
+from q2.errors import ConfigError, Q2Error
+from q2.graph import Graph, trace
+from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of
+from q2.passes.requires import all_required
+from q2.passes.transform.quantize import Quantize
+from q2.passes.transform.quantize_activations import QuantizeActivations
+from q2.plugins import Plugins
+from q2.progress import Progress, silent
+from q2.quant import Recipe
+from q2.quant.bank import Bank
+from q2.quant.resolve import known_option
+from q2.search.space import Space
+
+__all__ = ["Session", "quiet", "run_folder"]
+
+
+def quiet(step: Step) -> None:
+    """Show nothing of a step."""
+
+
+@dataclass(eq=False)
+class Session:
+    """A run file's settings, plugins and passes, its denoiser, graph and search space, and what can be done with them.
+
+    Nothing is loaded when it is made. What changes the model (`q2.session.transform` and others) works on a `fork`,
+    which loads the denoiser for itself, so that `graph` stays that of full precision. `progress` and `show` tell people
+    what is going on; a library shows nothing.
+    """
+
+    run: RunFile
+    progress: Progress = silent
+    show: Callable[[Step], None] = quiet
+    _weights: Weights | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for what the run file names and nobody offers: plugins, passes, options."""
+        _ = self.passes
+        self._check_options()
+
+    @contextmanager
+    def at(self, *key: str) -> Iterator[None]:
+        """Put the run file's name, and the key, in front of a user's mistake made inside."""
+        try:
+            yield
+        except Q2Error as error:
+            raise ConfigError(f"{self.run.where(key) if key else self.run.name}: {error}") from error
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The typed settings."""
+        settings = self.run.settings
+        if self._weights is None:
+            return settings
+        denoiser = settings.denoiser.model_copy(update={"weights": self._weights})
+        return settings.model_copy(update={"denoiser": denoiser})
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The installed plugins and the run's own."""
+        wanted = self.run.settings.plugins
+        with self.at():
+            return Plugins(wanted.modules, wanted.disable)
+
+    @cached_property
+    def passes(self) -> list[tuple[str, Pass]]:
+        """The passes by the names of their tables, in file order."""
+        return passes_of(self.run, self.plugins)
+
+    @property
+    def title(self) -> str:
+        """What the run is about, in a word: the denoiser's name, or its class, or the folder that it comes from."""
+        wanted = self.settings.denoiser
+        return wanted.name or wanted.model.partition(":")[2] or Path(wanted.checkpoint).name or "digits-dit"
+
+    @property
+    def effective(self) -> Table:
+        """Every setting in effect, the passes' defaults included, as a run file would say it."""
+        table = self.settings.model_dump(mode="json")
+        table["passes"] = {
+            title: ({} if title == step.name else {"pass": step.name}) | step.to_table() for title, step in self.passes
+        }
+        return table
+
+    def rows(self) -> list[list[str]]:
+        """Return the effective-settings table: name, default, file, override, effective."""
+        defaults = Settings().model_dump(mode="json")
+        defaults["passes"] = {title: type(step)().to_table() for title, step in self.passes}
+        return self.run.rows(defaults, self.effective)
+
+    def fork(self, weights: Weights | None = None) -> "Session":
+        """Return the same session with nothing loaded yet, with other weights if they are named."""
+        fork = copy.copy(self)
+        for name in ("settings", "denoiser", "graph"):
+            vars(fork).pop(name, None)
+        fork._weights = weights or self._weights
+        return fork
+
+    def with_passes(self, passes: list[tuple[str, Pass]]) -> "Session":
+        """Return a fork with other passes."""
+        fork = self.fork()
+        vars(fork)["passes"] = passes
+        return fork
+
+    def with_recipe(self, recipe: Recipe | Mapping[str, str] | str | Path) -> "Session":
+        """Return a fork with a recipe, a file or layer to option, in place of every quantize pass. Raises `Q2Error`."""
+        if isinstance(recipe, str | Path):
+            fork = self.fork()
+            fork.run = self.run.with_recipe(Path(recipe))
+            vars(fork).pop("passes", None)
+            return fork
+        layers = recipe.layers if isinstance(recipe, Recipe) else recipe
+        rules = {name: str(layers[name]) for name in sorted(layers, key=lambda name: "#" not in name)}
+        step = Quantize(by="name", rules=rules)
+        others = [each for each in self.passes if each[1].name != QUANTIZE]
+        place = next((i for i, each in enumerate(self.passes) if each[1].name == QUANTIZE), len(others))
+        return self.with_passes([*others[:place], (QUANTIZE, step), *others[place:]])
+
+    def of_saved(self) -> "Session":
+        """Return a fork without the transforms whose results a saved folder has: all but that of activations."""
+        kept = [each for each in self.passes if not is_transform(each[1]) or each[1].name == QuantizeActivations.name]
+        return self.with_passes(kept)
+
+    def create_denoiser(self) -> Denoiser:
+        """Return the run's denoiser, nothing of it loaded. Raises `ConfigError`."""
+        wanted = self.settings.denoiser
+        if wanted.name:
+            with self.at("denoiser", "name"):
+                self.plugins.denoisers.load(wanted.name)
+        with self.at("denoiser", "device"):
+            device_of(wanted.device)
+        with self.at("denoiser", self._denoiser_key):
+            return load(**wanted.model_dump(), plugins=self.plugins)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The run's denoiser, its model loaded. Raises `ConfigError`."""
+        denoiser = self.create_denoiser()
+        with self.at("denoiser", self._denoiser_key):
+            _ = denoiser.model
+        return denoiser
+
+    def load_pipeline(self) -> Any:
+        """Return the diffusers pipeline around the denoiser. Raises `ConfigError`."""
+        with self.at("denoiser", self._denoiser_key):
+            return self.denoiser.pipeline()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The loaded denoiser, traced."""
+        return trace(self.denoiser.model, self.denoiser.example_inputs())
+
+    @cached_property
+    def shapes(self) -> Denoiser:
+        """The denoiser on meta: every shape and name, and no weights to wait for."""
+        return self.fork("meta").denoiser
+
+    @cached_property
+    def outline(self) -> Graph:
+        """The denoiser on meta, traced."""
+        return trace(self.shapes.model, self.shapes.example_inputs())
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space that the run file says. Raises `ConfigError`."""
+        return self.space_of(self.outline)
+
+    def space_of(self, graph: Graph) -> Space:
+        """Return the search space of a graph; with weights, layers that hold the same ones are tied."""
+        wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options
+        with self.at("search"):
+            return Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
+
+    def context(self, bank: Bank | None = None) -> PassContext:
+        """Return what passes may use beside the graph."""
+        settings = self.settings
+        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+
+    def needs_weights(self, step: Pass) -> bool:
+        """Say whether a pass, or one that it requires, reads values of weights."""
+        names = all_required(type(step), {}, self.plugins)
+        return step.needs_weights or any(self.plugins.passes.load(name).needs_weights for name in names)
+
+    @property
+    def is_quantizing(self) -> bool:
+        """Whether the run has a pass that uses the bank."""
+        return any(step.name == QUANTIZE for _, step in self.passes)
+
+    @property
+    def _denoiser_key(self) -> str:
+        return next((key for key in ("checkpoint", "model") if getattr(self.settings.denoiser, key)), "name")
+
+    def _check_options(self) -> None:
+        """Raise `ConfigError`, with the key, for an option of the bank or the search that there is not."""
+        search = self.settings.search
+        keys: dict[Key, tuple[str, ...]] = {("bank", "options"): self.settings.bank.options}
+        keys[("search", "options")] = search.options
+        keys |= {("search", "layers", pattern): options for pattern, options in search.layers.items()}
+        for key, options in keys.items():
+            for text in options:
+                with self.at(*key):
+                    known_option(text, self.plugins.quantizers)
+
+
+def run_folder(out: Path | None, name: str) -> Path:
+    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError` if that is a file."""
+    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise ConfigError(f"--out {folder}: {part} is a file, expected a folder")
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"--out {folder}: {there} cannot be written to")
+    return folder
