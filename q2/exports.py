@@ -12,7 +12,7 @@ from q2.passes import PassContext, PassManager
 from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
-from q2.quant.layers import Quantized
+from q2.quant import parts_of
 from q2.runs import load_denoiser, prepare
 
 __all__ = ["export"]
@@ -36,7 +36,7 @@ def export(source: RunFile | Path, to: str, out: Path, progress: Progress = sile
     ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec)
     passes = [(title, step) for title, step in plan.passes if step.name == Quantize.name]
     PassManager(passes, ctx, False).run(graph)
-    if not any(isinstance(module, Quantized) for module in denoiser.model.modules()):
+    if all(part.option.is_none for module in denoiser.model.modules() for part in parts_of(module)):
         raise ConfigError(f"{source.name}: passes: nothing is quantized, there is nothing to export")
     return exporter.export(denoiser, out, progress)
 
