@@ -1,39 +1,48 @@
-# make demo, make test: both install what they need into .venv on the first call.
+# make demo, make test: both install what they need into .venv on the first call; the second needs more.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.development
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test coverage check format clean
+.PHONY: demo test coverage check format wheel clean
 
 demo: $(STAMP)
 	$(BIN)/q2 transform --out runs/demo
 
-test: $(STAMP)
+test: $(DEV)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-coverage: $(STAMP)
+coverage: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=q2 --cov-report=term:skip-covered
 
-check: $(STAMP)
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml constraints.txt overrides.txt tools/install_torchsort.py
+$(STAMP): pyproject.toml constraints.txt overrides.txt
 	$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
+	$(UV) -e .
+	touch $@
+
+$(DEV): $(STAMP) tools/install_torchsort.py
 	$(UV) -e '.[dev]'
 	$(BIN)/python tools/install_torchsort.py
 	touch $@
+
+# Builds the wheel and tries it in an environment of its own, as somebody who has only that file.
+wheel: $(DEV)
+	$(BIN)/python tools/try_wheel.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

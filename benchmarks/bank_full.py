@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import save_file
 
 import q2
-from q2.banks import find_bank
 from q2.passes import PassContext
 from q2.passes.transform.apply import apply_options
 from q2.plugins import Plugins
 from q2.quant import Option
+from q2.session.bank import find_bank
 
 
 def write_weights(name: str, folder: Path) -> int:

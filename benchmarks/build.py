@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from q2.search.build import Group, Knapsack
-from q2.search.constraints import Constraint
+from q2.search.building.knapsack import Group, Knapsack
+from q2.search.objective.constraints import Constraint
 
 UNITS, CHOICES, SEEDS = 243, 5, (0, 1, 2)
 BITS = np.array([4.3, 4.01, 4.1, 3.2, 3.01, 3.1])

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from q2.search.metrics.rank import spearman_estimate
-from q2.search.store import TrialStore
-from q2.search.trials import Trial
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
 
 METRICS = ("latent-SQNR", "PSNR", "SSIM", "judge-fid-fp", "judge-fid", "judge-accuracy", "SQNR")
 IMAGES: Mapping[str, Sequence[int]] = {"digits-dit": (50, 200, 500), "digits-sdxl": (50, 100, 200)}

@@ -18,11 +18,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from q2.denoisers.saving import packed
+from q2.denoisers.saving.save import packed
 from q2.graph.layers import WEIGHT_TYPES
 from q2.quant import Option, builtin_quantizer
-from q2.quant.packed import Packed, PackedPart, packed_layer
-from q2.quant.packing import packed_bytes
+from q2.quant.packed.layers import Packed, PackedPart, packed_layer
+from q2.quant.packed.packing import packed_bytes
 
 OPTIONS = ("uaq-4", "uaq-3", "kmeans-c-4", "kmeans-c-3", "kmeans-a-4", "kmeans-a-3")
 SIDE = 2048

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import q2
-from q2.graph.units import find_units
+from q2.graph.flow.units import find_units
 from q2.plugins import Plugins
 from q2.quant.options import Option
 from q2.search.predictor.additive import additive, priors

@@ -19,14 +19,14 @@ from q2.commands.console import print_step, text_table
 from q2.config import RunFile
 from q2.files import write_json
 from q2.passes import Step, TextTable
-from q2.ready import strategy_of
-from q2.runs import prepare
-from q2.search.compare import mean_of
+from q2.search.comparison import mean_of
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
-from q2.search.trials import Trial
-from q2.searching import Session, opened
+from q2.search.trials.trial import Trial
+from q2.session.ready import strategy_of
+from q2.session.search import Session, opened
+from q2.session.transform import prepare
 from q2.settings import Fidelity
 
 STRATEGIES = ("random", "optuna", "evolution", "greedy", "ilp-error", "predictor")

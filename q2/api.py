@@ -12,8 +12,8 @@ from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Recipe
 from q2.quant.bank import Bank
-from q2.runs import Outcome, prepare, run_folder
-from q2.runs import transform as _transform
+from q2.session.transform import Outcome, prepare, run_folder
+from q2.session.transform import transform as _transform
 
 __all__ = ["Denoiser", "Graph", "Recipe", "denoiser", "run_passes", "trace", "transform"]
 

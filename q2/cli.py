@@ -47,9 +47,9 @@ def root(
     """Read the options that every command shares."""
     context.obj = debug
     if version:
-        from importlib.metadata import version as installed
+        from q2.version import version as installed
 
-        print(f"q2 {installed('q2')}")
+        print(f"q2 {installed()}")
         raise typer.Exit
 
 
@@ -64,8 +64,8 @@ def transform(
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision."""
     run = load_run(config, override, recipe)
-    from q2.runs import prepare, run_folder
-    from q2.runs import transform as start
+    from q2.session.transform import prepare, run_folder
+    from q2.session.transform import transform as start
 
     plan = prepare(run)
     folder = run_folder(out, plan.title)
@@ -89,7 +89,7 @@ def bank(
 ) -> None:
     """Fit every option of every layer once, so that quantize need not; a build that was stopped goes on."""
     run = load_run(config, override)
-    from q2.runs import make_bank, prepare
+    from q2.session.transform import make_bank, prepare
 
     start = time.perf_counter()
     with drawn_progress() as progress:

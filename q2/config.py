@@ -6,9 +6,11 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import toml
@@ -21,6 +23,8 @@ __all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten"
 DEFAULT = "digits-dit.toml"
 Key = tuple[str, ...]
 T = TypeVar("T")
+_LIST = 'a list, as in ["a", "b"]'
+_WORDS = {"an object": "a table", "a valid array": _LIST, "a valid tuple": _LIST, "a valid string": "text"}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -36,6 +40,7 @@ class RunFile:
     folder: Path
     file: Table
     overrides: Table = field(default_factory=dict)
+    saved: str = ""
 
     @classmethod
     def load(cls, config: str = DEFAULT, overrides: Sequence[str] = ()) -> "RunFile":
@@ -88,8 +93,16 @@ class RunFile:
                 passes[title] = table
         return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
 
+    def with_saved(self, folder: str) -> "RunFile":
+        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint."""
+        place = str(Path(folder).absolute()) if Path(folder).exists() else folder
+        overrides = _merge(self.overrides, {"denoiser": {"checkpoint": place}})
+        return dataclasses.replace(self, overrides=overrides, saved=folder)
+
     def where(self, key: Key) -> str:
         """Return how a message names `key`: after the file, and after ``--set`` if an override said it."""
+        if self.saved and key == ("denoiser", "checkpoint"):
+            return f"{self.name}, --from {self.saved}"
         overridden = _at(self.overrides, key) is not None
         return f"{self.name}, --set {dotted(key)}" if overridden else f"{self.name}: {dotted(key)}"
 
@@ -110,7 +123,9 @@ def validate(kind: type[T], table: Mapping[str, object], where: Callable[[Key], 
         if first["type"] in _UNKNOWN:
             raise ConfigError(f"{where(key)}: unknown key{did_you_mean(key[-1], _keys(kind, key[:-1]))}") from None
         value = "" if first["type"] == "missing" else f", not {json.dumps(first['input'], default=str)[:60]}"
-        problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("an object", "a table")
+        problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        for theirs, ours in _WORDS.items():
+            problem = problem.replace(theirs, ours)
         raise ConfigError(f"{where(key)}: {problem}{value}") from None
 
 
@@ -163,17 +178,54 @@ def _find(config: str) -> Path:
 
 
 def _override(text: str) -> Table:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    """Read ``a.b=c``: a TOML value, or plain text; where the setting is text it is that, in quotes or not."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name:
         raise ConfigError(f"--set {text}: expected key=value")
-    for line in (text, f"{name} = {json.dumps(value)}"):  # a TOML value, else plain text
+    try:
+        key = _path(tomllib.loads(f"{name} = 0"))
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"--set {text}: {name!r} is no TOML key") from None
+    kinds = _kinds(Settings, key)
+    plain = f"{name} = {json.dumps(value)}"
+    if str in kinds and not value.startswith(("'", '"', *("{" for kind in kinds if kind is dict))):
+        return tomllib.loads(plain)
+    for line in (f"{name} = {value}", plain):
         try:
             table = tomllib.loads(line)
-            if all(isinstance(leaf, str | int | float | list) for leaf in flatten(table).values()):
-                return table
         except tomllib.TOMLDecodeError:
             continue
-    raise ConfigError(f"--set {text}: {name!r} is no TOML key")
+        if not any(isinstance(leaf, date | time) for leaf in flatten(table).values()):
+            return table
+    raise ConfigError(f"--set {text}: {value!r} is neither TOML nor one line of text")
+
+
+def _path(table: object) -> Key:
+    """Return the key that a table of one setting sets."""
+    found: list[str] = []
+    while isinstance(table, dict):
+        ((part, table),) = table.items()
+        found.append(part)
+    return tuple(found)
+
+
+def _kinds(kind: Any, path: Key) -> tuple[object, ...]:
+    """Return the plain types that the setting at `path` takes, ``str`` for a choice of words; none if unknown.
+
+    >>> _kinds(Settings, ("denoiser", "config")), _kinds(Settings, ("denoiser", "weights"))
+    ((<class 'str'>, <class 'dict'>), (<class 'str'>,))
+    """
+    for part in path:
+        if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            return ()
+    if get_origin(kind) is Literal:
+        return tuple(dict.fromkeys(type(value) for value in get_args(kind)))
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return tuple(get_origin(member) or member for member in members)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:

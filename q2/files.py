@@ -1,15 +1,16 @@
 """Files that are either whole or not there: written beside, then renamed."""
 
+import fcntl
 import json
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["creating", "replacing", "write_json", "write_text"]
+__all__ = ["alone", "creating", "replacing", "write_json", "write_text"]
 
 
 @contextmanager
@@ -25,6 +26,19 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in `folder`, which is made if need be; others wait. A killed process lets go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Makes ``import q2`` enough for diffusers to load what q2 saved, without importing torch or diffusers now.
 
 diffusers finds a quantizer by name in two tables of `diffusers.quantizers.auto`, and has no entry points for them;
-`q2.denoisers.quantizer` puts q2 there. If the tables are there already, that is done at once. Otherwise a finder waits
-on `sys.meta_path` for this one module, lets it be imported as ever, has q2 put into its tables, and is gone.
+`q2.denoisers.saving.quantizer` puts q2 there. If the tables are there already, that is done at once. Otherwise a finder
+waits on `sys.meta_path` for this one module, lets it be imported as ever, has q2 put into its tables, and is gone.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from types import ModuleType
 
 __all__ = ["register"]
 
-_TABLES, _QUANTIZER = "diffusers.quantizers.auto", "q2.denoisers.quantizer"
+_TABLES, _QUANTIZER = "diffusers.quantizers.auto", "q2.denoisers.saving.quantizer"
 
 
 def register() -> None:

@@ -12,7 +12,7 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.graph import Graph
-from q2.runs import make_bank, prepare
+from q2.session.transform import make_bank, prepare
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

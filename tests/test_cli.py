@@ -167,7 +167,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("q2.runs.draw", interrupted)
+    monkeypatch.setattr("q2.session.transform.draw", interrupted)
     assert run(monkeypatch, "transform", *SMALL, "--out", "out") == 130
     assert capsys.readouterr().err == "q2: stopped; nothing is half-written\n"
     assert not list((tmp_path / "out").iterdir())
@@ -177,7 +177,7 @@ def test_our_own_fault_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("q2.runs.trace", broken)
+    monkeypatch.setattr("q2.session.transform.trace", broken)
     assert run(monkeypatch, "transform") == 1
     assert "internal error: ZeroDivisionError: by zero" in capsys.readouterr().err
 

@@ -58,6 +58,7 @@ def test_an_override_reaches_a_quoted_key(tmp_path: Path) -> None:
         ("", ("seed=x",), 'run.toml, --set seed: should be a valid integer, not "x"'),
         ("", ("samples.imags=2",), "run.toml, --set samples.imags: unknown key; did you mean 'images'?"),
         ("", ("seed",), "--set seed: expected key=value"),
+        ("", ("plugins.modules=a",), 'run.toml, --set plugins.modules: should be a list, as in ["a", "b"], not "a"'),
         ("", ("a b=1",), "--set a b=1: 'a b' is no TOML key"),
         ("[passes]\nsize = 3", (), "run.toml: passes.size: should be a table, not 3"),
         ("denoiser = 3", (), "run.toml: denoiser: should be a table, not 3"),
@@ -118,3 +119,22 @@ def test_a_relative_path_is_found_beside_the_run_file_and_then_in_the_working_fo
     run = load(tmp_path, "[plugins]\nmodules = ['beside.py', 'local.py', 'gone.py', 'package.module']\n")
     found = (str(tmp_path / "beside.py"), str(here / "local.py"), "gone.py", "package.module")
     assert run.settings.plugins.modules == found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bank.path=nan", {"bank": {"path": "nan"}}),
+        ("bank.path=2024-01-01", {"bank": {"path": "2024-01-01"}}),
+        ("bank.path='# x'", {"bank": {"path": "# x"}}),
+        ("denoiser.weights=meta", {"denoiser": {"weights": "meta"}}),
+        ("search.target=latent-SQNR - 4*avg_bits", {"search": {"target": "latent-SQNR - 4*avg_bits"}}),
+        ("denoiser.config=true", {"denoiser": {"config": "true"}}),
+        ("denoiser.config={a=1}", {"denoiser": {"config": {"a": 1}}}),
+        ("passes.size={}", {"passes": {"size": {}}}),
+        ("passes.quantize.default=uaq-2", {"passes": {"quantize": {"default": "uaq-2"}}}),
+        ("search.layers.proj=['none']", {"search": {"layers": {"proj": ["none"]}}}),
+    ],
+)
+def test_an_override_is_read_as_its_setting_is(text: str, expected: dict[str, object]) -> None:
+    assert RunFile.load("digits-dit.toml", [text]).overrides == expected

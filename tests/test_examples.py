@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MLFLOW = """
@@ -29,7 +29,7 @@ TELL = """
 import sys
 from pathlib import Path
 from q2.plugins import Plugins
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 plugins = Plugins()
 for number in (0, 1, 1):
     trial = Trial({"a": f"uaq-{number + 3}"}, {"SQNR": 6.0 + number}, fidelity="forward", number=number)

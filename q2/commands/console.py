@@ -39,15 +39,15 @@ def print_step(step: "Step") -> None:
 def text_table(table: "TextTable") -> None:
     """Print a pass's table, its first rows."""
     limit = 40
-    if not table.rows:
-        return
     print_table([list(row) for row in table.rows[:limit]], list(table.headers))
     if len(table.rows) > limit:
         print(f"  … {len(table.rows) - limit} more rows in report.json\n")
 
 
 def print_table(rows: list[list[str | int | float]] | list[list[str]], headers: list[str]) -> None:
-    """Print a table, two spaces in."""
+    """Print a table, two spaces in; nothing of one without rows."""
+    if not rows:
+        return
     from tabulate import tabulate
 
     text = tabulate(rows, headers=headers, tablefmt="simple", floatfmt=".4g", disable_numparse=[0])

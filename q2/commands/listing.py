@@ -14,7 +14,7 @@ settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look a
 @settings.command()
 def show(config: Config = DEFAULT, override: Set = None) -> None:
     """Print every setting: its default, what the file says, what is overridden, and what holds."""
-    from q2.runs import prepare
+    from q2.session.transform import prepare
 
     print_table(prepare(load_run(config, override)).rows(), ["setting", "default", "file", "override", "effective"])
 

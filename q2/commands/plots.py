@@ -51,11 +51,11 @@ def dag(
 ) -> None:
     """Draw the flow graph by units, or one block by layers; no weights are loaded."""
     run = load_run(config, override, recipe)
-    from q2.runs import plot_dag, prepare
+    from q2.session.transform import plot_dag, prepare
 
     scores = None
     if labels is not None:
-        from q2.predicting import read_sensitivities
+        from q2.session.predict import read_sensitivities
 
         scores = read_sensitivities(labels)
     print(f"{out}: {plot_dag(prepare(run), out, block, scores)}")
@@ -71,8 +71,8 @@ def box(
     out: Folder = Path(),
 ) -> None:
     """Draw the spread of scores by block, type of unit or type of layer."""
-    from q2.predicting import read_labels
     from q2.search.predictor.plots import box as draw
+    from q2.session.predict import read_labels
 
     space, found = read_labels(labels)
     name = f"box-{by}" if statistic is Statistic.all else f"box-{by}-{statistic}"
@@ -86,8 +86,8 @@ def bar(
     out: Folder = Path(),
 ) -> None:
     """Draw, by type of layer, which option is best for how many of them."""
-    from q2.predicting import read_labels
     from q2.search.predictor.plots import bar as draw
+    from q2.session.predict import read_labels
 
     space, found = read_labels(labels)
     _said(draw(space, found, source.value).save(out, f"bar-{source}"))

@@ -49,10 +49,10 @@ def train(
     if (trials is None) == (graphs is None):
         raise ConfigError("--trials or --graphs: expected one of them: a search's folder, or a JSON file of graphs")
     run = load_run(config, override)
-    from q2.predicting import fit_graphs, fit_trials
-    from q2.runs import run_folder
     from q2.search.predictor.tables import fold_tables
     from q2.search.predictor.train import Training
+    from q2.session.predict import fit_graphs, fit_trials
+    from q2.session.transform import run_folder
 
     if out is not None:
         run_folder(out, "")
@@ -81,8 +81,8 @@ def label(
 ) -> None:
     """Score every option of every layer, and every variant of every unit; say which are most sensitive."""
     run = load_run(config, override) if config else None
-    from q2.predicting import make_labels
     from q2.search.predictor.tables import sensitivity_tables
+    from q2.session.predict import make_labels
 
     with drawn_progress() as progress:
         labels, path = make_labels(predictor, out, run=run, progress=progress)

@@ -35,16 +35,17 @@ def sample(
     """Draw images with the quantized denoiser; image i is the same in any batch."""
     if sum(map(bool, (prompt, prompts, class_id))) > 1:
         raise ConfigError("--prompt, --prompts and --class-id: say one of them")
-    run = load_run(config, [*(override or ()), *([f"denoiser.checkpoint={saved}"] if saved else [])], recipe)
+    run = load_run(config, override, recipe)
+    run = run.with_saved(saved) if saved else run
     from q2.denoisers import Ask
-    from q2.runs import prepare, run_folder
-    from q2.sampling import Order, read_prompts
-    from q2.sampling import sample as draw
+    from q2.session.sample import Order, read_prompts
+    from q2.session.sample import sample as draw
+    from q2.session.transform import prepare, run_folder
 
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:
         raise ConfigError(f"--offload {offload}: expected model or sequential")
-    plan = prepare(run).without("quantize") if saved else prepare(run)
+    plan = prepare(run).of_saved() if saved else prepare(run)
     texts = read_prompts(prompts) if prompts else tuple(prompt or ())
     order = Order(
         Ask(texts, tuple(class_id or ()), size, guidance),

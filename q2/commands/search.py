@@ -29,12 +29,12 @@ def find(
     if context.invoked_subcommand is not None:
         return
     run = load_run(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])])
-    from q2.runs import prepare, run_folder
-    from q2.searching import search as start
+    from q2.session.search import search as start
+    from q2.session.transform import prepare, run_folder
 
     plan = prepare(run)
     if dry_run:
-        from q2.estimate import estimate
+        from q2.session.plan import estimate
 
         for step in estimate(plan):
             print(f"{step.title:<12} {step.summary}")
@@ -45,10 +45,11 @@ def find(
     print(f"q2 search · {run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
     with drawn_progress() as progress:
         outcome = start(plan, folder, progress=progress, show=print_step)
+    text_table(outcome.found.failures())
     text_table(outcome.found.table())
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
-    if outcome.found.best is None:
-        print("no trial keeps to the constraints; next: more trials")
+    if why := outcome.found.why_none():
+        print(why)
     else:
         print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'}")
 
@@ -64,8 +65,8 @@ def compare(
 ) -> None:
     """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
     run = load_run(config, _sets(override, trials))
-    from q2.comparing import compare as start
-    from q2.runs import prepare, run_folder
+    from q2.session.compare import compare as start
+    from q2.session.transform import prepare, run_folder
 
     plan = prepare(run)
     folder = run_folder(out, f"{plan.title}-compare")

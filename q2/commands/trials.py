@@ -9,7 +9,7 @@ import typer
 from q2.commands.console import print_table
 
 if TYPE_CHECKING:
-    from q2.search.store import TrialStore
+    from q2.search.trials.store import TrialStore
 
 __all__ = ["trials"]
 
@@ -27,7 +27,7 @@ def ls(
     limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 40,
 ) -> None:
     """List the trials: state, strategy, fidelity, metrics, and what the run's target makes of them."""
-    from q2.search.listing import Listing
+    from q2.search.trials.listing import Listing
 
     store = _opened(run)
     listing = Listing.of(store)
@@ -36,7 +36,8 @@ def ls(
     if len(rows) > limit:
         print(f"  … {len(rows) - limit} more; --limit {len(rows)} shows all\n")
     failed = sum(trial.state == "failed" for trial in store)
-    print(f"{len(rows)} trials of {store.fingerprint.denoiser}, {failed} failed · {store.path}")
+    count = f"{len(rows)} trials" if rows else "no trials"
+    print(f"{count} of {store.fingerprint.denoiser}{f', {failed} failed' if rows else ''} · {store.path}")
 
 
 @trials.command()
@@ -44,7 +45,7 @@ def show(
     run: Run, trial: Annotated[str, typer.Argument(help="Its number, or the start of its id.", show_default=False)]
 ) -> None:
     """Show one trial: what was measured of it, and its recipe."""
-    from q2.search.listing import Listing
+    from q2.search.trials.listing import Listing
 
     listing = Listing.of(_opened(run))
     facts, metrics, recipe = listing.details(listing.find(trial))
@@ -60,7 +61,7 @@ def merge(
     stores: Annotated[list[Path], typer.Argument(help="Searches' folders, or stores.", show_default=False)],
 ) -> None:
     """Merge the trials of several searches of one denoiser, evaluated alike; in any order, as often as you like."""
-    from q2.search.store import TrialStore, store_in
+    from q2.search.trials.store import TrialStore, store_in
 
     found = [_opened(path) for path in stores]
     for store in found:
@@ -77,8 +78,8 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="print")] = None,
 ) -> None:
     """Write the trials as JSON or as a CSV table."""
-    from q2.search.exchange import export as write
-    from q2.search.exchange import to_csv, to_json
+    from q2.search.trials.exchange import export as write
+    from q2.search.trials.exchange import to_csv, to_json
 
     store = _opened(run)
     if out is None:
@@ -98,7 +99,7 @@ def take_in(
     from q2.errors import ConfigError
 
     if file.suffix != ".pkl":
-        from q2.search.exchange import import_
+        from q2.search.trials.exchange import import_
 
         store = _opened(run)
         new = import_(store, file)
@@ -107,9 +108,9 @@ def take_in(
     if not config:
         raise ConfigError(f"{file}: a .pkl needs --config, the run file of its denoiser")
     from q2.commands.console import load_run
-    from q2.importing import import_legacy
-    from q2.runs import prepare
-    from q2.search.store import store_in
+    from q2.search.trials.store import store_in
+    from q2.session.legacy import import_legacy
+    from q2.session.transform import prepare
 
     taken = import_legacy(prepare(load_run(config, None)), store_in(run), file)
     print(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
@@ -118,6 +119,6 @@ def take_in(
 
 
 def _opened(path: Path) -> "TrialStore":
-    from q2.search.store import TrialStore, store_in
+    from q2.search.trials.store import TrialStore, store_in
 
     return TrialStore.read(store_in(path))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -10,12 +11,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from q2.denoisers.ask import Ask
-from q2.denoisers.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.judge import DigitsJudge
-from q2.denoisers.stored import StoredWeights
+from q2.denoisers.prompts import Ask
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
+from q2.plugins import Plugins, use
 from q2.progress import Progress, silent
 
 __all__ = ["Denoiser", "Protocol", "Samples", "Weights", "device_of", "image_generator"]
@@ -55,6 +57,9 @@ class Denoiser(ABC):
     refinable: ClassVar[bool] = False
     """Whether a refiner may finish its images."""
 
+    plugins: Plugins | None = None
+    """Where the quantizers of a checkpoint with packed weights are found; None: see `q2.plugins.use`."""
+
     def __init__(
         self,
         checkpoint: str = "",
@@ -88,7 +93,13 @@ class Denoiser(ABC):
         self.dtype = _dtype(dtype)
         self.device = torch.device("meta") if self.weights == "meta" else device_of(device)
         self.given = checkpoint
-        self.checkpoint = Checkpoint(checkpoint or self.default_checkpoint()) if self.pretrained else None
+        where = checkpoint or (self.default_checkpoint() if self.pretrained else "")
+        if self.pretrained and not where:
+            raise ConfigError(
+                f"the denoiser {self.name!r} has no checkpoint of its own; say checkpoint, "
+                'or weights = "random" or "meta"'
+            )
+        self.checkpoint = Checkpoint(where) if self.pretrained else None
         self.refiner = Checkpoint(refiner) if refiner else None
         self._pipeline: Any = None
 
@@ -152,7 +163,8 @@ class Denoiser(ABC):
     @cached_property
     def model(self) -> nn.Module:
         """The diffusers model, in evaluation mode and without gradients. Raises `CheckpointError`."""
-        return self.load_model().eval().requires_grad_(False)
+        with self._using_plugins():
+            return self.load_model().eval().requires_grad_(False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,9 +191,13 @@ class Denoiser(ABC):
         if self.weights == "meta":
             raise CheckpointError(f"{self.name}: weights on meta make no images; choose pretrained or random ones")
         if self._pipeline is None:
-            self._pipeline = self.load_pipeline(self.model)
+            with self._using_plugins():
+                self._pipeline = self.load_pipeline(self.model)
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline
+
+    def _using_plugins(self) -> AbstractContextManager[object]:
+        return use(self.plugins) if self.plugins else nullcontext()
 
 
 def image_generator(seed: int, index: int) -> torch.Generator:

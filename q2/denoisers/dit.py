@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from q2.denoisers.ask import Ask
 from q2.denoisers.base import Protocol
 from q2.denoisers.family import Family, Inputs, Shape
+from q2.denoisers.prompts import Ask
 from q2.errors import ConfigError
 
 __all__ = ["DiT"]

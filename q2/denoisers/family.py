@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from q2.denoisers.ask import Ask, latents_of
 from q2.denoisers.base import Denoiser, Samples, image_generator
-from q2.denoisers.checkpoint import Checkpoint
-from q2.denoisers.quiet import quiet
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.prompts import Ask, latents_of
+from q2.denoisers.silence_libraries import quiet
 from q2.errors import ConfigError
 from q2.progress import Progress, silent
 
@@ -90,7 +90,7 @@ class Family(Denoiser):
     def arguments(self) -> Mapping[str, Any]:
         """Return the constructor arguments: a local checkpoint's own, else the published. Raises `CheckpointError`."""
         where = self.given or self.default_checkpoint()
-        if not Path(where).is_dir():
+        if not where or not Path(where).is_dir():
             return self.config
         checkpoint = Checkpoint(where)
         checkpoint.check_class(self.component, self.model_class)

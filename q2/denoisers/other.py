@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from q2.denoisers.ask import Ask
 from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
-from q2.denoisers.checkpoint import Checkpoint, read_config
-from q2.denoisers.derive import example_inputs
+from q2.denoisers.checkpoints.checkpoint import Checkpoint, read_config
+from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.family import built, known
-from q2.denoisers.stored import StoredWeights
+from q2.denoisers.inputs.derive import example_inputs
+from q2.denoisers.prompts import Ask
 from q2.errors import ConfigError, did_you_mean
 from q2.progress import Progress, silent
 

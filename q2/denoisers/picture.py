@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from q2.denoisers.compare import Comparison
+from q2.denoisers.comparison import Comparison
 
 __all__ = ["draw", "picture_of"]
 
@@ -33,7 +33,7 @@ def draw(comparison: Comparison, title: str, rows: int = 3, columns: int = 10) -
             if seen is not None and seen != label:
                 box = (corner[0] - 2, corner[1] - 2, corner[0] + CELL + 1, corner[1] + CELL + 1)
                 pen.rectangle(box, outline=WRONG, width=3)
-                pen.text((corner[0] + 4, corner[1] + 2), str(seen), fill=WRONG, font=_font(14))
+                pen.text((corner[0] + 4, corner[1] + 2), str(seen) if seen >= 0 else "?", fill=WRONG, font=_font(14))
             if column == 0:
                 pen.text((GAP * 2, corner[1] + CELL / 2), name, fill=INK, font=_font(15), anchor="lm")
     return picture

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from q2.denoisers.ask import Ask
 from q2.denoisers.family import Family
+from q2.denoisers.prompts import Ask
 from q2.errors import ConfigError
 
 __all__ = ["Prompted"]

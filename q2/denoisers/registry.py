@@ -5,7 +5,7 @@ from typing import Any
 
 from q2.denoisers.base import Denoiser, Weights
 from q2.errors import ConfigError
-from q2.plugins import Plugins
+from q2.plugins import Plugins, current
 
 __all__ = ["load"]
 
@@ -29,7 +29,8 @@ def load(
 
     Without a name, `model` (``package.module:Class``) with its `config` (a table, a config.json, or its folder) is
     built with random weights or on meta, and `checkpoint` (a local pipeline folder or a Hub id) is loaded as the class
-    that its model_index.json names. Where nothing is said it is ``digits-dit``.
+    that its model_index.json names. Where nothing is said it is ``digits-dit``. `plugins` has the denoisers, and the
+    quantizers of a folder that q2 saved; see `q2.plugins.use`.
 
     Raises `PluginError` with the nearest name, `ConfigError` for what does not go together.
 
@@ -47,7 +48,11 @@ def load(
 
         if refiner:
             raise ConfigError(f"refiner {refiner!r}: needs a denoiser by name, such as 'sdxl'")
-        return Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
-    kind = (plugins or Plugins()).denoisers.load(name or DEFAULT)
+        other = Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
+        other.plugins = plugins
+        return other
+    kind = (plugins or current()).denoisers.load(name or DEFAULT)
     more = {"refiner": refiner} if refiner else {}
-    return kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)
+    denoiser = kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)
+    denoiser.plugins = plugins
+    return denoiser

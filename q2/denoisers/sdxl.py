@@ -9,8 +9,8 @@ from torch import Tensor
 
 from q2.denoisers.base import Protocol
 from q2.denoisers.family import Inputs, Shape
-from q2.denoisers.quiet import quiet
 from q2.denoisers.sdv15 import StableDiffusion15
+from q2.denoisers.silence_libraries import quiet
 from q2.errors import ConfigError
 
 __all__ = ["REFINE_FROM", "SDXL"]

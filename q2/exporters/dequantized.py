@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 
 from q2.denoisers import Denoiser
-from q2.denoisers.quiet import quiet
-from q2.denoisers.saving import check_folder, make_plain
+from q2.denoisers.saving.save import check_folder, make_plain
+from q2.denoisers.silence_libraries import quiet
 from q2.errors import CheckpointError
 from q2.exporters.base import Exported, Exporter
 from q2.files import creating

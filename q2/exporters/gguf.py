@@ -18,13 +18,13 @@ from q2.files import replacing
 from q2.passes.base import TextTable
 from q2.progress import Progress, silent
 from q2.quant import read_parts
-from q2.quant.layers import Quantized
+from q2.quant.simulated import Quantized
 
 __all__ = ["Gguf"]
 
 _BLOCK, _FULL = 32, 16
 _TYPES = {4: ("Q4_0", "Q4_1"), 5: ("Q5_0", "Q5_1"), 8: ("Q8_0",)}
-_MISSING = "the gguf package is not installed; pip install 'q2[gguf]'"
+_MISSING = "the gguf package is not installed; pip install gguf"
 Floats = npt.NDArray[np.float32]
 
 

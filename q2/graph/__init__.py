@@ -2,10 +2,10 @@
 
 from q2.graph.attention import Attention
 from q2.graph.choices import Choice
-from q2.graph.facts import Fact, Facts
+from q2.graph.facts import Fact, Facts, Origin
+from q2.graph.flow.units import Unit
 from q2.graph.graph import Graph
 from q2.graph.layers import WeightLayer
-from q2.graph.trace import trace
-from q2.graph.units import Unit
+from q2.graph.tracing.trace import trace
 
-__all__ = ["Attention", "Choice", "Fact", "Facts", "Graph", "Unit", "WeightLayer", "trace"]
+__all__ = ["Attention", "Choice", "Fact", "Facts", "Graph", "Origin", "Unit", "WeightLayer", "trace"]

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from q2.errors import TraceError
 from q2.graph import operations as ops
-from q2.graph.places import scope
+from q2.graph.scopes import scope
 
 __all__ = ["Attention", "find_attention", "labels_of", "leads_to"]
 

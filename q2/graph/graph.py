@@ -19,13 +19,13 @@ from q2.graph.attention import Attention, find_attention
 from q2.graph.choices import Choice, choices
 from q2.graph.cost import PRODUCTS, costs
 from q2.graph.facts import Facts
-from q2.graph.flow import flow_graph
-from q2.graph.guards import is_impure
-from q2.graph.inputs import Call, forward_signature
+from q2.graph.flow.contraction import flow_graph
+from q2.graph.flow.ties import same_weights
+from q2.graph.flow.units import Unit, find_units
 from q2.graph.layers import Geometry, WeightLayer, layer_macs
-from q2.graph.ties import same_weights
-from q2.graph.units import Unit, find_units
-from q2.graph.variant import Rewrite, Variant
+from q2.graph.tracing.guards import is_impure
+from q2.graph.tracing.inputs import Call, forward_signature
+from q2.graph.tracing.variant import Rewrite, Variant
 
 __all__ = ["Graph"]
 

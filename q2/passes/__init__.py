@@ -13,9 +13,10 @@ from q2.passes.base import (
     select,
     weight_of,
 )
-from q2.passes.manager import PassManager, PassResult, passes_of
+from q2.passes.manager import QUANTIZE, PassManager, PassResult, is_transform, passes_of
 
 __all__ = [
+    "QUANTIZE",
     "AnalysisPass",
     "Change",
     "Pass",
@@ -27,6 +28,7 @@ __all__ = [
     "TextTable",
     "TransformPass",
     "at_layer",
+    "is_transform",
     "passes_of",
     "select",
     "weight_of",

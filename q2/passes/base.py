@@ -1,5 +1,6 @@
 """What a pass is: a frozen dataclass whose fields are its options, and the report it hands to people."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,6 +103,20 @@ class Pass(ABC):
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod
+    def check_class(cls) -> None:
+        """Raise `Q2Error` for a subclass that is not well formed; called when a plugin's pass is loaded."""
+        options = {entry.name for entry in fields(cls)}
+        for kind in cls.__mro__:
+            for name, found in inspect.get_annotations(kind).items() if issubclass(kind, Pass) else ():
+                if name not in options and "ClassVar" not in str(found):
+                    raise Q2Error(f"has the option {name!r}, but {kind.__name__} lacks its @dataclass(frozen=True)")
+        if not issubclass(cls, AnalysisPass | TransformPass):
+            raise Q2Error(f"is the class {cls.__name__}, which is neither an AnalysisPass nor a TransformPass")
+        _check_all(cls, "requires", str, "names of passes")
+        if issubclass(cls, AnalysisPass):
+            _check_all(cls, "provides", Fact, "facts")
+
+    @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
         """Build the pass from its TOML table; the fields are the keys. Raises `ConfigError`, naming the key."""
         return validate(cls, table, where)
@@ -123,7 +138,13 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class AnalysisPass(Pass):
-    """Learns facts and reports them; changes nothing. Its report is reused while its facts stay true."""
+    """Learns facts and reports them; changes nothing.
+
+    A pass that requires another finds the facts of the run's own pass of that name, with its options; where the run has
+    none it is run with its defaults. A report is reused while the facts that its pass set and required are the same.
+    What a pass provides and requires of full precision is measured before the first transform; run later by hand, it
+    reports on the transformed model, and the fact stays that of full precision.
+    """
 
     provides: ClassVar[tuple[Fact[Any], ...]] = ()
 
@@ -134,11 +155,35 @@ class AnalysisPass(Pass):
 
 @dataclass(frozen=True)
 class TransformPass(Pass):
-    """Changes the graph or its model in place and says what it changed."""
+    """Changes the graph or its model in place and says what it changed.
+
+    Transforms run wherever a run file is used, in file order: in a transform run, a sample, an export and a search.
+    """
+
+    per_recipe: ClassVar[bool] = False
+    """Whether what the pass does depends on the options in place.
+
+    In a search a pass for which it is false runs once, on the full-precision model, before any recipe is applied; it
+    must leave the weights of weight layers alone there, since the bank was fitted to them. One for which it is true
+    runs after every recipe's options, and is undone before the next; in a run file it stands behind `quantize`.
+    """
 
     @abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> Change:
         """Change the graph and return which layers changed and which facts still hold."""
+
+    def undo(self, graph: Graph, ctx: PassContext) -> None:
+        """Take back what a search cannot take back itself, before the next recipe; for `per_recipe` passes.
+
+        A search restores parameters and buffers other than the weights of weight layers, which modules there are, and
+        the graph's rewrites. A pass that changes weights of weight layers, or anything else, restores these here.
+        """
+
+
+def _check_all(kind: type[Pass], attribute: str, wanted: type, what: str) -> None:
+    value = getattr(kind, attribute)
+    if not isinstance(value, tuple) or not all(isinstance(each, wanted) for each in value):
+        raise Q2Error(f"is the class {kind.__name__}, whose {attribute!r} is {value!r}, expected a tuple of {what}")
 
 
 class LayerError(Exception):

@@ -2,31 +2,24 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from q2.config import Key, RunFile, dotted
-from q2.errors import ConfigError, PassError, Q2Error
-from q2.graph import Fact, Graph
+from q2.errors import ConfigError, PassError, PluginError, Q2Error
+from q2.graph import Graph
 from q2.graph.fingerprint import fingerprint
 from q2.passes.base import AnalysisPass, Change, LayerError, Pass, PassContext, Report, TransformPass
+from q2.passes.reports import invalidate, known, remember
+from q2.passes.requires import check_requires
 from q2.plugins import Plugins
 
-__all__ = ["PassManager", "PassResult", "passes_of"]
+__all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of"]
 
-
-@dataclass(frozen=True)
-class _Known:
-    """A report that is still true, and the facts it stands on."""
-
-    report: Report
-    facts: frozenset[Fact[Any]]
-
-
-_REPORTS: Fact[dict[str, _Known]] = Fact("reports", dict)
+QUANTIZE = "quantize"
+"""The pass that applies a recipe; in a search the switching from recipe to recipe stands for it."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +37,24 @@ class PassResult:
 class PassManager:
     """Runs named passes over a graph.
 
-    Every pass checks its options against the graph before the first one runs. With `verify_each` the graph must equal
-    its model after every pass, and an analysis pass must have left the weights and the graph alone.
+    Every pass checks its options against the graph before the first one runs. Of `passes` those run that `only` picks;
+    another one runs, with its options, where one of these requires it. With `verify_each` the graph must equal its
+    model after every pass, and an analysis pass must have left the weights and the graph alone.
     """
 
     passes: Sequence[tuple[str, Pass]]
     ctx: PassContext = field(default_factory=PassContext)
     verify_each: bool = False
+    only: Callable[[Pass], bool] = lambda step: True
 
     def check(self, graph: Graph) -> None:
-        """Raise `ConfigError` for the first pass whose options do not fit the graph, naming its table."""
-        for title, step in self.passes:
+        """Raise `ConfigError` for the first pass that cannot run on the graph, naming its table."""
+        for place, title, step in self._mine():
             try:
+                type(step).check_class()
+                check_requires(type(step), self._kinds(), self.ctx.plugins)
+                for before in self._all_required(step, place, graph):
+                    self._check_required(before, place, graph)
                 step.check(graph, self.ctx)
             except Q2Error as error:
                 raise ConfigError(f"{dotted(('passes', title))}: {error}") from error
@@ -68,66 +67,137 @@ class PassManager:
         """Run as `run` does, and yield every result as soon as it is there."""
         self.check(graph)
         ran: list[str] = []
-        for title, step in self.passes:
-            for result in self._with_prerequisites(title, step, graph, ran):
-                ran.append(result.title)
-                yield result
+        transformed = False
+        for place, title, step in self._mine():
+            if isinstance(step, TransformPass) and not transformed:
+                transformed = True
+                yield from self.measure(graph, ran)
+            yield from self._with_prerequisites(place, title, step, graph, ran)
 
-    def _with_prerequisites(self, title: str, step: Pass, graph: Graph, ran: Sequence[str]) -> Iterator[PassResult]:
-        for name in step.requires:
-            before = self.ctx.plugins.passes.load(name)()
-            if not self._known(before, graph):
-                yield from self._with_prerequisites(f"{name} (for {title})", before, graph, ran)
-        yield self._run(title, step, graph, ran)
+    def measure(self, graph: Graph, ran: list[str] | None = None) -> Iterator[PassResult]:
+        """Run what the passes require that is about full precision; `each` does so before the first transform."""
+        ran = [] if ran is None else ran
+        for place, title, step in self._mine():
+            for before in self._all_required(step, place, graph):
+                if isinstance(before, AnalysisPass) and any(fact.is_of_full_precision for fact in before.provides):
+                    yield from self._prerequisite(place, title, before, graph, ran)
 
-    def _run(self, title: str, step: Pass, graph: Graph, ran: Sequence[str]) -> PassResult:
+    def _mine(self) -> Iterator[tuple[int, str, Pass]]:
+        return ((place, title, step) for place, (title, step) in enumerate(self.passes) if self.only(step))
+
+    def _kinds(self) -> dict[str, type[Pass]]:
+        return {step.name: type(step) for _, step in self.passes}
+
+    def _with_prerequisites(
+        self, place: int, title: str, step: Pass, graph: Graph, ran: list[str]
+    ) -> Iterator[PassResult]:
+        for before in self._required(step, place, graph):
+            yield from self._prerequisite(place, title, before, graph, ran)
+        yield self._run(place, title, step, graph, ran)
+
+    def _prerequisite(self, place: int, title: str, before: Pass, graph: Graph, ran: list[str]) -> Iterator[PassResult]:
+        if isinstance(before, AnalysisPass) and not self._serves(before, place, graph):
+            yield from self._with_prerequisites(place, f"{before.name} (for {title})", before, graph, ran)
+
+    def _serves(self, before: AnalysisPass, place: int, graph: Graph) -> bool:
+        """Say whether the facts of a prerequisite are known: with its options, where it is one of the run's own."""
+        settled = graph.facts.transforms and all(fact.is_of_full_precision for fact in before.provides)
+        own = before is self._own(before.name, place) and not settled
+        if own or not before.provides:
+            return known(before, graph) is not None
+        return all(fact in graph.facts for fact in before.provides)
+
+    def _required(self, step: Pass, place: int, graph: Graph) -> list[Pass]:
+        """Return the prerequisites of the pass at `place`, with the options that they have there."""
+        return [self._own(name, place) or self._built(name, graph) for name in step.requires]
+
+    def _all_required(self, step: Pass, place: int, graph: Graph) -> Iterator[Pass]:
+        for before in self._required(step, place, graph):
+            yield from self._all_required(before, place, graph)
+            yield before
+
+    def _own(self, name: str, place: int) -> Pass | None:
+        """Return the run's own pass of a name: the nearest that stands before `place`, else the first behind it."""
+        named = [(index, step) for index, (_, step) in enumerate(self.passes) if step.name == name and index != place]
+        before = [step for index, step in named if index < place]
+        return before[-1] if before else named[0][1] if named else None
+
+    def _built(self, name: str, graph: Graph) -> Pass:
+        """Return a pass that the run does not have: with the options of its last run on the graph, else its own."""
+        kind = self.ctx.plugins.passes.load(name)
+        provides = kind.provides if issubclass(kind, AnalysisPass) else ()
+        origins = [origin for fact in provides if (origin := graph.facts.last_origin(fact)) and origin.step == name]
+        return kind.from_table(dict(origins[0].options) if origins else {}, dotted)
+
+    def _check_required(self, before: Pass, place: int, graph: Graph) -> None:
+        transforms = graph.facts.transforms
+        if isinstance(before, TransformPass):
+            if before.name not in (*transforms, *(step.name for _, step in self.passes[:place])):
+                raise Q2Error(f"requires the transform {before.name!r}, which has to stand before it")
+            return
+        before.check(graph, self.ctx)
+        provides = before.provides if isinstance(before, AnalysisPass) else ()
+        if transforms and any(fact.is_of_full_precision and fact not in graph.facts for fact in provides):
+            raise Q2Error(
+                f"requires {before.name!r}, which is about full precision and cannot run after {transforms[0]!r}; "
+                f"run it before"
+            )
+
+    def _run(self, place: int, title: str, step: Pass, graph: Graph, ran: list[str]) -> PassResult:
         start = time.perf_counter()
         with _explained(len(ran) + 1, title, ran):
-            known = self._known(step, graph)
-            if known is None:
-                self.ctx.plugins.before_pass(step.name, graph)
-            report = known.report if known else self._call(step, graph)
+            reused = known(step, graph)
+            said = self.ctx.plugins.before_pass(step.name, graph) if reused is None else []
+            report = reused or self._call(step, place, graph)
             seconds = time.perf_counter() - start
-            if known is None:
-                self.ctx.plugins.after_pass(step.name, graph, report, seconds)
-        return PassResult(title, step, report, seconds, reused=known is not None)
+            if reused is None:
+                said += self.ctx.plugins.after_pass(step.name, graph, report, seconds)
+            if said:
+                report = replace(report, summary=" · ".join([report.summary, *said]))
+        ran.append(title)
+        return PassResult(title, step, report, seconds, reused=reused is not None)
 
-    def _call(self, step: Pass, graph: Graph) -> Report:
+    def _call(self, step: Pass, place: int, graph: Graph) -> Report:
         before = _state(graph) if self.verify_each else ""
-        if isinstance(step, TransformPass):
-            change = step.run(graph, self.ctx)
-            self._invalidate(graph, change)
-            report: Report = change
+        with graph.facts.made_by(step.name, step.to_table()):
+            report = self._returned(step, graph)
+        if isinstance(report, Change):
+            invalidate(step.name, report, graph)
         elif isinstance(step, AnalysisPass):
-            report = step.run(graph, self.ctx)
             for fact in step.provides:
-                if fact not in graph.facts:
+                if fact not in graph.facts and not (fact.is_of_full_precision and graph.facts.transforms):
                     raise Q2Error(f"promised the fact {fact.name!r} and did not set it")
-            reports = graph.facts.get(_REPORTS) if _REPORTS in graph.facts else {}
-            graph.facts.set(_REPORTS, {**reports, _identity(step): _Known(report, frozenset(step.provides))})
+            required = [each for each in self._required(step, place, graph) if isinstance(each, AnalysisPass)]
+            remember(step, report, [fact for each in required for fact in each.provides], graph)
             if self.verify_each and _state(graph) != before:
                 raise Q2Error("is an analysis pass and changed the model or its graph")
-        else:
-            raise Q2Error(f"{type(step).__name__} is neither an AnalysisPass nor a TransformPass")
         if self.verify_each:
             graph.verify()
         return report
 
-    def _known(self, step: Pass, graph: Graph) -> _Known | None:
-        if not isinstance(step, AnalysisPass) or _REPORTS not in graph.facts:
-            return None
-        return graph.facts.get(_REPORTS).get(_identity(step))
+    def _returned(self, step: Pass, graph: Graph) -> Report:
+        """Run a pass. Raises `PluginError` if it returns something else than a pass of its kind returns."""
+        assert isinstance(step, AnalysisPass | TransformPass)  # `check` has seen it
+        report: object = step.run(graph, self.ctx)
+        expected = Change if isinstance(step, TransformPass) else Report
+        if not isinstance(report, expected) or (isinstance(report, Change) and expected is Report):
+            named, found = self.ctx.plugins.passes.called(step.name), type(report).__name__
+            raise PluginError(f"{named}: {type(step).__name__}.run returned {found}, expected {expected.__name__}")
+        return report
 
-    def _invalidate(self, graph: Graph, change: Change) -> None:
-        reports = graph.facts.get(_REPORTS) if _REPORTS in graph.facts else {}
-        kept = {key: known for key, known in reports.items() if known.facts and known.facts <= change.preserves}
-        graph.facts.drop(preserve=change.preserves)
-        graph.facts.set(_REPORTS, kept)
+
+def is_transform(step: Pass) -> bool:
+    """Say whether a pass changes the model: such a one runs wherever a run file is used."""
+    return isinstance(step, TransformPass)
 
 
 def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
-    """Build the passes of a run file in file order. Raises `ConfigError` for an unknown pass or option."""
-    built = []
+    """Build the passes of a run file in file order.
+
+    Raises `ConfigError` for an unknown pass or option, for a pass that requires one that does not exist, and for one
+    that has to run for every recipe but stands before the pass that applies the recipe.
+    """
+    built: list[tuple[str, Pass]] = []
     for title, table in run.settings.passes.items():
         options = dict(table)
         name = options.pop("pass", title)
@@ -136,20 +206,20 @@ def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
             raise ConfigError(f"{run.where(key)}: should be the name of a pass, not {json.dumps(name)}")
         try:
             kind = plugins.passes.load(name)
+            check_requires(kind, {}, plugins)
         except Q2Error as error:
             raise ConfigError(f"{run.where(key)}: {error}") from error
         built.append((title, kind.from_table(options, partial(_where, run, title)).with_paths(run.find)))
+    quantizing = [place for place, (_, step) in enumerate(built) if step.name == QUANTIZE]
+    for title, step in built[: quantizing[-1] if quantizing else 0]:
+        if isinstance(step, TransformPass) and step.per_recipe:
+            last = dotted(("passes", built[quantizing[-1]][0]))
+            raise ConfigError(f"{run.where(('passes', title))}: runs for every recipe, and has to stand behind {last}")
     return built
 
 
 def _where(run: RunFile, title: str, key: Key) -> str:
     return run.where(("passes", title, *key))
-
-
-def _identity(step: Pass) -> str:
-    return (
-        f"{type(step).__module__}.{type(step).__qualname__} {json.dumps(step.to_table(), sort_keys=True, default=str)}"
-    )
 
 
 def _state(graph: Graph) -> str:

@@ -1,6 +1,7 @@
 """Plugins: the hook specifications, the marker that implements them, and the manager that finds them."""
 
-from q2.plugins.manager import Catalogue, PluginInfo, Plugins
+from q2.plugins.current import current, use
+from q2.plugins.manager import BUILT_IN, Catalogue, PluginInfo, Plugins
 from q2.plugins.spec import hookimpl
 
-__all__ = ["Catalogue", "PluginInfo", "Plugins", "hookimpl"]
+__all__ = ["BUILT_IN", "Catalogue", "PluginInfo", "Plugins", "current", "hookimpl", "use"]

@@ -18,10 +18,10 @@ PASSES: Mapping[str, str] = {
 }
 
 QUANTIZERS: Mapping[str, str] = {
-    "uaq": "q2.quant.uniform:Uaq",
-    "kmeans-c": "q2.quant.kmeans:KMeansC",
-    "kmeans-a": "q2.quant.kmeans:KMeansA",
-    "none": "q2.quant.none:NoQuantizer",
+    "uaq": "q2.quant.quantizers.uniform:Uaq",
+    "kmeans-c": "q2.quant.quantizers.kmeans:KMeansC",
+    "kmeans-a": "q2.quant.quantizers.kmeans:KMeansA",
+    "none": "q2.quant.quantizers.none:NoQuantizer",
 }
 
 DENOISERS: Mapping[str, str] = {

@@ -1,15 +1,61 @@
 """A catalogue: the named, lazily loaded things of one kind that all plugins offer together."""
 
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from q2.errors import PluginError, did_you_mean
+from q2.errors import PluginError, Q2Error, did_you_mean
 
-__all__ = ["Catalogue", "Offer"]
+__all__ = ["Catalogue", "Kind", "Offer"]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that plugins offer: its name, the hook that hands it over, and ``"module:Class"`` of its base.
+
+    A base may have a class method ``check_class()``, which raises `Q2Error` for a subclass that is not well formed.
+    """
+
+    name: str
+    hook: str
+    base: str
+
+    def check(self, offer: "Offer[Any]", thing: object) -> None:
+        """Raise `PluginError`, with owner and hook, unless `thing` is a complete class of the kind, named as offered.
+
+        The base's module is imported here, so only when a run loads a thing of the kind.
+        """
+        base = _found(self.base)
+        try:
+            _check_class(thing, base, offer.name)
+            getattr(thing, "check_class", lambda: None)()
+        except Q2Error as error:
+            raise PluginError(f"{offer.owner}: {self.hook}: {offer.name!r} {error}") from error
+
+
+def _check_class(thing: object, base: type, name: str) -> None:
+    if not (inspect.isclass(thing) and issubclass(thing, base)):
+        module = base.__module__.removesuffix(".base")
+        raise Q2Error(f"is {_called(thing)}, expected a subclass of {module}.{base.__name__}")
+    missing = sorted(getattr(thing, "__abstractmethods__", ()))
+    if missing:
+        raise Q2Error(f"is the class {thing.__name__}, which lacks {', '.join(missing)}")
+    own = getattr(thing, "name", None)
+    if own != name:
+        raise Q2Error(f"is the class {thing.__name__}, whose own name is {own!r}; the two must be the same")
+
+
+def _called(thing: object) -> str:
+    return f"the class {thing.__name__}" if inspect.isclass(thing) else f"of type {type(thing).__name__}"
+
+
+def _found(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)
@@ -24,9 +70,8 @@ class Offer(Generic[T]):
         """Import the thing. Raises `PluginError` with the owner's name if that fails."""
         if not isinstance(self.thing, str):
             return self.thing
-        module, _, attribute = self.thing.partition(":")
         try:
-            return cast("type[T]", getattr(importlib.import_module(module), attribute))
+            return cast("type[T]", _found(self.thing))
         except Exception as error:  # whatever a plugin's import may raise
             raise PluginError(
                 f"{self.owner}: cannot load {self.name!r} from {self.thing!r}: {one_line(error)}"
@@ -36,7 +81,7 @@ class Offer(Generic[T]):
 class Catalogue(Mapping[str, Offer[T]]):
     """Offers of one kind by name. A name offered twice is an error to whoever asks for it, naming both owners."""
 
-    def __init__(self, kind: str, offers: tuple[Offer[T], ...], broken: Mapping[str, str]) -> None:
+    def __init__(self, kind: Kind, offers: tuple[Offer[T], ...], broken: Mapping[str, str]) -> None:
         self._kind, self._broken = kind, broken
         self._offers: dict[str, list[Offer[T]]] = {}
         for offer in offers:
@@ -46,7 +91,9 @@ class Catalogue(Mapping[str, Offer[T]]):
         found = self._offers[name]
         if len(found) > 1:
             owners = " and ".join(repr(offer.owner) for offer in found)
-            raise PluginError(f"the {self._kind} {name!r} is offered by both {owners}; put one into plugins.disable")
+            raise PluginError(
+                f"the {self._kind.name} {name!r} is offered by both {owners}; put one into plugins.disable"
+            )
         return found[0]
 
     def __contains__(self, name: object) -> bool:
@@ -62,12 +109,20 @@ class Catalogue(Mapping[str, Offer[T]]):
         """Return every plugin that offers `name`: more than one is a clash."""
         return tuple(offer.owner for offer in self._offers[name])
 
+    def called(self, name: str) -> str:
+        """Return how a message names a thing: after its owner and hook, where a plugin offers it."""
+        owner = f"{self.owners(name)[0]}: {self._kind.hook}: " if name in self else ""
+        return f"{owner}{name!r}"
+
     def load(self, name: str) -> type[T]:
-        """Return the thing called `name`. Raises `PluginError`, with the nearest name and any broken plugin."""
+        """Return the class called `name`, checked. Raises `PluginError`: nearest name, or owner and what is wrong."""
         if name not in self:
             broken = "".join(f"; the plugin {owner!r} is broken: {error}" for owner, error in self._broken.items())
-            raise PluginError(f"no {self._kind} named {name!r}{did_you_mean(name, self)}{broken}")
-        return self[name].load()
+            raise PluginError(f"no {self._kind.name} named {name!r}{did_you_mean(name, self)}{broken}")
+        offer = self[name]
+        thing = offer.load()
+        self._kind.check(offer, thing)
+        return thing
 
 
 def one_line(error: BaseException) -> str:

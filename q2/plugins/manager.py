@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
-from q2.errors import PluginError, Q2Error, did_you_mean
+from q2.errors import PluginError, did_you_mean
 from q2.plugins import builtin, spec
-from q2.plugins.catalogue import Catalogue, Offer, one_line
+from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
+from q2.version import version as own_version
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser
@@ -26,18 +27,24 @@ if TYPE_CHECKING:
     from q2.search.engines.base import Engine
     from q2.search.metrics.base import Metric
     from q2.search.strategies.base import Strategy
-    from q2.search.trials import Trial
+    from q2.search.trials.trial import Trial
 
-__all__ = ["Catalogue", "PluginInfo", "Plugins"]
+__all__ = ["BUILT_IN", "Catalogue", "PluginInfo", "Plugins"]
 
-_OFFERS = {
-    "pass": "q2_passes",
-    "quantizer": "q2_quantizers",
-    "denoiser": "q2_denoisers",
-    "exporter": "q2_exporters",
-    "metric": "q2_metrics",
-    "strategy": "q2_strategies",
-    "engine": "q2_engines",
+BUILT_IN = "q2"
+"""The plugin of what q2 ships."""
+_LOCAL = "local"
+_KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("pass", "q2_passes", "q2.passes.base:Pass"),
+        Kind("quantizer", "q2_quantizers", "q2.quant.base:Quantizer"),
+        Kind("denoiser", "q2_denoisers", "q2.denoisers.base:Denoiser"),
+        Kind("exporter", "q2_exporters", "q2.exporters.base:Exporter"),
+        Kind("metric", "q2_metrics", "q2.search.metrics.base:Metric"),
+        Kind("strategy", "q2_strategies", "q2.search.strategies.base:Strategy"),
+        Kind("engine", "q2_engines", "q2.search.engines.base:Engine"),
+    )
 }
 
 
@@ -50,6 +57,13 @@ class PluginInfo:
     origin: str
     offers: tuple[str, ...] = ()
     error: str | None = None
+
+    @property
+    def kind(self) -> Literal["built in", "local", "entry point"]:
+        """How it is found: it ships with q2, ``plugins.modules`` names it, or it is an installed package's."""
+        if self.name == BUILT_IN:
+            return "built in"
+        return "local" if self.version == _LOCAL else "entry point"
 
 
 class Plugins:
@@ -77,8 +91,9 @@ class Plugins:
         self._manager.add_hookspecs(spec)
         self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
         self._infos: dict[str, PluginInfo] = {}
-        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _OFFERS}
-        self._register("q2", importlib.metadata.version("q2"), "built in", builtin)
+        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _KINDS}
+        self._failed: set[tuple[str, str]] = set()
+        self._register(BUILT_IN, own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
         for entry in found:
             if entry.name in disable:
@@ -95,7 +110,7 @@ class Plugins:
         for module in modules:
             name = Path(module).name
             try:
-                self._register(name, "local", module, _import(module))
+                self._register(name, _LOCAL, module, _import(module))
             except Exception as error:  # whatever a plugin may raise
                 raise PluginError(f"plugins.modules: {name!r} is broken: {_reason(error)}") from error
         self._manager.check_pending()
@@ -104,6 +119,10 @@ class Plugins:
     def infos(self) -> tuple[PluginInfo, ...]:
         """Every plugin that was found, the broken ones with their error."""
         return tuple(self._infos.values())
+
+    def info(self, owner: str) -> PluginInfo:
+        """Return what is known of the plugin that goes by a name; an offer's `owner` is one."""
+        return self._infos[owner]
 
     @property
     def passes(self) -> "Catalogue[Pass]":
@@ -140,31 +159,40 @@ class Plugins:
         """The engines of ``q2 search``."""
         return self._catalogue("engine")
 
-    def before_pass(self, name: str, graph: "Graph") -> None:
-        """Tell every plugin that the pass `name` is about to run."""
-        self._tell("q2_before_pass", name=name, graph=graph)
+    def before_pass(self, name: str, graph: "Graph") -> list[str]:
+        """Tell every plugin that the pass `name` is about to run; return a line for each that fails there."""
+        return self._tell("q2_before_pass", name=name, graph=graph)
 
-    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> None:
-        """Tell every plugin that the pass `name` ran."""
-        self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
+    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> list[str]:
+        """Tell every plugin that the pass `name` ran; return a line for each that fails there."""
+        return self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
 
-    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> None:
-        """Tell every plugin what came of a trial."""
-        self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
+    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> list[str]:
+        """Tell every plugin what came of a trial; return a line for each that fails there."""
+        return self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
 
-    def _tell(self, hook: str, **facts: object) -> None:
-        """Call a hook. Raises `PluginError` for what a plugin raises there, with the line that did."""
-        try:
-            getattr(self._manager.hook, hook)(**facts)
-        except Q2Error:
-            raise
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise PluginError(f"{hook} failed at {place.filename}:{place.lineno}: {one_line(error)}") from error
+    def _tell(self, hook: str, **facts: object) -> list[str]:
+        """Call a hook of every plugin. One that raises stops neither the run nor the others.
+
+        Returns a line with the place for each that did so for the first time.
+        """
+        said = []
+        listeners = [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
+        for name in dict.fromkeys(reversed(listeners)):
+            others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
+            try:
+                self._manager.subset_hook_caller(hook, others)(**facts)
+            except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                if (hook, name) not in self._failed:
+                    where = f"{hook} of {name!r} failed at {place.filename}:{place.lineno}"
+                    said.append(f"{where}: {one_line(error)} (said once; the run goes on)")
+                self._failed.add((hook, name))
+        return said
 
     def _catalogue(self, kind: str) -> Catalogue[Any]:
         broken = {info.name: info.error for info in self._infos.values() if info.error}
-        return Catalogue(kind, tuple(self._offers[kind]), broken)
+        return Catalogue(_KINDS[kind], tuple(self._offers[kind]), broken)
 
     def _register(self, name: str, version: str, origin: str, plugin: ModuleType) -> None:
         if name in self._infos:
@@ -172,11 +200,14 @@ class Plugins:
                 f"the plugin name {name!r} is taken twice, by {self._infos[name].origin!r} and {origin!r}"
             )
         for hook in (hook for hook in dir(plugin) if hook.startswith("q2_") and callable(getattr(plugin, hook))):
+            marks = self._manager.parse_hookimpl_opts(plugin, hook)
             if hook not in self._specs:
+                if marks and marks["optionalhook"]:  # of another version of q2
+                    continue
                 raise PluginError(f"unknown hook {hook!r}{did_you_mean(hook, self._specs)}")
-            if self._manager.parse_hookimpl_opts(plugin, hook) is None:
+            if marks is None:
                 raise PluginError(f"the hook {hook!r} lacks its @hookimpl mark")
-        offers = {kind: _offers(plugin, hook, name) for kind, hook in _OFFERS.items()}
+        offers = {kind.name: _offers(plugin, kind.hook, name) for kind in _KINDS.values()}
         self._manager.register(plugin, name)
         for kind, more in offers.items():
             self._offers[kind] += more

@@ -2,7 +2,8 @@
 
 A plugin is a module with functions of these names, each marked with ``@q2.plugins.hookimpl``. It is found through the
 entry-point group ``q2`` or through ``[plugins] modules`` in a run file. A hook that hands over things returns a mapping
-from name to the thing, or to ``"package.module:attribute"``, which is imported only when a run needs it.
+from name to the thing, or to ``"package.module:attribute"``, which is imported only when a run needs it. What a hook
+that is told of an event raises is reported once, with its place, and ends no run.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from q2.search.engines.base import Engine
     from q2.search.metrics.base import Metric
     from q2.search.strategies.base import Strategy
-    from q2.search.trials import Trial
+    from q2.search.trials.trial import Trial
 
 __all__ = ["hookimpl", "hookspec"]
 

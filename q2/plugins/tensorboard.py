@@ -14,14 +14,14 @@ from q2.errors import PluginError
 from q2.plugins.spec import hookimpl
 
 if TYPE_CHECKING:
-    from q2.search.trials import Trial
+    from q2.search.trials.trial import Trial
 
 __all__ = ["q2_after_trial"]
 
 try:
     from tensorboardX import SummaryWriter
 except ImportError:
-    raise PluginError('TensorBoard\'s files need tensorboardX: pip install "q2[tensorboard]"') from None
+    raise PluginError("TensorBoard's files need tensorboardX: pip install tensorboardX") from None
 
 
 @hookimpl

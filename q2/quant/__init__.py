@@ -2,10 +2,10 @@
 
 from q2.quant.base import Fitted, FittedWeight, Quantizer
 from q2.quant.contents import PartContents, read_parts
-from q2.quant.layers import Part, parts_of, plan_layer, quantize_layer, quantize_parts, switch_layer
 from q2.quant.options import Option
 from q2.quant.recipe import Recipe
 from q2.quant.resolve import builtin_quantizer, fit
+from q2.quant.simulated import Part, parts_of, plan_layer, quantize_layer, quantize_parts, switch_layer
 
 __all__ = [
     "Fitted",

@@ -1,8 +1,13 @@
-"""The bank: for every weight layer and every option the fitted parameters and the errors, in files."""
+"""The bank: for every weight layer and every option the fitted parameters and the errors, in files.
+
+A bank grows. The index lists every option that was ever asked for, in that order, and is written first; each layer's
+file says which of them it holds, and is replaced as a whole by one that holds more. The bank has the options that every
+layer holds, so that a build that is stopped half-way leaves at least what there was before.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,16 +18,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from q2.errors import BankError, Q2Error, did_you_mean
-from q2.files import replacing, write_json
+from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, Quantizer, check_weight
-from q2.quant.layers import Part
-from q2.quant.measure import Errors
+from q2.quant.kernels.errors import Errors
 from q2.quant.options import Option
+from q2.quant.simulated import Part
 
-__all__ = ["Bank", "BankPlan", "LayerPlan", "build"]
+__all__ = ["Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 
-_INDEX, _VERSION, _OWNER = "index.json", 1, "bank"
+_INDEX, _VERSION, _OWNER = "index.json", 2, "bank"
 Quantizers = Callable[[str], Quantizer]
 
 
@@ -41,7 +46,7 @@ class LayerPlan:
 class BankPlan:
     """What a bank holds: which layers of which weights, in which dtype, at which options; parameters have `prec` bits.
 
-    `weights` is the fingerprint of the denoiser's weights.
+    `weights` is the fingerprint of the denoiser's weights. All but the options says which bank it is.
     """
 
     denoiser: str
@@ -51,23 +56,26 @@ class BankPlan:
     options: tuple[str, ...]
     layers: Mapping[str, LayerPlan]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over everything in the plan."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """16 hex digits over everything in the plan but its options."""
+        return sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
 
     def differs(self, other: "BankPlan") -> str:
-        """Say, with both values, in what another plan differs; empty where it does not.
+        """Say, with both values, in what another plan differs beside its options; empty where it does not.
 
         >>> plan = BankPlan("dit", "ab12", "float16", 16, ("uaq-4",), {})
         >>> plan.differs(BankPlan("dit", "cd34", "float16", 16, ("uaq-4",), {}))
         'weights cd34, not ab12'
         """
-        for key, mine in asdict(self).items():
-            theirs = asdict(other)[key]
-            if mine != theirs:
-                return "other layers" if key == "layers" else f"{key} {_text(theirs)}, not {_text(mine)}"
+        their = other._identity()
+        for key, mine in self._identity().items():
+            if mine != their[key]:
+                return "other layers" if key == "layers" else f"{key} {their[key]}, not {mine}"
         return ""
+
+    def _identity(self) -> dict[str, object]:
+        return {key: value for key, value in asdict(self).items() if key != "options"}
 
 
 class Bank:
@@ -80,16 +88,17 @@ class Bank:
 
     @classmethod
     def open(cls, folder: str | Path, quantizers: Quantizers) -> "Bank":
-        """Open a bank; `quantizers` finds a quantizer by name.
+        """Open a bank; `quantizers` finds a quantizer by name. The options of its plan are those that all layers have.
 
-        Raises `BankError`, one line, for a folder that is no bank, of another version, or not complete.
+        Raises `BankError`, one line, for a folder that is no bank, of another version, damaged, or not complete.
         """
         path = Path(folder)
-        bank = cls(path, _plan(path), quantizers)
-        missing = sum(not (path / _file(layer)).is_file() for layer in bank.plan.layers)
+        plan = _plan(path)
+        held = [_held(path, plan, layer) for layer in plan.layers]
+        missing = sum(not options for options in held)
         if missing:
-            raise BankError(f"{path}: {missing} of {len(bank.plan.layers)} layers are not built; q2 bank resumes it")
-        return bank
+            raise BankError(f"{path}: {missing} of {len(held)} layers are not built; q2 bank resumes it")
+        return cls(path, replace(plan, options=_common(plan, held)), quantizers)
 
     def fitted(self, choice: str, option: Option) -> Fitted | None:
         """Return how a choice was fitted at `option`; None if the bank has not got this option.
@@ -118,21 +127,19 @@ class Bank:
         return {choice: layer for layer, plan in self.plan.layers.items() for choice in plan.choices}
 
     def _load(self, layer: str) -> dict[tuple[str, str], Fitted]:
-        path, plan = self.folder / _file(layer), self.plan.layers[layer]
+        plan = self.plan.layers[layer]
+        options = _held(self.folder, self.plan, layer)
+        if not options:
+            raise BankError(f"{self.folder / _file(layer)}: is gone; q2 bank makes it anew")
         try:
-            with safe_open(path, framework="pt") as file:
-                if file.metadata().get(_OWNER) != _owner(self.plan, layer):
-                    raise BankError(f"{path}: belongs to another bank")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            tensors = _tensors(self.folder / _file(layer))
             return {
                 (choice, option): self._fitted(tensors, i, j, Part(Option.parse(option), channels=channels), plan.shape)
                 for i, (choice, channels) in enumerate(plan.choices.items())
-                for j, option in enumerate(self.plan.options)
+                for j, option in enumerate(options)
             }
         except (SafetensorError, OSError, KeyError) as error:
-            raise BankError(
-                f"{path}: is truncated or damaged ({error}); remove it and q2 bank makes it anew"
-            ) from error
+            raise _damaged(self.folder / _file(layer), error) from error
 
     def _fitted(self, tensors: Mapping[str, Tensor], i: int, j: int, part: Part, shape: tuple[int, ...]) -> Fitted:
         head = f"{i}.{part.option}."
@@ -142,56 +149,127 @@ class Bank:
         return Fitted(part.option, quantizer, parameters, part.of_shape(shape), dtype, self.plan.prec, errors)
 
 
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What a layer's file has: `tensors` for `options`."""
+
+    options: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def options_in(folder: Path) -> tuple[str, ...]:
+    """Return the options that every layer of the bank in `folder` has; none if a layer has no file that can be read.
+
+    Where there is no folder, or nothing in it, there is no option. Raises `BankError` for one with something else.
+    """
+    if not folder.is_dir() or not any(not path.name.startswith(".") for path in folder.iterdir()):
+        return ()
+    plan = _plan(folder)
+    return _common(plan, [_readable(folder, plan, layer) for layer in plan.layers])
+
+
 def build(
     folder: Path, plan: BankPlan, read: Callable[[str], Tensor], quantizers: Quantizers, progress: Progress = silent
 ) -> int:
-    """Fit every option of every layer of `plan` into `folder`, and return how many layers were fitted anew.
+    """Fit every option of every layer of `plan` into `folder`, and return in how many layers something was fitted.
 
-    `read` returns a layer's weight. Layers that are there already stay, so that a build that was stopped goes on where
-    it was. Raises `BankError` if another bank is there, a weight has NaN or infinity in it, or the disk is full.
+    `read` returns a layer's weight. What is there already stays: a build that was stopped goes on where it was, and a
+    bank with other options gets those of `plan` as well, behind its own. Two builds in a folder come one after the
+    other. Raises `BankError` if a bank for something else is there, a weight has NaN or infinity in it, or the disk is
+    full.
     """
-    if (folder / _INDEX).exists() and (difference := _plan(folder).differs(plan)):
-        raise BankError(f"{folder}: is a bank for other settings ({difference}); choose another --out, or remove it")
-    wanted = [layer for layer in plan.layers if not _complete(layer, plan, folder)]
     try:
-        if not (folder / _INDEX).exists():
-            write_json(folder / _INDEX, {"q2": "bank", "version": _VERSION} | asdict(plan))
-        for left in folder.glob(".*"):  # by a build that was killed
-            left.unlink()
-        for layer in progress(wanted, "bank", len(wanted)):
-            data = _layer(layer, plan, read(layer), quantizers)
-            with replacing(folder / _file(layer)) as beside:
-                beside.write_bytes(data)
+        with alone(folder):
+            return _build(folder, plan, read, quantizers, progress)
     except OSError as error:
         reason = error.strerror or error
         raise BankError(f"{folder}: cannot be written: {reason}; what is complete stays, q2 bank resumes it") from error
-    return len(wanted)
 
 
-def _layer(layer: str, plan: BankPlan, weight: Tensor, quantizers: Quantizers) -> bytes:
-    """Return the file of a layer. Its errors are float64, (choices, options, 4)."""
+def _build(
+    folder: Path, asked: BankPlan, read: Callable[[str], Tensor], quantizers: Quantizers, progress: Progress
+) -> int:
+    there = _plan(folder) if (folder / _INDEX).exists() else replace(asked, options=())
+    if difference := there.differs(asked):
+        raise BankError(f"{folder}: is a bank for other settings ({difference}); choose another folder, or remove it")
+    plan = replace(asked, options=tuple(dict.fromkeys((*there.options, *asked.options))))
+    held = {layer: _readable(folder, plan, layer) for layer in plan.layers}
+    wanted = {*asked.options, *_common(plan, [options for options in held.values() if options])}
+    if plan.options != there.options:
+        write_json(folder / _INDEX, {"q2": "bank", "version": _VERSION} | asdict(plan))
+    for left in (*folder.glob(".*.safetensors"), *folder.glob(".index-*.json")):  # by a build that was killed
+        left.unlink()
+    todo = [layer for layer, options in held.items() if not wanted.issubset(options)]
+    for layer in progress(todo, "bank", len(todo)):
+        old = _Layer(held[layer], _tensors(folder / _file(layer))) if held[layer] else _Layer()
+        options = tuple(option for option in plan.options if option in wanted or option in old.options)
+        data = _grown(layer, replace(plan, options=options), old, read(layer), quantizers)
+        with replacing(folder / _file(layer)) as beside:
+            beside.write_bytes(data)
+    return len(todo)
+
+
+def _grown(layer: str, plan: BankPlan, old: _Layer, weight: Tensor, quantizers: Quantizers) -> bytes:
+    """Return the file of a layer with the options of `plan`: what `old` has of them stays, the others are fitted.
+
+    Its errors are float64, (choices, options, 4).
+    """
     options = [Option.parse(text) for text in plan.options]
-    tensors, errors = {}, torch.zeros(len(plan.layers[layer].choices), len(options), len(Errors._fields)).double()
+    fresh = [option for option in options if str(option) not in old.options]
+    tensors = {name: tensor for name, tensor in old.tensors.items() if name != "errors"}
+    errors = torch.zeros(len(plan.layers[layer].choices), len(options), len(Errors._fields)).double()
+    for place, option in enumerate(old.options):
+        errors[:, plan.options.index(option)] = old.tensors["errors"][:, place]
     for i, channels in enumerate(plan.layers[layer].choices.values()):
         try:
             part = Part(options[0], channels=channels).of(check_weight(weight)).contiguous()
-            for name in dict.fromkeys(option.quantizer for option in options):
-                widths = [option.bits for option in options if option.quantizer == name]
+            for name in dict.fromkeys(option.quantizer for option in fresh):
+                widths = [option.bits for option in fresh if option.quantizer == name]
                 for fitted in quantizers(name).fit_each(part, widths, plan.prec):
                     errors[i, options.index(fitted.option)] = torch.tensor(fitted.errors, dtype=torch.float64)
                     for key, tensor in fitted.parameters.items():
                         tensors[f"{i}.{fitted.option}.{key}"] = tensor.cpu().contiguous()
         except Q2Error as error:
             raise BankError(f"layer {layer!r}: {error}") from error
-    return save(tensors | {"errors": errors}, {_OWNER: _owner(plan, layer)})
+    owner = f"{_owner(plan, layer)}: {' '.join(plan.options)}"  # one entry: the order of several would differ
+    return save(tensors | {"errors": errors}, {_OWNER: owner})
 
 
-def _complete(layer: str, plan: BankPlan, folder: Path) -> bool:
+def _held(folder: Path, plan: BankPlan, layer: str) -> tuple[str, ...]:
+    """Return the options in a layer's file; none if there is no file. Raises `BankError` for one that is no good."""
+    path = folder / _file(layer)
     try:
-        with safe_open(folder / _file(layer), framework="pt") as file:
-            return bool(file.metadata().get(_OWNER) == _owner(plan, layer))
-    except (SafetensorError, OSError):
-        return False
+        with safe_open(path, framework="pt") as file:
+            owner, _, options = (file.metadata() or {}).get(_OWNER, "").rpartition(": ")
+    except FileNotFoundError:
+        return ()
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    if owner != _owner(plan, layer):
+        raise BankError(f"{path}: belongs to another bank")
+    return tuple(options.split())
+
+
+def _readable(folder: Path, plan: BankPlan, layer: str) -> tuple[str, ...]:
+    """Return the options in a layer's file; none if it is no good, so that it is made anew."""
+    try:
+        return _held(folder, plan, layer)
+    except BankError:
+        return ()
+
+
+def _common(plan: BankPlan, held: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the options of `plan` that all layers hold."""
+    return tuple(option for option in plan.options if held and all(option in options for options in held))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+
+
+def _damaged(path: Path, error: Exception) -> BankError:
+    return BankError(f"{path}: is truncated or damaged ({error}); remove it and q2 bank makes it anew")
 
 
 def _plan(folder: Path) -> BankPlan:
@@ -216,13 +294,8 @@ def _layer_plan(table: Mapping[str, object]) -> LayerPlan:
 
 
 def _owner(plan: BankPlan, layer: str) -> str:
-    """Return the one entry of a file's metadata; the order of several would differ from run to run."""
     return f"{plan.fingerprint} {layer}"
 
 
 def _file(layer: str) -> str:
     return f"{layer}.safetensors"
-
-
-def _text(value: object) -> str:
-    return " ".join(value) if isinstance(value, tuple | list) else str(value)

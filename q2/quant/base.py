@@ -11,8 +11,8 @@ from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
 from q2.quant.dtypes import cast_to
-from q2.quant.fused import Kind
-from q2.quant.measure import Errors, measure
+from q2.quant.kernels.errors import Errors, measure
+from q2.quant.kernels.fused import Kind
 from q2.quant.options import MAX_WIDTH, Option
 
 __all__ = ["Fitted", "FittedWeight", "Quantizer", "check_weight"]
@@ -21,7 +21,8 @@ __all__ = ["Fitted", "FittedWeight", "Quantizer", "check_weight"]
 class Quantizer(ABC):
     """An algorithm that turns a weight of shape (output channels, ...) into codes and parameters, and back.
 
-    Authors write `parameters`, `encode`, `decode` and `overhead_bits`; `fit` puts them together. Parameters must be
+    Authors write `parameters`, `encode`, `decode` and `overhead_bits`; `fit` puts them together, and
+    `q2.testing.check_quantizer` says whether they keep to what is asked of them here. Parameters must be
     stored at `prec` bits an element (16 or 32), so that the size predicted from shapes is the size that a layer really
     holds. Codes are not kept: they must follow from the weight and the parameters, and from the quantized weight alike.
     """
@@ -33,7 +34,7 @@ class Quantizer(ABC):
     """The parameters with a row for each output channel, where a few channels are decoded from their rows alone."""
 
     code: ClassVar[Kind] = ""
-    """What a code is, where a kernel may decode it; see `q2.quant.fused`."""
+    """What a code is, where a kernel may decode it; see `q2.quant.kernels.fused`."""
 
     @abstractmethod
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
@@ -73,6 +74,11 @@ class Quantizer(ABC):
         """Return the width at which the weight enters the arithmetic, the b_w of BOPs (Qua2SeDiMo, BOPs)."""
         return bits
 
+    def check_width(self, bits: int) -> None:
+        """Raise `OptionError` for a width that is not offered."""
+        if not self.min_bits <= bits <= self.max_bits:
+            raise OptionError(f"width {bits} of {self.name!r} is outside {self.min_bits} to {self.max_bits}")
+
     def fit(self, weight: Tensor, bits: int, prec: int = 16) -> "FittedWeight":
         """Quantize `weight`, of shape (O, I) or (O, I/groups, *kernel) and dtype float32, float16 or bfloat16.
 
@@ -84,8 +90,7 @@ class Quantizer(ABC):
     def fit_each(self, weight: Tensor, widths: Sequence[int], prec: int = 16) -> list["FittedWeight"]:
         """Quantize `weight` at each of `widths`; see `fit`."""
         for bits in widths:
-            if not self.min_bits <= bits <= self.max_bits:
-                raise OptionError(f"width {bits} of {self.name!r} is outside {self.min_bits} to {self.max_bits}")
+            self.check_width(bits)
         if prec not in (16, 32):
             raise OptionError(f"prec is {prec}, expected 16 or 32 bits for each parameter")
         with torch.no_grad():

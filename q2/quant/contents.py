@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from q2.errors import Q2Error
-from q2.quant.layers import Quantized, Simulated
 from q2.quant.options import Option
-from q2.quant.packed import CODES, Packed, pack_layer
-from q2.quant.packing import unpack
+from q2.quant.packed.layers import CODES, Packed, pack_layer
+from q2.quant.packed.packing import unpack
+from q2.quant.simulated import Quantized, Simulated
 
 __all__ = ["PartContents", "read_parts"]
 

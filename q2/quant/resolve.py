@@ -6,11 +6,13 @@ from typing import cast
 from torch import Tensor
 
 from q2.errors import OptionError, did_you_mean
+from q2.plugins import BUILT_IN, Catalogue
 from q2.plugins.builtin import QUANTIZERS
 from q2.quant.base import FittedWeight, Quantizer
+from q2.quant.check import check_quantizer
 from q2.quant.options import Option
 
-__all__ = ["builtin_quantizer", "fit"]
+__all__ = ["builtin_quantizer", "fit", "known_option"]
 
 
 def builtin_quantizer(name: str) -> Quantizer:
@@ -23,6 +25,21 @@ def builtin_quantizer(name: str) -> Quantizer:
         raise OptionError(f"no quantizer named {name!r}{did_you_mean(name, QUANTIZERS)}")
     module, _, attribute = QUANTIZERS[name].partition(":")
     return cast(type[Quantizer], getattr(importlib.import_module(module), attribute))()
+
+
+def known_option(text: str, quantizers: Catalogue[Quantizer]) -> Option:
+    """Read an option of the quantizers that there are; a plugin's quantizer is checked when it is first named.
+
+    Raises `OptionError`, with the nearest name, for a quantizer that there is not or a width that it does not offer,
+    `PluginError` for a quantizer that does not do what it must; see `check_quantizer`.
+    """
+    option = Option.parse(text, quantizers)
+    owner = quantizers[option.quantizer].owner
+    if owner != BUILT_IN:
+        kind = quantizers.load(option.quantizer)
+        check_quantizer(kind, owner, option.quantizer)
+        kind().check_width(option.bits)
+    return option
 
 
 def fit(weight: Tensor, option: str | Option, *, prec: int = 16, quantizer: Quantizer | None = None) -> FittedWeight:

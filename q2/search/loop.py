@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from q2.errors import Q2Error
+from q2.errors import Q2Error, TargetError
 from q2.progress import Progress, silent
 from q2.search.engines.base import Engine
-from q2.search.jobs import Evaluated, Job
-from q2.search.store import TrialStore
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.strategies.base import Problem, Proposal, Searcher
-from q2.search.trials import Trial
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
 __all__ = ["Run", "known", "run"]
 
-_FAILURES = 3
+_FIRST, _ROW = 3, 10
 
 
 @dataclass
@@ -23,14 +23,41 @@ class Run:
     """What a search did: its trials in the order of their numbers, and where the time went.
 
     `spent` are seconds of workers, `wall` seconds of the clock while the engine had jobs, `measured` how many trials
-    were not in the store before. `failed` is how many trials in a row have failed, up to the last.
+    were not in the store before.
     """
 
     trials: list[Trial] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     measured: int = 0
-    failed: int = 0
+
+
+@dataclass
+class _Failures:
+    """Says when failed trials end a search of `trials`.
+
+    What is not finite is the recipe's fault, since full precision's is: a strategy may try options that overflow. It
+    ends a search only where no trial has gone well and more than half of them, and ten, have failed. Other errors may
+    be the machine's: they end a search if its first three trials have them, or later ten in a row, or as many in a row
+    as trials went well if that is more.
+    """
+
+    trials: int
+    good: int = 0
+    row: int = 0
+    errors: int = 0
+
+    def count(self, trial: Trial, *, not_finite: bool = False) -> None:
+        """Take in a trial. Raises `Q2Error` where it ends the search."""
+        if trial.state == "complete":
+            self.good, self.row, self.errors = self.good + 1, 0, 0
+            return
+        self.row += 1
+        self.errors = 0 if not_finite else self.errors + 1
+        started = self.good or self.row > self.errors
+        broken = self.errors >= (max(_ROW, self.good) if started else _FIRST)
+        if broken or (not self.good and self.row > max(_ROW, self.trials / 2)):
+            raise Q2Error(f"{self.row} trials in a row failed, the last: {trial.error}")
 
 
 def run(
@@ -49,10 +76,11 @@ def run(
 
     Trials at the search's own fidelity alone count: those at others help to choose them.
     Trials in `store` that have all metrics `needed` at their fidelity are told, not measured again; others are added
-    to it as they come, each of them handed to `after`. `seed` is that of the evaluation. Raises `Q2Error` where one
-    trial after the other fails.
+    to it as they come, each of them handed to `after`. `seed` is that of the evaluation. A trial whose target is not
+    finite is a failed one to the searcher, though the store keeps its metrics. Raises `Q2Error` where one trial after
+    the other fails.
     """
-    done, own = Run(), 0
+    done, own, failures = Run(), 0, _Failures(problem.trials)
 
     def each() -> Iterator[Trial]:
         nonlocal own
@@ -62,9 +90,11 @@ def run(
                 return
             jobs = [_job(problem, proposal, seed, name, len(done.trials) + i) for i, proposal in enumerate(asked)]
             found: dict[str, Trial] = {}
-            for trial in _trials(done, jobs, engine, store, needed):
+            for result in _results(done, jobs, engine, store, needed):
+                trial = _judged(problem, result.trial)
                 found[trial.id] = trial
                 after(trial)
+                failures.count(trial, not_finite=result.not_finite or trial is not result.trial)
                 if trial.fidelity == problem.fidelity:
                     yield trial
             told = [found[job.trial().id] for job in jobs]
@@ -91,9 +121,19 @@ def _job(problem: Problem, proposal: Proposal, seed: int, strategy: str, number:
     return Job(dict(proposal.recipe), proposal.fidelity or problem.fidelity, seed, number, strategy)
 
 
-def _trials(
+def _judged(problem: Problem, trial: Trial) -> Trial:
+    """Return a trial as failed if the target has no finite value for it; only the search's own fidelity counts."""
+    if trial.state == "complete" and trial.fidelity == problem.fidelity:
+        try:
+            problem.target.value(trial.metrics, trial.label)
+        except TargetError as error:
+            return replace(trial, state="failed", error=str(error))
+    return trial
+
+
+def _results(
     done: Run, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
-) -> Iterator[Trial]:
+) -> Iterator[Evaluated]:
     """Yield the trial of every job, of equal ones once: from the store, or measured and added to it."""
     store.refresh()
     open_: dict[str, Job] = {}
@@ -102,7 +142,7 @@ def _trials(
         if trial is None:
             open_.setdefault(job.trial().id, job)
         else:
-            yield trial
+            yield Evaluated(trial)
     start = time.perf_counter()
     for result in engine.run(list(open_.values())) if open_ else ():
         store.add(result.trial)
@@ -110,10 +150,7 @@ def _trials(
         done.wall += time.perf_counter() - start
         start = time.perf_counter()
         _count(done, result)
-        done.failed = done.failed + 1 if result.trial.state == "failed" else 0
-        if done.failed == _FAILURES:
-            raise Q2Error(f"{done.failed} trials in a row failed, the last: {result.trial.error}")
-        yield store[result.trial.id]
+        yield result if result.trial.state == "failed" else replace(result, trial=store[result.trial.id])
 
 
 def _stored(job: Job, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]) -> Trial | None:

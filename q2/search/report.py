@@ -12,9 +12,11 @@ from q2.passes import TextTable
 from q2.search.metrics.base import Metric
 from q2.search.metrics.pareto import pareto_front
 from q2.search.strategies.base import Problem
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["Found", "found", "front_picture", "quality_of"]
+
+_REASONS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Found:
     """The complete trials of a search with their `worth`, the best of them, and those on the front.
 
     `quality` is the metric that the front weighs against ``avg_bits``. `best` is None where no trial is complete and
-    keeps to the constraints; `front` goes from the smallest to the best. `failed` trials have no worth.
+    satisfies the constraints; `front` goes from the smallest to the best. `failed` trials have no worth.
     """
 
     trials: list[Trial]
@@ -42,6 +44,33 @@ class Found:
             shown = trial.shown(self.quality.name)
             rows.append((f"{trial.metrics['avg_bits']:.3f}", shown, worth[trial.id], f"front-{number}.toml{mark}"))
         return TextTable(("avg_bits", f"{self.quality.name}{unit}", "target", "recipe"), tuple(rows))
+
+    def failures(self) -> TextTable:
+        """Return the reasons of failed trials as a table, the most frequent first: how many, the first of them, why."""
+        reasons: dict[str, list[Trial]] = {}
+        for trial in self.failed:
+            reasons.setdefault(trial.error, []).append(trial)
+        groups = sorted(reasons.items(), key=lambda item: -len(item[1]))
+        rows = tuple((len(group), group[0].label, error) for error, group in groups[:_REASONS])
+        more = sum(len(group) for _, group in groups[_REASONS:])
+        return TextTable(("failed", "first", "reason"), (*rows, *([(more, "", "other reasons")] if more else [])))
+
+    def why_none(self) -> str:
+        """Return why no recipe was chosen, and what to do; empty where one was.
+
+        >>> Found([], [], Metric, None, [], []).why_none()
+        'the search has no trial; next: more trials'
+        """
+        if self.best is not None:
+            return ""
+        if self.trials:
+            return "no trial satisfies the constraints; next: more trials, or looser constraints"
+        if not self.failed:
+            return "the search has no trial; next: more trials"
+        count = len(self.failed)
+        rows = self.failures().rows
+        often = f", {rows[0][0]} of them for the same reason" if len(rows) > 1 else ""
+        return f"no recipe was chosen: all {count} trials failed{often}: {rows[0][2]}"
 
 
 def quality_of(problem: Problem, kinds: Mapping[str, type[Metric]]) -> type[Metric]:

@@ -6,7 +6,8 @@
 ...     random = True
 """
 
+from q2.quant.check import check_quantizer
 from q2.testing.problems import tiny_graph, tiny_problem, trial_of
 from q2.testing.strategies import StrategySuite
 
-__all__ = ["StrategySuite", "tiny_graph", "tiny_problem", "trial_of"]
+__all__ = ["StrategySuite", "check_quantizer", "tiny_graph", "tiny_problem", "trial_of"]

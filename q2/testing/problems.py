@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from q2.graph import Graph, trace
 from q2.quant import Option
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.space import Space
 from q2.search.strategies.base import Problem
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["OPTIONS", "tiny_costs", "tiny_graph", "tiny_problem", "trial_of"]
 

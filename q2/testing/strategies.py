@@ -11,11 +11,11 @@ import pytest
 from q2.config import dotted
 from q2.errors import ConfigError
 from q2.search.engines.base import Engine
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import Run, run
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem, Proposal, Strategy
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
 from q2.testing.problems import OPTIONS, tiny_problem, trial_of
 
@@ -148,6 +148,15 @@ class StrategySuite:
         """Some or all trials may fail; it goes on with recipes of the space."""
         problem = self.problem()
         for trial in _flat(self.history(problem, most=8, fails=lambda number: number % every == 0)):
+            problem.space.encode(trial.recipe)
+
+    def test_it_goes_on_after_the_first_trials_have_all_failed(self) -> None:
+        """The first half fails, as where options overflow; it has its trials all the same, if there are recipes."""
+        problem = self.problem()
+        whole = _flat(self.history(problem, most=4))
+        found = _flat(self.history(problem, most=4, fails=lambda number: number < len(whole) // 2))
+        assert len(found) == len(whole)
+        for trial in found:
             problem.space.encode(trial.recipe)
 
     def test_it_keeps_to_the_constraints(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from q2 import cli
-from q2.search.store import Fingerprint, TrialStore
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 
 RUN = Fingerprint("digits-dit", "0a1b", "0.1.0", {"images": 200})
 TRIALS = [
@@ -143,6 +143,32 @@ def test_a_pickle_of_the_reference_gets_its_sizes_anew(q2: Q2, tmp_path: Path) -
         f"{cache}: entry 0: layers.\"proj_out_3\": no such layer in the search space; did you mean 'proj_out_2'?"
     )
     assert not (tmp_path / "new").exists()
+
+
+def test_a_store_without_trials_says_that_there_are_none(q2: Q2, tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN).path
+    assert q2("ls", tmp_path) == q2("ls", tmp_path, "--sort", "SQNR") == f"no trials of digits-dit · {store}\n"
+    assert q2("show", tmp_path, "0") == f"{store}: no trial '0' (0 trials)"
+    assert q2("merge", tmp_path / "out", tmp_path) == f"0 trials, 0 new records · {tmp_path / 'out'}\n"
+    assert json.loads(q2("export", tmp_path))["trials"] == []
+    assert q2("export", tmp_path, "--format", "csv") == "id,number,state,strategy,fidelity,seed,seconds\n"
+    q2("export", tmp_path, "--out", tmp_path / "none.json")
+    assert q2("import", tmp_path, tmp_path / "none.json") == f"0 new records, 0 trials · {store}\n"
+
+
+def test_a_store_of_failed_trials_alone_is_shown_with_the_reasons(q2: Q2, tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    store.extend([TRIALS[3], Trial({}, state="failed", error="no recipe", number=9)])
+    lines = q2("ls", tmp_path).splitlines()
+    assert lines[2].split(maxsplit=1)[1].startswith("failed: MemoryError: none left")
+    assert lines[-1] == f"2 trials of digits-dit, 2 failed · {store.path}"
+    assert q2("ls", tmp_path, "--sort", "SQNR") == "--sort SQNR: no trial has it (all trials have failed)"
+    assert "MemoryError: none left" in q2("show", tmp_path, "3")
+    assert "no recipe" in q2("show", tmp_path, "9")
+    assert q2("merge", tmp_path / "out", tmp_path).startswith("2 trials, 2 new records")
+    assert q2("export", tmp_path, "--format", "csv").count("failed") == 2
+    q2("export", tmp_path, "--out", tmp_path / "some.json")
+    assert q2("import", tmp_path, tmp_path / "some.json").startswith("0 new records, 2 trials")
 
 
 @pytest.mark.parametrize("command", ["ls", "show", "export"])

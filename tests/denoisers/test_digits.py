@@ -12,8 +12,8 @@ from sklearn.model_selection import train_test_split
 
 import q2
 from q2.denoisers import Denoiser, Samples
-from q2.denoisers.checkpoint import Checkpoint
-from q2.denoisers.compare import compare, read
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.comparison import compare, read
 from q2.denoisers.digits import DigitsDiT
 from q2.errors import CheckpointError, ConfigError, PluginError
 from q2.graph import Graph
@@ -71,6 +71,17 @@ def test_the_judge_knows_real_digits() -> None:
     judge = q2.denoiser("digits-dit").judge()
     assert judge is not None
     assert (read(judge, samples) == samples.labels).double().mean() >= 0.97
+
+
+def test_the_judge_reads_no_digit_in_an_image_that_is_not_finite(digits: Denoiser) -> None:
+    judge = digits.judge()
+    assert judge is not None
+    samples = Samples(torch.full((2, 1, 32, 32), torch.nan), torch.zeros(2, dtype=torch.long))
+    samples.images[1] = 0.5
+    assert (read(judge, samples) >= 0).tolist() == [False, True]
+    accuracy = compare(samples, samples, judge).accuracy
+    assert accuracy is not None
+    assert accuracy.full <= 0.5
 
 
 def test_full_precision_is_recognised_and_two_bits_collapse_honestly(digits: Denoiser, graph: Graph) -> None:

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from q2.denoisers.checkpoint import Checkpoint
 from torch import nn
 
 import q2
 from q2.denoisers import Denoiser, load
+from q2.denoisers.dit import DiT
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
 
@@ -146,3 +148,24 @@ def test_inputs_that_do_not_fit_name_the_module() -> None:
     with pytest.raises(q2.errors.TraceError, match=r"trace DiTTransformer2DModel at 'pos_embed.proj'") as caught:
         q2.trace(denoiser.model, inputs)
     assert "\n" not in str(caught.value)
+
+
+class Own(DiT):
+    """A denoiser of a plugin, without weights of its own."""
+
+    name: ClassVar[str] = "own"
+
+    @classmethod
+    def default_checkpoint(cls) -> str:
+        return ""
+
+
+def test_a_denoiser_without_a_checkpoint_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("dit", tiny=True, device="cpu").pipeline().save_pretrained(tmp_path)
+    monkeypatch.chdir(tmp_path)  # a pipeline folder: an empty path would name it
+    line = """the denoiser 'own' has no checkpoint of its own; say checkpoint, or weights = "random" or "meta"$"""
+    with pytest.raises(ConfigError, match=line):
+        Own()
+    assert Own(weights="meta").model.config.num_layers == 28  # type: ignore[union-attr]
+    with pytest.raises(CheckpointError, match="^no checkpoint is named, expected a pipeline folder or a Hub id"):
+        Checkpoint("")

@@ -10,15 +10,18 @@ import pytest
 import torch
 
 import q2
+from q2.commands.export import export as export_command
+from q2.commands.sample import sample as sample_command
 from q2.config import RunFile
 from q2.denoisers import Denoiser, load
-from q2.denoisers.saving import save_packed
+from q2.denoisers.saving.save import save_packed
 from q2.errors import CheckpointError, ConfigError, Q2Error
 from q2.exporters.dequantized import Dequantized
 from q2.exporters.gguf import Gguf
-from q2.exports import export
 from q2.passes.transform.quantize import Quantize
 from q2.quant import parts_of
+from q2.session.export import export
+from q2.session.transform import prepare, transform
 
 PLUGIN = """
 from pathlib import Path
@@ -109,6 +112,26 @@ def test_a_folder_with_nothing_quantized_has_nothing_to_export(tmp_path: Path) -
         Dequantized().export(quantized(), tmp_path / "plain")
 
 
+def test_a_saved_folder_with_a_local_files_quantizer_needs_the_run_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "from q2.plugins import hookimpl\nfrom q2.quant.quantizers.uniform import Uaq\n"
+    text += "class Mine(Uaq):\n    name = 'mine'\n"
+    Path("mine.py").write_text(text + "@hookimpl\ndef q2_quantizers():\n    return {'mine': Mine}\n", encoding="utf-8")
+    lines = ["plugins.modules = ['mine.py']", "passes.quantize.default = 'mine-4'", "denoiser.name = 'digits-dit'"]
+    Path("run.toml").write_text("\n".join(lines), encoding="utf-8")
+    transform(prepare(RunFile.load("run.toml")), tmp_path / "run", save=Path("saved"))
+    with pytest.raises(CheckpointError, match="'mine' comes from the plugin 'mine.py' .local.; give --config with"):
+        export_command("dequantized", Path("plain"), saved=Path("saved"))
+    export_command("dequantized", Path("plain"), config="run.toml", saved=Path("saved"))
+    assert (tmp_path / "plain" / "model_index.json").is_file()
+    with pytest.raises(ConfigError, match="digits-dit.toml, --from saved: .* 'mine' comes from the plugin 'mine.py'"):
+        sample_command(saved="saved", n=1, steps=1, out=Path("none"))
+    sample_command(config="run.toml", saved="saved", n=1, steps=1, out=Path("drawn"))
+    assert (tmp_path / "drawn" / "grid.png").is_file()
+
+
 def test_a_plugin_brings_a_format(tmp_path: Path) -> None:
     (tmp_path / "names.py").write_text(PLUGIN.replace("\\\\\\\\", "\\\\"), encoding="utf-8")
     run = RunFile.load(overrides=[f'plugins.modules=["{tmp_path / "names.py"}"]'])
@@ -141,7 +164,7 @@ def q2_exporters():
 
 
 def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tmp_path: Path) -> None:
-    from q2.runs import prepare, transform
+    from q2.session.transform import prepare, transform
 
     (tmp_path / "codes.py").write_text(CODES, encoding="utf-8")
     text = (

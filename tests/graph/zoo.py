@@ -12,7 +12,7 @@ from diffusers.models import transformers, unets
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from q2.denoisers.derive import example_inputs
+from q2.denoisers.inputs.derive import example_inputs
 from q2.errors import TraceError
 from q2.graph import trace
 from tests.graph.zoo_inputs import GIVEN

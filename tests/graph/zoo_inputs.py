@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from q2.denoisers.derive import example_inputs
+from q2.denoisers.inputs.derive import example_inputs
 
 Inputs = dict[str, Any]
 

@@ -137,6 +137,17 @@ def test_a_plugin_hears_of_every_pass_that_runs(tmp_path: Path) -> None:
     assert module.heard == ["before nothing", "after nothing: noth"]
 
 
+@pytest.mark.parametrize("hook", ["q2_before_pass", "q2_after_pass"])
+def test_a_plugin_that_raises_when_told_of_a_pass_is_reported_once_and_ends_no_run(tmp_path: Path, hook: str) -> None:
+    text = f"from q2.plugins import hookimpl\n@hookimpl\ndef {hook}(name):\n    1 / 0\n"
+    (tmp_path / "bad.py").write_text(text, encoding="utf-8")
+    ctx = PassContext(Plugins([str(tmp_path / "bad.py")], entry_points=False))
+    results = PassManager([("one", Nothing()), ("size", Size())], ctx).run(one_of_each())
+    line = f" · {hook} of 'bad.py' failed at {tmp_path / 'bad.py'}:4: ZeroDivisionError: division by zero"
+    assert line in results[0].report.summary
+    assert "bad.py" not in results[1].report.summary
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from q2.errors import PluginError
 from q2.plugins import Plugins, builtin
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 GOOD = """
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ def local(folder: Path, text: str, name: str = "mine.py") -> Plugins:
 def install(site: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a plugin with an entry point where Python looks for installed packages."""
     module = name.replace("-", "_")
+    site.mkdir(exist_ok=True)
     (site / f"{module}.py").write_text(text, encoding="utf-8")
     info = site / f"{module}-1.2.dist-info"
     info.mkdir()
@@ -52,7 +53,7 @@ def test_built_ins_come_in_through_the_same_hooks() -> None:
     assert set(plugins.denoisers) == set(builtin.q2_denoisers())
 
 
-@pytest.mark.parametrize("kind", ["passes", "quantizers", "denoisers"])
+@pytest.mark.parametrize("kind", ["passes", "quantizers", "denoisers", "exporters", "metrics", "strategies", "engines"])
 def test_every_built_in_loads_and_goes_by_its_own_name(kind: str) -> None:
     catalogue = getattr(Plugins(entry_points=False), kind)
     for name in catalogue:
@@ -78,6 +79,55 @@ def test_a_misspelt_hook_is_an_error(tmp_path: Path) -> None:
         local(tmp_path, text)
 
 
+def test_a_hook_of_another_version_may_be_optional(tmp_path: Path) -> None:
+    later = "\n\n@hookimpl(optionalhook=True)\ndef q2_after_sample(images):\n    pass\n"
+    assert "hello" in local(tmp_path, GOOD.replace("NAME", "hello") + later).passes
+    with pytest.raises(PluginError, match="unknown hook 'q2_after_sample'; did you mean 'q2_after_"):
+        local(tmp_path, GOOD.replace("NAME", "hello") + later.replace("optionalhook=True", ""))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("(AnalysisPass)", "", "is the class Hello, expected a subclass of q2.passes.Pass"),
+        (
+            "(AnalysisPass)",
+            "(Pass)",
+            "is the class Hello, which is neither an AnalysisPass nor a TransformPass",
+        ),
+        ("def run", "def rum", "is the class Hello, which lacks run"),
+        ('"hello"\n', '"helo"\n', "is the class Hello, whose own name is 'helo'; the two must be the same"),
+        ("@dataclass(frozen=True)\n", "", "has the option 'sigma', but Hello lacks its @dataclass(frozen=True)"),
+        (
+            "    sigma",
+            "    provides: ClassVar = ('macs',)\n    sigma",
+            "is the class Hello, whose 'provides' is ('macs',), expected a tuple of facts",
+        ),
+        (
+            "    sigma",
+            "    requires: ClassVar = 'size'\n    sigma",
+            "is the class Hello, whose 'requires' is 'size', expected a tuple of names of passes",
+        ),
+    ],
+)
+def test_a_class_that_is_not_what_the_hook_hands_over_names_its_owner(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    text = GOOD.replace("NAME", "hello").replace("import AnalysisPass", "import Pass, AnalysisPass")
+    text = text.replace("    def run", "    sigma: float = 4.0\n    def run")
+    assert local(tmp_path, text).passes.load("hello").__name__ == "Hello"
+    with pytest.raises(PluginError) as caught:
+        local(tmp_path, text.replace(old, new, 1)).passes.load("hello")
+    assert str(caught.value) == f"mine.py: q2_passes: 'hello' {message}"
+
+
+def test_what_is_no_class_behind_a_place_names_its_owner(tmp_path: Path) -> None:
+    text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_metrics():\n    return {'e': 'math:e'}\n"
+    message = r"^mine\.py: q2_metrics: 'e' is of type float, expected a subclass of q2\.search\.metrics\.Metric$"
+    with pytest.raises(PluginError, match=message):
+        local(tmp_path, text).metrics.load("e")
+
+
 def test_a_hook_without_its_mark_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="the hook 'q2_passes' lacks its @hookimpl mark"):
         local(tmp_path, GOOD.replace("NAME", "hello").replace("@hookimpl\n", ""))
@@ -92,8 +142,21 @@ def test_a_hook_with_a_wrong_argument_is_an_error(tmp_path: Path) -> None:
 def test_what_a_hook_raises_is_one_line_with_its_place(tmp_path: Path) -> None:
     text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_after_trial(trial):\n    raise OSError('no\\ndisk')\n"
     plugins = local(tmp_path, text)
-    with pytest.raises(PluginError, match=r"^q2_after_trial failed at .*mine\.py:4: OSError: no disk$"):
-        plugins.after_trial(Trial({"a": "uaq-4"}), None, tmp_path)
+    (line,) = plugins.after_trial(Trial({"a": "uaq-4"}), None, tmp_path)
+    assert line.startswith(f"q2_after_trial of 'mine.py' failed at {tmp_path / 'mine.py'}:4: OSError: no disk")
+    assert plugins.after_trial(Trial({"a": "uaq-3"}), None, tmp_path) == []
+
+
+@pytest.mark.parametrize("order", [("bad.py", "good.py"), ("good.py", "bad.py")])
+def test_a_hook_that_raises_keeps_no_other_plugin_from_being_told(tmp_path: Path, order: tuple[str, str]) -> None:
+    start = "from q2.plugins import hookimpl\n@hookimpl\n"
+    (tmp_path / "bad.py").write_text(f"{start}def q2_after_trial():\n    1 / 0\n", encoding="utf-8")
+    said = "    (folder / trial.id).touch()\n"
+    (tmp_path / "good.py").write_text(f"{start}def q2_after_trial(trial, folder):\n{said}", encoding="utf-8")
+    plugins = Plugins([str(tmp_path / name) for name in order], entry_points=False)
+    trials = [Trial({"a": "uaq-4"}), Trial({"a": "uaq-3"})]
+    assert [len(plugins.after_trial(trial, None, tmp_path)) for trial in trials] == [1, 0]
+    assert all((tmp_path / trial.id).exists() for trial in trials)
 
 
 def test_a_hook_that_hands_over_nonsense_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from q2.errors import PluginError
 from q2.plugins import Plugins
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 MODULE = "q2.plugins.tensorboard"
 
@@ -48,5 +48,5 @@ def test_it_is_off_unless_a_run_asks() -> None:
 def test_without_tensorboardx_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    with pytest.raises(PluginError, match=r'need tensorboardX: pip install "q2\[tensorboard\]"$'):
+    with pytest.raises(PluginError, match="need tensorboardX: pip install tensorboardX$"):
         Plugins([MODULE], entry_points=False)

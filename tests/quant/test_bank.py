@@ -1,17 +1,18 @@
 """The bank: what is read is what was fitted; a build that is stopped goes on; what does not belong is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from torch import Tensor
 
 from q2.errors import BankError
-from q2.quant import Option, builtin_quantizer, fit
-from q2.quant.bank import Bank, BankPlan, LayerPlan, build
+from q2.quant import FittedWeight, Option, Quantizer, builtin_quantizer, fit
+from q2.quant.bank import Bank, BankPlan, LayerPlan, build, options_in
 from tests.quant.strategies import noise
 
 WEIGHTS = {
@@ -82,7 +83,6 @@ def test_a_build_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path) -> N
     ("change", "message"),
     [
         ({"weights": "cd34"}, "weights cd34, not ab12"),
-        ({"options": ("uaq-4",)}, "options uaq-4, not kmeans-c-4 uaq-3 kmeans-a-2 kmeans-c-3"),
         ({"prec": 32}, "prec 32, not 16"),
         ({"layers": {}}, "other layers"),
     ],
@@ -95,6 +95,112 @@ def test_a_bank_for_something_else_is_not_built_over(tmp_path: Path, change: dic
     assert PLAN.differs(replace(PLAN, **change)) == message  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert contents(tmp_path) == before
+
+
+def test_a_bank_grows_to_what_it_would_be_if_fitted_at_once(tmp_path: Path) -> None:
+    make(tmp_path / "once")
+    assert make(tmp_path / "grown", replace(PLAN, options=PLAN.options[:2])) == 3
+    assert make(tmp_path / "grown", replace(PLAN, options=PLAN.options[2:])) == 3
+    assert contents(tmp_path / "grown") == contents(tmp_path / "once")
+
+
+def test_a_bank_with_more_options_than_asked_serves(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = contents(tmp_path)
+    assert make(tmp_path, replace(PLAN, options=("kmeans-c-3", "uaq-3"))) == 0
+    assert contents(tmp_path) == before
+    assert options_in(tmp_path) == PLAN.options
+
+
+def test_only_options_that_are_missing_are_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, replace(PLAN, options=("kmeans-c-4", "uaq-3")))
+    fits: list[tuple[str, Sequence[int]]] = []
+    original = Quantizer.fit_each
+
+    def counted(quantizer: Quantizer, weight: Tensor, widths: Sequence[int], prec: int = 16) -> list[FittedWeight]:
+        fits.append((quantizer.name, widths))
+        return original(quantizer, weight, widths, prec)
+
+    monkeypatch.setattr(Quantizer, "fit_each", counted)
+    make(tmp_path, replace(PLAN, options=("uaq-3", "kmeans-c-2", "kmeans-c-4")))
+    assert fits == [("kmeans-c", [2])] * 4
+
+
+class Stop:
+    """Reads weights until it is asked for one too many, as if the process were killed there."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, layer: str) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return WEIGHTS[layer]
+
+
+def test_a_bank_that_is_stopped_while_it_grows_has_what_it_had_and_goes_on(tmp_path: Path) -> None:
+    make(tmp_path / "once")
+    few = replace(PLAN, options=PLAN.options[:2])
+    make(tmp_path / "grown", few)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "grown", read=Stop(1))
+    bank = Bank.open(tmp_path / "grown", builtin_quantizer)
+    assert bank.plan == few
+    assert options_in(tmp_path / "grown") == few.options
+    for layer in PLAN.layers:
+        assert set(bank.errors(layer)) == set(few.options)
+    assert make(tmp_path / "grown", few) == 0
+    assert make(tmp_path / "grown") == 2
+    assert contents(tmp_path / "grown") == contents(tmp_path / "once")
+
+
+def test_an_option_that_was_given_up_half_way_is_neither_lost_nor_finished(tmp_path: Path) -> None:
+    few = replace(PLAN, options=("uaq-3",))
+    make(tmp_path, few)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, replace(PLAN, options=("kmeans-a-2",)), Stop(1))
+    assert make(tmp_path, replace(PLAN, options=("kmeans-c-3",))) == 3
+    assert options_in(tmp_path) == ("uaq-3", "kmeans-c-3")
+    assert make(tmp_path, replace(PLAN, options=("kmeans-a-2",))) == 2
+    assert options_in(tmp_path) == ("uaq-3", "kmeans-a-2", "kmeans-c-3")
+
+
+def test_a_damaged_layer_gets_all_options_again(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / "first.safetensors").write_bytes(before["first.safetensors"][:-8])
+    assert options_in(tmp_path) == ()
+    assert make(tmp_path, replace(PLAN, options=("uaq-3",))) == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_bank_that_is_open_reads_on_while_it_grows(tmp_path: Path) -> None:
+    make(tmp_path, replace(PLAN, options=("uaq-3",)))
+    bank = Bank.open(tmp_path, builtin_quantizer)
+    make(tmp_path)
+    assert list(bank.errors("first")) == ["uaq-3"]
+
+
+def test_two_builds_in_a_folder_come_one_after_the_other(tmp_path: Path) -> None:
+    builds = [Thread(target=make, args=(tmp_path, replace(PLAN, options=(option,)))) for option in PLAN.options]
+    for thread in builds:
+        thread.start()
+    for thread in builds:
+        thread.join()
+    assert set(options_in(tmp_path)) == set(PLAN.options)
+
+
+def test_other_files_of_a_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("mine")
+    (tmp_path / ".first-x1.safetensors").write_bytes(b"left behind by kill -9")
+    assert options_in(tmp_path) == ()
+    make(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".gitignore"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(BankError, match="other: is no bank"):
+        options_in(tmp_path / "other")
 
 
 def test_bad_weights_name_the_layer_and_nothing_complete_is_lost(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from q2.errors import Q2Error
 from q2.quant import Option, Part, builtin_quantizer, fit, plan_layer, quantize_layer, quantize_parts, read_parts
-from q2.quant.packed import pack_layer
+from q2.quant.packed.layers import pack_layer
 from tests.quant.strategies import noise
 
 

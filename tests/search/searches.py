@@ -7,14 +7,15 @@ from typing import cast
 import numpy as np
 
 from q2.graph import Graph
-from q2.search.costs import Costs
 from q2.search.engines.base import Engine
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.costs import Costs
+from q2.search.evaluation.jobs import Evaluated, Job
+from q2.search.metrics.finite import NotFiniteError
+from q2.search.objective.target import Target
 from q2.search.space import Space
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem, Proposal, Searcher
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
 
 SPACE = Space.of({"a": 10, "b": 10, "c": 20}, ["uaq-4", "uaq-3"])
@@ -74,7 +75,7 @@ class Here(Engine):
         self.done.append(job.number)
         try:
             metrics = COSTS.metrics(job.recipe) | self.also(job)
-        except ZeroDivisionError as error:
-            return job.failed(str(error))
+        except (ZeroDivisionError, NotFiniteError) as error:
+            return Evaluated(job.trial("failed", str(error)), not_finite=isinstance(error, NotFiniteError))
         asked = {"fidelity": job.fidelity, "seed": job.seed, "number": job.number, "strategy": job.strategy}
         return Evaluated(Trial(job.recipe, metrics, **asked), {"score": 0.25})  # type: ignore[arg-type]

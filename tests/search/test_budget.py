@@ -9,7 +9,7 @@ import pytest
 
 from q2.errors import Q2Error
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from tests.search.strategies.tiny import Fake, problem, search
 
 

@@ -1,17 +1,21 @@
 """The loop: trials are measured once, kept at once, and asked for again as they were when a search goes on."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from q2.errors import Q2Error
-from q2.search.jobs import Job
+from q2.search.evaluation.jobs import Job
 from q2.search.loop import Run, run
-from q2.search.store import TrialStore
+from q2.search.metrics.finite import NotFiniteError
+from q2.search.objective.target import Target
 from q2.search.strategies.base import Searcher
 from q2.search.strategies.random import Random
-from q2.search.trials import Trial
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 from tests.search.searches import Here, Listed, problem, recipe, store
 
@@ -82,6 +86,58 @@ def test_failures_in_a_row_end_the_search_with_the_reason_however_few_are_asked_
         go(Listed(range(8), step), engine, store(tmp_path), 8)
     assert len(engine.done) == 3
     assert [trial.state for trial in store(tmp_path)] == ["failed"] * 3
+
+
+def overflow(job: Job) -> dict[str, float]:
+    raise NotFiniteError(f"latents of trial {job.number} are not finite")
+
+
+def test_recipes_that_overflow_end_no_search_that_has_found_one(tmp_path: Path) -> None:
+    searcher = Listed([0] * 3 + [1] * 40, step=1)
+    done = go(searcher, Here(lambda job: overflow(job) if job.number else {}), store(tmp_path), 43)
+    assert [trial.state for trial in done.trials] == ["complete"] * 3 + ["failed"] * 40
+
+
+def test_a_search_may_begin_with_recipes_that_overflow(tmp_path: Path) -> None:
+    done = go(Listed(range(8), step=1), Here(lambda job: overflow(job) if job.number != 7 else {}), store(tmp_path), 8)
+    assert [trial.state for trial in done.trials] == ["failed"] * 7 + ["complete"]
+
+
+@pytest.mark.parametrize(("trials", "tried"), [(12, 11), (40, 21)])
+def test_a_search_in_which_everything_overflows_ends(tmp_path: Path, trials: int, tried: int) -> None:
+    engine = Here(overflow)
+    with pytest.raises(Q2Error, match=rf"^{tried} trials in a row failed, the last: latents of trial \d+ are not"):
+        go(Listed([number % 8 for number in range(trials)], step=1), engine, store(tmp_path), trials)
+    assert len(engine.done) == tried
+
+
+def test_a_machine_that_breaks_later_ends_the_search_after_ten_errors(tmp_path: Path) -> None:
+    engine = Here(lambda job: fail(job) if job.number else {})
+    with pytest.raises(Q2Error, match=r"^10 trials in a row failed, the last: trial 10 has no luck$"):
+        go(Listed([0, *[1] * 39], step=1), engine, store(tmp_path), 40)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("1/(avg_bits - 4)", "target '1/(avg_bits - 4)': trial 0: division by zero in (1.0 / (avg_bits - 4.0))"),
+        ("log(avg_bits - 3.9) - avg_bits", "trial 1: the value is nan with avg_bits = 3.75"),
+        ("exp(1e5*avg_bits - 3.8e5)", "trial 0: the value is inf with avg_bits = 4"),
+    ],
+)
+def test_a_trial_whose_target_is_not_finite_has_failed_and_the_search_goes_on(
+    tmp_path: Path, target: str, reason: str
+) -> None:
+    told: list[Trial] = []
+    of = replace(problem(8), target=Target.parse(target, ["avg_bits"]))
+    searcher = Listed(range(8), step=1)
+    done = run(of, searcher, Here(), store(tmp_path), name="", needed=NEEDED, after=told.append)
+    failed = [trial for trial in done.trials if trial.state == "failed"]
+    assert 0 < len(failed) < 8
+    assert reason in failed[0].error
+    assert np.isfinite(of.worth([trial for trial in done.trials if trial.state == "complete"])).all()
+    assert done.trials == searcher.told == told
+    assert {trial.state for trial in store(tmp_path)} == {"complete"}  # what was measured may serve another target
 
 
 def test_failures_between_successes_are_told_and_tried_again_by_the_next_search(tmp_path: Path) -> None:

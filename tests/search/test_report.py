@@ -6,17 +6,17 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
 from q2.search.metrics.base import Metric
 from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.judged import JudgeFid
 from q2.search.metrics.paired import LatentSqnr
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.report import found, front_picture, quality_of
 from q2.search.space import Space
 from q2.search.strategies.base import Problem
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 KINDS: dict[str, type[Metric]] = {"latent-SQNR": LatentSqnr, "avg_bits": AvgBits, "judge-fid": JudgeFid}
 OPTIONS = ("uaq-2", "uaq-3", "uaq-4")
@@ -77,6 +77,25 @@ def test_trials_of_other_fidelities_only_helped() -> None:
 def test_a_search_without_a_complete_trial_finds_nothing() -> None:
     result = found(problem(), trials()[-1:], KINDS)
     assert (result.best, result.front, result.worth, result.table().rows) == (None, [], [], ())
+
+
+def test_failed_trials_are_counted_by_their_reasons() -> None:
+    errors = ["no memory", "NaN", "NaN", *(f"reason {i}" for i in range(5))]
+    failed = [Trial({"a": f"uaq-{i + 1}"}, state="failed", error=error, number=i) for i, error in enumerate(errors)]
+    table = found(problem(), [*trials()[:4], *failed], KINDS).failures()
+    assert table.rows[0] == (2, "trial 1", "NaN")
+    assert table.rows[1] == (1, "trial 0", "no memory")
+    assert table.rows[-1] == (2, "", "other reasons")
+    assert sum(int(row[0]) for row in table.rows) == 8
+    assert found(problem(), trials()[:4], KINDS).failures().rows == ()
+
+
+def test_why_there_is_no_recipe_is_said_in_words() -> None:
+    failed = [Trial({"a": f"uaq-{n}"}, state="failed", error="x" if n else "y", number=n) for n in range(3)]
+    line = "no recipe was chosen: all 3 trials failed, 2 of them for the same reason: x"
+    assert found(problem(), failed, KINDS).why_none() == line
+    assert found(problem(bound="avg_bits <= 1"), trials(), KINDS).why_none().startswith("no trial satisfies the")
+    assert found(problem(), trials(), KINDS).why_none() == ""
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg"])

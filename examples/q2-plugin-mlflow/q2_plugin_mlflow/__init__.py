@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 
 from q2.plugins import hookimpl
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 
 @hookimpl

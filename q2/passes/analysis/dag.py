@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from q2.graph import Graph, Unit
-from q2.graph.draw import check_block, draw
+from q2.graph.flow.draw import check_block, draw
 from q2.passes.analysis.size import SIZES
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import AnalysisPass, PassContext, Report

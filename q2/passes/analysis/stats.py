@@ -40,14 +40,15 @@ class LayerStats:
     activation: Moments | None
 
 
-STATS = Fact[dict[str, LayerStats]]("stats", dict)
+STATS = Fact[dict[str, LayerStats]]("stats", dict, of="full precision")
 
 
 @dataclass(frozen=True)
 class Stats(AnalysisPass):
     """Range, mean, spread and kurtosis of every weight layer's weight and input.
 
-    Inputs are those of `samples` images denoised in `steps` real steps (0: as the denoiser's protocol says).
+    Inputs are those of `samples` images denoised in `steps` real steps (0: as the denoiser's protocol says). The fact
+    is about full precision: behind a transform the pass reports what is there then, and the fact stays what it is.
     """
 
     name: ClassVar[str] = "stats"
@@ -62,7 +63,7 @@ class Stats(AnalysisPass):
         select(graph.weight_layers, self.layers)
 
     def run(self, graph: Graph, ctx: PassContext) -> Report:
-        """Set the fact `STATS`."""
+        """Set the fact `STATS`, before the first transform."""
         names = select(graph.weight_layers, self.layers)
         inputs = {name: _Sums() for name in names}
         steps = 0

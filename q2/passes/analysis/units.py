@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from q2.graph import Fact, Graph, Unit
-from q2.graph.places import Places
+from q2.graph.scopes import Places
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
 
 __all__ = ["UNITS", "Units"]

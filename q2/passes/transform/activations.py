@@ -8,8 +8,8 @@ from torch import Tensor, fx, nn
 
 from q2.graph import Attention, Choice
 from q2.graph.attention import find_attention, labels_of, leads_to
-from q2.graph.guards import writes_in_place
 from q2.graph.operations import argument
+from q2.graph.tracing.guards import writes_in_place
 from q2.quant.activations import FULL, quantize_activation, quantize_channels, quantized_attention
 
 __all__ = ["REWRITE", "ActivationBits", "InputBits"]

@@ -10,8 +10,8 @@ from q2.errors import Q2Error
 from q2.graph import Choice, Graph, WeightLayer
 from q2.passes.base import PassContext, at_layer, weight_of
 from q2.quant import Option, Part, parts_of, plan_layer, quantize_parts, switch_layer
-from q2.quant.layers import Simulated
-from q2.quant.packed import Packed
+from q2.quant.packed.layers import Packed
+from q2.quant.simulated import Simulated
 
 __all__ = ["Changed", "apply_options"]
 

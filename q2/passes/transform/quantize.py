@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Literal, Self
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, did_you_mean
 from q2.graph import Graph
+from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.apply import Changed, apply_options
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
+from q2.quant.resolve import known_option
 
 __all__ = ["Quantize", "Rule"]
 
@@ -131,7 +133,8 @@ def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
     summary = f"{len(changed)} of {total} weight layers" + (f", {split} of them in two parts" if split else "")
     summary += ", planned: weights on meta have no values to fit" if planned else ""
     names = tuple(dict.fromkeys(graph.choices[name].layer.name for name in changed))
-    return Change(summary, (table,), {"changed": len(changed), "planned": planned, "layers": layers}, names)
+    data = {"changed": len(changed), "planned": planned, "layers": layers}
+    return Change(summary, (table,), data, names, preserves=frozenset({UNITS}))
 
 
 def _shown(ratio: float | None) -> str | float:
@@ -157,7 +160,7 @@ def _option(rule: Rule, key: str, ctx: PassContext) -> Option:
         raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, ctx.plugins.quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
-    return Option.parse(f"{name}-{width}")
+    return known_option(f"{name}-{width}", ctx.plugins.quantizers)
 
 
 def _rule(option: str, place: str) -> Table:

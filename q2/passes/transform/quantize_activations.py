@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import PlainValidator
 
@@ -12,10 +12,12 @@ from q2.config import Key, Table, validate
 from q2.errors import ConfigError, did_you_mean
 from q2.graph import Graph
 from q2.graph.attention import labels_of
+from q2.passes.analysis.size import SIZES
+from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.activations import REWRITE, ActivationBits, InputBits
 from q2.passes.transform.rules import By, matching
-from q2.quant.activations import FULL
+from q2.quant.activations import FULL, bits_of
 
 __all__ = ["QuantizeActivations"]
 
@@ -51,7 +53,7 @@ class QuantizeActivations(TransformPass):
                 continue
             if key in rules and not isinstance(value, int | str):
                 raise ConfigError(f"{where((key,))}: unknown key{did_you_mean(key, own)}")
-            _bits(value, where((key,)))
+            bits_of(value, where((key,)))
         options = {key: value for key, value in table.items() if key in own}
         return validate(cls, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key))
 
@@ -69,16 +71,18 @@ class QuantizeActivations(TransformPass):
         called = {str(node.target) for node in graph.fx.nodes if node.op == "call_module"}
         choices = {name: choice for name, choice in graph.choices.items() if choice.layer.name in called}
         attentions = dict.fromkeys(each.name for each in graph.attentions if each.scores and each.values)
-        bits, softmax = _bits(self.bits, "bits"), _bits(self.softmax, "softmax")
+        bits, softmax = bits_of(self.bits, "bits"), bits_of(self.softmax, "softmax")
         inner = (
-            (bits if self.attention else FULL) if isinstance(self.attention, bool) else _bits(self.attention, ATTENTION)
+            (bits if self.attention else FULL)
+            if isinstance(self.attention, bool)
+            else bits_of(self.attention, ATTENTION)
         )
         found = dict.fromkeys(choices, bits) | dict.fromkeys(attentions, inner)
         types = {name: choice.layer.type for name, choice in choices.items()}
         names = types if self.by == "type" else types | dict.fromkeys(attentions, ATTENTION)
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         for key, value in reversed(list(self.rules.items())):  # the first that matches wins
-            found |= dict.fromkeys(matching(self.by, key, names, options=own), _bits(value, key))
+            found |= dict.fromkeys(matching(self.by, key, names, options=own), bits_of(value, key))
         layers: dict[str, InputBits] = {}
         for name, choice in choices.items():
             layer = layers.get(choice.layer.name, InputBits(len(choice.layer.kernel_size), ()))
@@ -110,13 +114,4 @@ def _report(graph: Graph, plan: ActivationBits) -> Change:
     table = TextTable(("type", "bits", "softmax bits", "inputs"), rows)
     layers = {name: plan.of(choice) for name, choice in graph.choices.items()}
     data = {"layers": layers, ATTENTION: dict(plan.attention), "softmax": plan.softmax}
-    return Change(summary, (table,), data, tuple(plan.layers))
-
-
-def _bits(value: Any, place: str) -> int:
-    """Return bits as a number, 16 for ``"none"``. Raises `ConfigError`."""
-    if isinstance(value, str) and value.lower() in ("none", "na"):
-        return FULL
-    if isinstance(value, bool) or value not in (4, 5, 6, 7, 8, FULL):
-        raise ConfigError(f"{place}: should be 4 to 8, or 'none', not {value!r}")
-    return int(value)
+    return Change(summary, (table,), data, tuple(plan.layers), preserves=frozenset({SIZES, UNITS}))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
 __all__ = ["Engine", "Load", "Make", "Places", "Worker"]

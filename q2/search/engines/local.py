@@ -19,7 +19,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 
 from q2.plugins.catalogue import one_line
 from q2.search.engines.base import Engine, Load, Make, Places, Worker
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
 __all__ = ["Local"]

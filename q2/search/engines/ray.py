@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from q2.errors import ConfigError, Q2Error
 from q2.search.engines.base import Engine, Load, Make, Places, Worker
 from q2.search.engines.shipping import digest, packed, unpack
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
+from q2.version import version
 
 __all__ = ["Ray"]
 
@@ -38,7 +38,7 @@ class Ray(Engine):
         try:
             import ray
         except ImportError:
-            raise ConfigError("the engine 'ray' needs Ray: pip install \"q2[ray]\"") from None
+            raise ConfigError("the engine 'ray' needs Ray: pip install ray") from None
         self._ray: Any = ray
         self._token = uuid.uuid4().hex
         self._connected = self._ours = False
@@ -203,7 +203,7 @@ class _Actor:
         """Load what the worker needs. Return q2's version."""
         self.make: Make = load()
         self.places = places
-        return version("q2")
+        return version()
 
     def measure(
         self, job: Job, tokens: Mapping[str, str], copies: Mapping[str, Mapping[str, Any]] | None = None
@@ -241,7 +241,7 @@ def _fetched(ref: Any) -> bytes:
 
 
 def _same_version(theirs: str) -> None:
-    ours = version("q2")
+    ours = version()
     if theirs != ours:
         raise Q2Error(f"engine 'ray': a node of the cluster has q2 {theirs}, this is {ours}")
 

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.denoisers import Denoiser, Samples
+from q2.search.metrics.finite import check_samples
 from q2.search.metrics.intervals import Estimate, mean_estimate
 from q2.settings import EvaluationSettings
 
-__all__ = ["Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
+__all__ = ["Against", "Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower"]
 Cost = Literal["free", "forward", "images"]
+Against = Literal["", "full", "real"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,15 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some of a trial's images, with full precision's from the same noise."""
+    """Some of a trial's images, with full precision's from the same noise. Raises `NotFiniteError`."""
 
     made: Samples
     full: Samples
     known: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_samples(self.made)
+        check_samples(self.full)
 
     def features(self, name: str, of: Callable[[Samples], Array]) -> Array:
         """Return what a network makes of the images, worked out once for all metrics that give it the same name."""
@@ -58,6 +64,8 @@ class Metric(ABC):
     cost: ClassVar[Cost]
     estimate: ClassVar[bool] = True
     unit: ClassVar[str] = ""
+    owner: str = "q2"
+    """The plugin that offers it; set by who loads it."""
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
@@ -69,7 +77,7 @@ class Metric(ABC):
 
 
 class FreeMetric(Metric):
-    """A metric that follows from the recipe; see `q2.search.costs`, which has those of the same names at once."""
+    """A metric that follows from the recipe; `q2.search.evaluation.costs` has those of the same names at once."""
 
     cost = "free"
     estimate = False
@@ -85,8 +93,8 @@ class ForwardMetric(Metric):
     cost = "forward"
 
     @abstractmethod
-    def value(self, outputs: Outputs) -> Estimate:
-        """Return its value."""
+    def value(self, outputs: Outputs) -> Estimate | float:
+        """Return its value: an estimate with its interval, or a number, which has none."""
 
 
 class ImageMetric(Metric):
@@ -96,13 +104,16 @@ class ImageMetric(Metric):
     """
 
     cost = "images"
-    against: Literal["", "full", "real"] = ""
+    against: Against = ""
     """Whose rows `value` wants beside: full precision's own, or those of the real images in `reference`."""
 
     @abstractmethod
     def rows(self, chunk: Chunk) -> Array:
         """Return the numbers (N, ...) of a chunk's N images."""
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
-        """Return the value from the rows of all images; `other` are those that it is measured `against`."""
+    def value(self, rows: Array, other: Array | None) -> Estimate | float:
+        """Return the value from the rows of all images; `other` are those that it is measured `against`.
+
+        It is an estimate with its interval, or a number, which has none.
+        """
         return mean_estimate(rows)

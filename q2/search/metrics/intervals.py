@@ -60,9 +60,10 @@ def mean_estimate(values: ArrayLike, *, seed: int = 0, resamples: int = 1000, le
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> Estimate:
-    """Return the share of predictions (N,) that equal their labels (N,), with its interval.
+    """Return the share of predictions (N,) that equal their labels (N,), with its interval; NaN where one is NaN.
 
     >>> accuracy([3, 1, 4, 1], [3, 1, 4, 2]).value
     0.75
     """
-    return mean_estimate(np.asarray(predicted) == np.asarray(labels), seed=seed)
+    right = np.where(np.isfinite(predicted), np.equal(predicted, labels), np.nan)
+    return mean_estimate(right, seed=seed)

@@ -1,6 +1,7 @@
 """Metrics of the embedded denoisers' judge: what it recognises, and how far its features are from real digits'."""
 
 import numpy as np
+import torch
 
 from q2.denoisers import Denoiser
 from q2.errors import ConfigError
@@ -28,9 +29,10 @@ class JudgeAccuracy(_Judged):
     unit = "share"
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return 1 for each image that is recognised, 0 for the others."""
-        seen = self.judge(chunk.made.images).argmax(1)
-        return np.asarray((seen == chunk.made.labels).double())
+        """Return 1 for each image that is recognised, 0 for the others; NaN where a logit is not finite."""
+        logits = self.judge(chunk.made.images)
+        right = (logits.argmax(1) == chunk.made.labels).double()
+        return np.asarray(right.where(logits.isfinite().all(1), torch.nan))
 
 
 class _Features(_Judged):

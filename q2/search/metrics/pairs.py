@@ -1,4 +1,7 @@
-"""What quantization did to each image or latent, against full precision's from the same noise: PSNR, SSIM, SQNR."""
+"""What quantization did to each image or latent, against full precision's from the same noise: PSNR, SSIM, SQNR.
+
+A sample that holds NaN or infinity, on either side, has NaN.
+"""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -59,12 +62,17 @@ def _windows(images: Array) -> Array:
 
 
 def _decibel(signal: Array, noise: Array) -> Array:
-    """Return 10 log₁₀ of the ratio, but finite, as a store takes it: the limit where there is no noise."""
+    """Return 10 log₁₀ of the ratio within ±100, the limit where there is no noise; NaN where one is not finite."""
     ratio = np.divide(signal, noise, out=np.full_like(signal, np.inf), where=noise > 0)
-    return np.asarray(np.minimum(10 * np.log10(np.maximum(ratio, 10 ** (-LIMIT / 10))), LIMIT))
+    found = np.minimum(10 * np.log10(np.maximum(ratio, 10 ** (-LIMIT / 10))), LIMIT)
+    return np.where(np.isfinite(signal) & np.isfinite(noise), found, np.nan)
 
 
 def _checked(values: Floats, reference: Floats) -> tuple[Array, Array]:
     if values.shape != reference.shape or not values.size:
         raise ValueError(f"expected two arrays of one shape, found {values.shape} and {reference.shape}")
-    return values.astype(np.float64), reference.astype(np.float64)
+    x, y = values.astype(np.float64), reference.astype(np.float64)
+    good = (np.isfinite(x) & np.isfinite(y)).reshape(len(x), -1).all(axis=1)
+    for side in (x, y):
+        side[~good] = np.nan  # so that no infinity meets another
+    return x, y

@@ -9,7 +9,8 @@ __all__ = ["hypervolume", "pareto_front"]
 def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:
     """Return which of N points (N, K) are on the front, bool (N,); smaller is better in every column.
 
-    A point is off the front if another is nowhere worse and somewhere better; equal points are on it together.
+    A point is off the front if another is nowhere worse and somewhere better, or if it is NaN somewhere; equal points
+    are on it together.
 
     >>> pareto_front([[1, 4], [2, 2], [3, 3], [4, 1]]).tolist()
     [True, True, False, True]
@@ -17,9 +18,9 @@ def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:
     points = np.asarray(costs, np.float64)
     if points.ndim != 2:
         raise ValueError(f"expected points (N, K), found the shape {points.shape}")
-    front = np.ones(len(points), bool)
+    front: NDArray[np.bool_] = np.logical_not(np.isnan(points).any(axis=1))
     for index, point in enumerate(points):
-        front[index] = not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+        front[index] &= not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
     return front
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from q2.errors import PredictorError
 from q2.graph import Graph
 from q2.search import space as search
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
 from q2.search.predictor.dataset import Ints
 from q2.search.predictor.space import Space
 
@@ -38,7 +38,7 @@ class Bridge:
         flow = graph.flow()
         weights = sum(choice.weights for choice in graph.choices.values())
         bits = np.rint(costs.tables["avg_bits"] * weights)
-        errors = costs.tables.get("quantized_error")
+        errors = costs.finite().tables.get("quantized_error")
         sizes: dict[str, dict[str, float]] = {}
         wrong: dict[str, dict[str, float]] = {}
         allowed, counts, ties = {}, {}, []

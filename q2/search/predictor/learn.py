@@ -12,7 +12,7 @@ import numpy as np
 
 from q2.errors import PredictorError
 from q2.passes import Step, TextTable
-from q2.search.parts import Parts
+from q2.search.objective.split import Parts
 from q2.search.predictor.additive import Additive, additive, priors
 from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.bridge import Bridge
@@ -24,7 +24,7 @@ from q2.search.predictor.tables import extremes, mean_sd
 from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained, train
 from q2.search.strategies.base import Problem
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 if TYPE_CHECKING:
     from q2.search.strategies.predictor import Predictor

@@ -120,9 +120,13 @@ def relevance(y: Floats, training: Floats) -> Floats:
 def srcc(y: Floats | Sequence[float], scores: Floats | Sequence[float]) -> float:
     """Return Spearman's rank correlation, ties at their mean rank; 0 where either is constant.
 
+    NaN where a value is NaN or infinite.
+
     >>> srcc([1, 2, 3, 4], [10, 30, 20, 40])
     0.8
     """
+    if not (np.isfinite(y).all() and np.isfinite(scores).all()):
+        return float("nan")
     a, b = _centred_ranks(y), _centred_ranks(scores)
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return round(float(a @ b) / norm, 12) if norm > 0 else 0.0
@@ -137,9 +141,13 @@ def _centred_ranks(values: Floats | Sequence[float]) -> Floats:
 def ndcg(grades: Floats, scores: Floats, k: int = 10) -> float:
     """Return NDCG@k with gains 2^relevance - 1; equal scores share their places' mean gain. 0 without any gain.
 
+    NaN where a grade or a score is NaN or infinite.
+
     >>> ndcg(np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3]))
     1.0
     """
+    if not (np.isfinite(grades).all() and np.isfinite(scores).all()):
+        return float("nan")
     gains = np.exp2(grades) - 1
     discounts = np.where(np.arange(len(gains)) < k, 1 / np.log2(np.arange(len(gains)) + 2.0), 0)
     ideal = float(np.sort(gains)[::-1] @ discounts)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from q2.search.build import Knapsack
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
-from q2.search.parts import Parts
+from q2.search.building.knapsack import Knapsack
+from q2.search.evaluation.costs import Costs
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.split import Parts
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Bools, Floats, Ints
 from q2.search.predictor.scores import Part, chosen_of, groups_of

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from q2.progress import Progress, silent
-from q2.search.build import Built, Group
+from q2.search.building.knapsack import Built, Group
 from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects

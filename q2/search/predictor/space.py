@@ -16,7 +16,7 @@ from q2.search.predictor.dataset import Bools, Floats, GraphSet, Ints, Topology,
 if TYPE_CHECKING:
     import networkx as nx
 
-    from q2.graph.units import Unit
+    from q2.graph.flow.units import Unit
 
 __all__ = ["COMBINE", "Space"]
 

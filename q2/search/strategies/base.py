@@ -10,11 +10,11 @@ from q2.config import Key, Table, validate
 from q2.graph import Graph
 from q2.passes import Step
 from q2.progress import Progress, silent
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
+from q2.search.evaluation.costs import Costs
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.space import Space
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from q2.settings import BuildSettings, Fidelity
 
 __all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]

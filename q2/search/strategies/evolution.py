@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from q2.errors import ConfigError
-from q2.search.feasible import admitted, repaired
+from q2.search.building.feasible import admitted, repaired
+from q2.search.building.variants import Piece, pieces_of
 from q2.search.metrics.pareto import pareto_front
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.trials import Trial
-from q2.search.variants import Piece, pieces_of
+from q2.search.trials.trial import Trial
 
 __all__ = ["Evolution", "best_variants"]
 

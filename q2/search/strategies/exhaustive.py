@@ -10,10 +10,10 @@ from pydantic import Field
 
 from q2.errors import ConfigError
 from q2.passes import Step
-from q2.search.feasible import admitted
+from q2.search.building.feasible import admitted
 from q2.search.space import Indices, Space
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["Exhaustive"]
 

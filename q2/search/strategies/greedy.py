@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from q2.errors import ConfigError
-from q2.search.feasible import admitted
+from q2.search.building.feasible import admitted
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed, nearest_below
@@ -47,10 +47,11 @@ class Greedy(Strategy):
 def _path(problem: Problem, metric: str) -> Indices:
     """Return the recipes (recipes, choices) from the least error to the least of `metric`, one move apart."""
     moves: list[tuple[float, int, int]] = []
+    tables = problem.costs.finite().tables
     start = np.zeros(len(problem.space), np.intp)
     for choice, row in enumerate(problem.space.columns):
-        error = problem.costs.tables["quantized_error"][choice, row[row >= 0]]
-        cost = problem.costs.tables[metric][choice, row[row >= 0]]
+        error = tables["quantized_error"][choice, row[row >= 0]]
+        cost = tables[metric][choice, row[row >= 0]]
         at = int(np.lexsort((cost, error))[0])
         start[choice] = at
         while (cost < cost[at]).any():

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from q2.search.building.variants import knapsack_of, put_together, single_choices
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
-from q2.search.variants import knapsack_of, put_together, single_choices
 
 __all__ = ["IlpError"]
 
@@ -33,9 +33,9 @@ class IlpError(Strategy):
         return Listed(problem.space, self._recipes(problem))
 
     def _recipes(self, problem: Problem) -> Iterator[Indices]:
-        space, bounds = problem.space, problem.constraints
-        variants = single_choices(space, -problem.costs.tables["quantized_error"])
-        knapsack = knapsack_of(problem.costs, variants)
+        space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
+        variants = single_choices(space, -costs.tables["quantized_error"])
+        knapsack = knapsack_of(costs, variants)
         loosest = knapsack.solve(bounds)
         yield put_together(space, variants, loosest)
         if problem.trials == 1:

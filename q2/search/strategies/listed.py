@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from q2.search.space import Indices, Space
 from q2.search.strategies.base import Proposal, Searcher
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["Listed", "nearest_below"]
 

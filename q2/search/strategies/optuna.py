@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from q2.errors import ConfigError, TargetError
-from q2.search.evaluate import LADDER
+from q2.search.evaluation.evaluator import LADDER
+from q2.search.objective.target import Target
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.study import Claim, Direction, SharedStudy, key_of
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
 __all__ = ["Optuna"]
@@ -77,7 +77,7 @@ class Optuna(Strategy):
         if several and self.rungs:
             raise ConfigError("rungs: a batch is ranked by one number, which combine = 'pareto' has not")
         if self.sampler == "cmaes" and find_spec("cmaes") is None:
-            raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install 'q2[cmaes]'")
+            raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install cmaes")
         if self.sampler == "cmaes" and self.storage:
             raise ConfigError("storage: Optuna's 'cmaes' keeps pickles in its storage, which q2 does not load")
         places = [LADDER.index(rung) for rung in self.rungs]
@@ -245,13 +245,13 @@ class _Optuna(Searcher):
         ranked: list[tuple[float, int]] = []
         ranking = self.rankings[self.stage]
         for place, (asked, trial) in enumerate(zip(self.batch, trials, strict=True)):
-            if trial.state == "complete":
-                value = ranking.value(trial.metrics, trial.label)
+            value = ranking.finite(trial.metrics) if trial.state == "complete" else None
+            if value is not None:
                 asked.trial.report(value, self.stage)
                 asked.rung[self.stage] = value
                 ranked.append((-value, place))
             else:
-                self._end(asked, None, trial.error or "failed")
+                self._end(asked, None, trial.error or f"no finite value of {ranking}")
         ranked.sort()
         count = math.ceil(self.options.keep * len(ranked))
         if self.stage + 1 == len(self.options.rungs):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from q2.errors import ConfigError
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.random import Random
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 if TYPE_CHECKING:
     from q2.search.predictor.learn import Learner
@@ -61,9 +61,10 @@ class _Searcher(Searcher):
         self._learner: Learner | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the random recipes, all at once, then the builds of one round after the other."""
-        if self.told < self.first:
-            return self.random.ask(min(most, self.first - self.told))
+        """Return the random recipes, as many more as failed too early, then the builds of one round after the other."""
+        wanted = max(self.first - self.told, self._lacks())
+        if wanted > 0:
+            return self.random.ask(min(most, wanted))
         return [Proposal(recipe) for recipe in self.learner.round(self.trials, min(most, self._share()))]
 
     def tell(self, trials: Sequence[Trial]) -> None:
@@ -81,6 +82,10 @@ class _Searcher(Searcher):
 
             self._learner = Learner(self.problem, self.options)
         return self._learner
+
+    def _lacks(self) -> int:
+        """Return how many trials must yet go well until there are enough to learn from: some may have failed."""
+        return _LEAST * self.options.folds - len({trial.id for trial in self.trials if trial.state == "complete"})
 
     def _share(self) -> int:
         """Return how many trials the next round has: the rest, shared evenly, the last rounds have one less."""

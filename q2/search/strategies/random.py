@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from q2.errors import ConfigError
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 
 __all__ = ["Random"]
 

@@ -15,7 +15,7 @@ import pytest
 from q2.errors import ConfigError
 from q2.search.engines.base import Load
 from q2.search.engines.local import Local
-from q2.search.jobs import Evaluated
+from q2.search.evaluation.jobs import Evaluated
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values

@@ -15,12 +15,12 @@ import pytest
 from q2.config import RunFile
 from q2.errors import ConfigError, Q2Error
 from q2.progress import Progress, silent
-from q2.runs import prepare
 from q2.search.engines.base import Load, Places
 from q2.search.engines.ray import Ray
-from q2.search.store import TrialStore
-from q2.search.trials import Trial
-from q2.searching import search
+from q2.search.trials.store import TrialStore
+from q2.search.trials.trial import Trial
+from q2.session.search import search
+from q2.session.transform import prepare
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
@@ -163,5 +163,5 @@ def test_a_cluster_that_is_not_there_is_one_line(address: str) -> None:
 
 def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r'^the engine .ray. needs Ray: pip install "q2\[ray\]"$'):
+    with pytest.raises(ConfigError, match="^the engine .ray. needs Ray: pip install ray$"):
         Ray(EngineSettings(name="ray"), workers.broken, {})

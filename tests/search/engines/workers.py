@@ -8,8 +8,8 @@ from pathlib import Path
 
 from q2.errors import ConfigError
 from q2.search.engines.base import Make, Places, Worker
-from q2.search.jobs import Evaluated, Job
-from q2.search.trials import Trial
+from q2.search.evaluation.jobs import Evaluated, Job
+from q2.search.trials.trial import Trial
 
 _HELD: list[bytes] = []
 

@@ -1,7 +1,7 @@
 """Every metric says what it is, and can be named in a target."""
 
 from q2.plugins import Plugins
-from q2.search.target import Target
+from q2.search.objective.target import Target
 
 
 def test_every_metric_can_be_named_in_a_target() -> None:

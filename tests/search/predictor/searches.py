@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
 from q2.search.engines.base import Engine
-from q2.search.evaluate import Evaluated, Job
+from q2.search.evaluation.costs import Costs
+from q2.search.evaluation.evaluator import Evaluated, Job
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.predictor.dataset import Floats
 from q2.search.space import Space
 from q2.search.strategies.base import Problem
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
 from tests.search.predictor.spaces import graph
 
@@ -73,4 +73,5 @@ class Measured(Engine):
             cost = self.found.tables["quantized_error"] * sensitivities(self.found)
             metrics = self.found.metrics(job.recipe) | {"quality": -float(cost[np.arange(len(places)), places].sum())}
             trial = Trial(job.recipe, metrics, fidelity=job.fidelity, number=job.number, strategy=job.strategy)
-            yield job.failed("as asked") if job.number in self.fail else Evaluated(trial)
+            failed = Evaluated(job.trial("failed", "as asked"), not_finite=True)
+            yield failed if job.number in self.fail else Evaluated(trial)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from q2.graph import Graph, trace
-from q2.graph.units import find_units
+from q2.graph.flow.units import find_units
 from q2.search.predictor.dataset import Floats, GraphSet, Ints
 from q2.search.predictor.space import Space
 from q2.search.predictor.train import Training

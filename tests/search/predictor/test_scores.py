@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from q2.search.build import Knapsack
-from q2.search.constraints import Constraint
+from q2.search.building.knapsack import Knapsack
+from q2.search.objective.constraints import Constraint
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.scores import Part, chosen_of, groups_of
 

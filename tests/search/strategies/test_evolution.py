@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q2.search.feasible import admitted, repaired
+from q2.search.building.feasible import admitted, repaired
+from q2.search.building.variants import Piece, pieces_of
 from q2.search.metrics.pareto import pareto_front
 from q2.search.space import Indices, Space
 from q2.search.strategies.base import Problem, Strategy
 from q2.search.strategies.evolution import Evolution, best_variants
 from q2.search.strategies.random import Random
-from q2.search.variants import Piece, pieces_of
 from q2.testing import tiny_graph, tiny_problem, trial_of
 from q2.testing.problems import tiny_costs
 

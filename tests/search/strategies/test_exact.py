@@ -35,6 +35,24 @@ def errors(problem: Problem, indices: Indices) -> NDArray[np.float64]:
     return problem.costs.value("quantized_error", indices)
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("strategy", [Greedy(), IlpError(), Exhaustive(top=2)])
+def test_an_option_whose_error_is_not_finite_comes_after_all_others(strategy: Strategy, bad: float) -> None:
+    problem = tiny_problem(trials=64)
+    table = problem.costs.tables["quantized_error"].copy()
+    table[2, 1], table[4, 0] = bad, bad
+    costs = replace(problem.costs, tables={**problem.costs.tables, "quantized_error": table})
+    found = recipes(strategy, replace(problem, costs=costs))
+    good = np.isfinite(errors(replace(problem, costs=costs), found))
+    assert good.any()
+    if isinstance(strategy, Exhaustive):
+        assert good.all()
+    else:  # the loosest recipe has the least error
+        assert good[0]
+        sound = everything(problem)[np.isfinite(errors(replace(problem, costs=costs), everything(problem)))]
+        assert errors(problem, found)[0] == pytest.approx(errors(problem, sound).min())
+
+
 def test_exhaustive_search_tries_every_recipe_once_and_says_how_many() -> None:
     said: list[Step] = []
     problem = replace(tiny_problem(trials=729), show=said.append)

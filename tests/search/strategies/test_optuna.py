@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from q2.errors import ConfigError
-from q2.search.jobs import Job
+from q2.search.evaluation.jobs import Job
 from q2.search.strategies.base import Objective
 from q2.search.strategies.optuna import Optuna
 from tests.search.strategies.tiny import Fake, measure, problem, recipes, search, space
@@ -34,6 +34,25 @@ def test_a_sampler_asks_for_new_recipes_the_same_again_when_resumed(sampler: str
     assert len(set(recipes(whole))) == 14
     other = search(given, problem(14, seed=4), Fake(), tmp_path / "other")
     assert recipes(other) != recipes(whole)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_goes_on_after_its_first_recipes_have_all_failed(sampler: str, tmp_path: Path) -> None:
+    engine = Fake(lambda job: (job.number or 0) < 8)
+    done = search(options(sampler, batch=4, population=4), problem(14), engine, tmp_path / "trials")
+    assert [trial.state for trial in done.trials] == ["failed"] * 8 + ["complete"] * 6
+    assert len(set(recipes(done))) == 14
+
+
+def test_a_recipe_that_no_number_ranks_at_a_rung_goes_no_further(tmp_path: Path) -> None:
+    rank = "log(SQNR - 26.5)"
+    engine = Fake()
+    of = problem(8)
+    done = search(options("random", batch=8, rungs=["forward"], rank_by=rank), of, engine, tmp_path / "trials")
+    went_on = [job.recipe for job in engine.jobs if job.fidelity == "full"]
+    assert len(done.trials) > len(went_on) > 0
+    assert all(measure(recipe, "forward")["SQNR"] > 26.5 for recipe in went_on)
+    assert any(measure(job.recipe, "forward")["SQNR"] < 26.5 for job in engine.jobs)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

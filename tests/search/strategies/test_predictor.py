@@ -8,17 +8,17 @@ import pytest
 
 from q2.errors import ConfigError, PredictorError
 from q2.passes import Step
-from q2.search.build import Knapsack
-from q2.search.constraints import Constraint
+from q2.search.building.knapsack import Knapsack
 from q2.search.loop import Run, run
+from q2.search.objective.constraints import Constraint
 from q2.search.predictor.label import Labels
 from q2.search.predictor.scores import Part, chosen_of, groups_of
 from q2.search.predictor.space import Space
 from q2.search.predictor.trained import Trained
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Problem
 from q2.search.strategies.predictor import Predictor
 from q2.search.strategies.random import Random
+from q2.search.trials.store import Fingerprint, TrialStore
 from tests.search.predictor.searches import Measured, problem, sensitivities
 
 NEEDED = {"forward": ["quality"]}
@@ -83,6 +83,18 @@ def test_choices_with_fewer_options_keep_to_them(tmp_path: Path) -> None:
     for i, name in enumerate(labels.choices):
         finite = {labels.options[j] for j in np.flatnonzero(np.isfinite(labels.nodes[i, :, 0]))}
         assert finite == set(of.space.choices[of.space.layers[name]].options)
+
+
+@pytest.mark.parametrize("fails", [range(30), range(20, 36), range(0, 60, 2)])
+def test_where_too_many_random_trials_fail_it_draws_more_before_it_learns(tmp_path: Path, fails: range) -> None:
+    of = problem(tmp_path, 60)
+    done, _ = searched(of, Predictor(), Measured(of.costs, list(fails)))
+    assert len(done.trials) == 60
+    good = [trial.state == "complete" for trial in done.trials]
+    drawn = next(n for n in range(36, 60) if sum(good[:n]) >= 15)
+    whole, _ = searched(problem(tmp_path / "whole", 60), Random())
+    assert [t.recipe for t in done.trials[:drawn]] == [t.recipe for t in whole.trials[:drawn]]
+    assert [t.recipe for t in done.trials[drawn:]] != [t.recipe for t in whole.trials[drawn:]]
 
 
 @pytest.mark.parametrize("scores", ["labels", "effects"])

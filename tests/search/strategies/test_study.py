@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from q2.errors import ConfigError, Q2Error
-from q2.search.jobs import Job
+from q2.search.evaluation.jobs import Job
 from q2.search.strategies.optuna import Optuna
 from tests.search.strategies.tiny import Fake, problem, recipes, search, store
 

@@ -13,7 +13,7 @@ from q2.search.strategies.greedy import Greedy
 from q2.search.strategies.ilp import IlpError
 from q2.search.strategies.optuna import Optuna
 from q2.search.strategies.random import Random
-from q2.search.trials import Trial
+from q2.search.trials.trial import Trial
 from q2.testing import StrategySuite
 
 

@@ -10,17 +10,17 @@ from typing import Any, cast
 import numpy as np
 
 from q2.graph import Graph
-from q2.search.constraints import Constraint
-from q2.search.costs import Costs
 from q2.search.engines.base import Engine, Worker
-from q2.search.evaluate import LADDER
-from q2.search.jobs import Evaluated, Job
+from q2.search.evaluation.costs import Costs
+from q2.search.evaluation.evaluator import LADDER
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import Run, known, run
+from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.space import Space
-from q2.search.store import Fingerprint, TrialStore
 from q2.search.strategies.base import Objective, Problem, Strategy
-from q2.search.target import Target
-from q2.search.trials import Trial
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings, Fidelity
 
 OPTIONS = ("uaq-4", "uaq-3", "kmeans-c-4", "kmeans-c-3")
@@ -103,7 +103,7 @@ class Fake(Engine):
             self.jobs.append(job)
             time.sleep(self.pause)
             if self.fails(job):
-                yield job.failed("made to fail")
+                yield Evaluated(job.trial("failed", "made to fail"), not_finite=True)
             else:
                 trial = Trial(job.recipe, measure(job.recipe, job.fidelity), fidelity=job.fidelity, number=job.number)
                 yield Evaluated(trial)

@@ -1,0 +1,1 @@
+"""Example inputs of any denoiser, derived from its signature and config."""

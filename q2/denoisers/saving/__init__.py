@@ -1,0 +1,1 @@
+"""Saving a quantized pipeline, and loading it again with diffusers."""

@@ -1,0 +1,134 @@
+"""Saves a denoiser whose layers are quantized: a complete diffusers folder with packed weights."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from q2.denoisers.base import Denoiser
+from q2.denoisers.silence_libraries import quiet
+from q2.errors import CheckpointError, Q2Error
+from q2.files import creating
+from q2.plugins import Plugins, current
+from q2.progress import Progress, silent
+from q2.quant.packed.layers import Packed, pack_layer, unpack_layer
+from q2.quant.simulated import Quantized, Simulated
+
+__all__ = ["Saved", "check_folder", "make_plain", "packed", "save_packed", "saved_activations"]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `CheckpointError` if `folder` is there already and not an empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder}: is there already; choose another place, or remove it")
+
+
+class Saved(NamedTuple):
+    """What a denoiser takes in its folder, in bytes: its weight files, and the quantized layers in them."""
+
+    files: int
+    packed: int
+
+
+def save_packed(
+    denoiser: Denoiser,
+    folder: Path,
+    prec: int = 16,
+    progress: Progress = silent,
+    activations: Mapping[str, Any] | None = None,
+    *,
+    plugins: Plugins | None = None,
+) -> Saved:
+    """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
+
+    `activations` are options to be kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
+    each quantizer came from. The whole folder is written or nothing; the denoiser is afterwards what it was. Raises
+    `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error` for weights on meta.
+    """
+    check_folder(folder)
+    pipeline, model = denoiser.pipeline(), denoiser.model
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    try:
+        kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
+        with kept as size, creating(folder) as beside, quiet():
+            pipeline.save_pretrained(beside, safe_serialization=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    component = next(name for name, part in pipeline.components.items() if part is model)
+    return Saved(sum(file.stat().st_size for file in (folder / component).glob("*.safetensors")), size)
+
+
+@contextmanager
+def packed(
+    model: Any,
+    dtype: str,
+    prec: int = 16,
+    progress: Progress = silent,
+    activations: Mapping[str, Any] | None = None,
+    *,
+    plugins: Plugins | None = None,
+) -> Iterator[int]:
+    """Let a diffusers model have packed layers where it has simulated ones, so that `save_pretrained` saves those.
+
+    Yields what the packed layers take, in bytes. Raises `Q2Error`, with the layer's name, for one that cannot be.
+    """
+    from q2.denoisers.saving.quantizer import Q2Config, Q2Quantizer, layers_table, sources_of
+
+    before: dict[str, Simulated] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
+    config, quantizer = model._internal_dict, getattr(model, "hf_quantizer", None)
+    try:
+        for name in progress(list(before), "pack", len(before)):
+            try:
+                layer = before[name]
+                plain = all(part.option.is_none for part in layer.parts)
+                _put(model, name, unpack_layer(layer) if plain else pack_layer(layer))
+            except Q2Error as error:
+                raise Q2Error(f"{name}: {error}") from error
+        layers = layers_table(model)
+        settings = Q2Config(
+            prec=prec,
+            dtype=dtype,
+            layers=layers,
+            activations=dict(activations or {}),
+            quantizers=sources_of(model, plugins or current()),
+        )
+        model.register_to_config(quantization_config=settings)
+        model.hf_quantizer = Q2Quantizer(settings)
+        yield sum(cast(Packed, model.get_submodule(name)).bytes for name in layers)
+    finally:
+        for name, module in before.items():
+            _put(model, name, module)
+        model._internal_dict = config
+        if quantizer is None:
+            vars(model).pop("hf_quantizer", None)
+        else:
+            model.hf_quantizer = quantizer
+
+
+def saved_activations(model: Any) -> dict[str, Any]:
+    """Return the options for activations that a model's folder was saved with; none for one that q2 did not save."""
+    config = model.config.get("quantization_config", {})
+    config = config if isinstance(config, Mapping) else config.to_dict()
+    return dict(config.get("activations", {})) if config.get("quant_method") == "q2" else {}
+
+
+def make_plain(model: Any, dtype: torch.dtype, progress: Progress = silent) -> int:
+    """Turn a diffusers model's simulated and packed layers into plain ones of `dtype`, in place; return how many."""
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Quantized)]
+    for name, module in progress(layers, "dequantize", len(layers)):
+        _put(model, name, unpack_layer(module).to(dtype))
+    from diffusers.configuration_utils import FrozenDict
+
+    vars(model).pop("hf_quantizer", None)
+    model.is_quantized = False
+    config = {key: value for key, value in model._internal_dict.items() if key != "quantization_config"}
+    model._internal_dict = FrozenDict(config)
+    return len(layers)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    owner, _, own = name.rpartition(".")
+    setattr(model.get_submodule(owner), own, module)

@@ -1,0 +1,1 @@
+"""Packed layers: codes and parameters in place of the weight."""

@@ -1,0 +1,209 @@
+"""Packed layers: codes and parameters are all they hold; the weight is decoded whenever the layer computes."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from q2.errors import Q2Error
+from q2.quant.base import Quantizer
+from q2.quant.dtypes import cast_to
+from q2.quant.kernels import fused
+from q2.quant.kernels.chunks import on_device
+from q2.quant.packed.packing import pack, packed_bytes, unpack
+from q2.quant.quantizers.none import NoQuantizer
+from q2.quant.simulated import Part, Quantized, Simulated, like
+
+__all__ = ["CODES", "Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
+
+M = TypeVar("M", bound=nn.Module)
+CODES = "codes"
+# Codes decoded at a time: a few bytes each beside the result. On a CPU so few that they stay in its cache.
+_ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}
+
+
+@dataclass(frozen=True)
+class PackedPart(Part):
+    """A part of a packed layer with the quantizer that decodes it."""
+
+    quantizer: Quantizer = field(default_factory=NoQuantizer)
+
+    def check(self, shape: Sequence[int], held: Mapping[str, Tensor]) -> None:
+        """Raise `Q2Error` unless `held` are the codes and parameters of a part of this `shape`, by their sizes."""
+        bits, codes = self.option.bits, held.get(CODES)
+        expected = packed_bytes(math.prod(shape), bits)
+        found = 0 if codes is None else codes.numel()
+        if found != expected or (codes is not None and codes.dtype != torch.uint8):
+            raise Q2Error(f"has {found} bytes of codes, expected {expected} for {self.option} of {tuple(shape)}")
+        elements = sum(tensor.numel() for name, tensor in held.items() if name != CODES)
+        wanted = self.quantizer.overhead_bits(shape, bits, 16) // 16
+        if elements != wanted:
+            raise Q2Error(f"has {elements} values beside the codes, expected {wanted} for {self.option}")
+
+    def decode(self, shape: Sequence[int], held: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+        """Return the values, of `shape` and `dtype`, that `held` (codes and parameters) stand for.
+
+        By a kernel on a GPU; else a few output channels at a time where the quantizer says which parameters are theirs,
+        on a CPU in threads.
+        """
+        parameters = {name: tensor for name, tensor in held.items() if name != CODES}
+        codes, bits = held.get(CODES), self.option.bits
+        device = next(iter(held.values())).device
+        width = math.prod(shape[1:])
+
+        def rows(start: int, stop: int) -> Tensor:
+            count, own = (stop - start) * width, parameters
+            if stop - start < shape[0]:
+                own = {name: tensor[start:stop] if name in (channels or ()) else tensor for name, tensor in own.items()}
+            if codes is None:
+                numbers = torch.zeros(1, dtype=torch.uint8, device=device).expand(stop - start, *shape[1:])
+            else:
+                first = start * width * bits // 8  # every eighth row starts a byte
+                numbers = unpack(codes[first : first + packed_bytes(count, bits)], bits, count)
+            return cast_to(self.quantizer.decode(numbers.reshape(stop - start, *shape[1:]), own), dtype)
+
+        channels = self.quantizer.per_channel
+        kind, compiling = self.quantizer.code, torch.compiler.is_compiling()
+        if device.type == "cuda" and kind and codes is not None and fused.is_there() and not compiling:
+            filled = torch.empty(shape, dtype=dtype, device=device)
+            fused.decode(kind, codes, parameters, bits, filled)
+            return filled
+        step = max(8, _ELEMENTS.get(device.type, 1 << 20) // width // 8 * 8)
+        if channels is None or step >= shape[0] or compiling:
+            return rows(0, shape[0])
+        out = torch.empty(shape, dtype=dtype, device=device)
+
+        def fill(part: slice) -> None:
+            out[part] = rows(part.start, part.stop)
+
+        on_device([slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)], fill, device)
+        return out
+
+
+class Packed(Quantized):
+    """Mixed into a layer's own class: `weight` is decoded when it is read, so that the class's own forward serves.
+
+    Part i is held in the buffers ``codes_i`` (uint8, see `q2.quant.packed.packing`) and ``<parameter>_i``, which keep
+    their dtype whatever the layer is cast to; a cast says in which dtype the weight is decoded.
+    """
+
+    parts: tuple[PackedPart, ...]
+    shape: torch.Size
+    """Of the weight."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The quantized weight, decoded anew: what the simulated layer holds, bit by bit."""
+        dtype = cast(Tensor, self.like).dtype
+        each = [part.decode(part.of_shape(self.shape), self.held(i), dtype) for i, part in enumerate(self.parts)]
+        return each[0] if len(each) == 1 else torch.cat(each, 1)
+
+    def held(self, number: int) -> dict[str, Tensor]:
+        """Return the codes and parameters of part `number`, by name."""
+        end = f"_{number}"
+        return {
+            name.removesuffix(end): tensor
+            for name, tensor in self._buffers.items()
+            if tensor is not None and name.endswith(end)
+        }
+
+    @property
+    def bytes(self) -> int:
+        """What codes and parameters take, in bytes."""
+        return sum(t.nbytes for number in range(len(self.parts)) for t in self.held(number).values())
+
+    def check(self) -> None:
+        """Raise `Q2Error` where what is held is not of the size that the options say."""
+        for number, part in enumerate(self.parts):
+            part.check(part.of_shape(self.shape), self.held(number))
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        before = {name: tensor for name, tensor in self._buffers.items() if tensor is not None and name != "like"}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in before.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != tensor.dtype:
+                self._buffers[name] = tensor.to(moved.device)
+        return self
+
+
+def pack_layer(module: M) -> M:
+    """Return a packed layer that computes what the simulated `module` does; no full-precision weight is needed.
+
+    Raises `Q2Error` for a layer that is not simulated, was only planned, or whose weight was changed since.
+
+    >>> from q2.quant import fit, quantize_layer
+    >>> layer = nn.Linear(16, 4)
+    >>> simulated = quantize_layer(layer, fit(layer.weight, "kmeans-c-3"))
+    >>> packed = pack_layer(simulated)
+    >>> type(packed).__name__, isinstance(packed, nn.Linear), torch.equal(packed.weight, simulated.weight)
+    ('PackedLinear', True, True)
+    """
+    if not isinstance(module, Simulated):
+        raise Q2Error(f"{type(module).__name__} is not quantized, there is nothing to pack")
+    weight = cast(Tensor, module.weight).detach()
+    parts: list[PackedPart] = []
+    buffers: dict[str, Tensor] = {}
+    for number, part in enumerate(module.parts):
+        values = part.of(weight).contiguous()
+        mine, held = _packed(part, values)
+        if not torch.equal(mine.decode(values.shape, held, values.dtype), values):
+            raise Q2Error(f"the weight is not what {part.option} made of it; quantize the layer again")
+        parts.append(mine)
+        buffers |= {f"{name}_{number}": tensor for name, tensor in held.items()}
+    return cast(M, packed_layer(module, parts, buffers, weight.dtype))
+
+
+def packed_layer(module: M, parts: Sequence[PackedPart], buffers: Mapping[str, Tensor], dtype: torch.dtype) -> M:
+    """Return a packed layer with the class, bias and names of `module`, whose weight may be on meta.
+
+    `buffers` are named as `Packed` says; `dtype` is what the weight is decoded to.
+    """
+    shape = cast(Tensor, module.weight).shape
+    layer = like(module, Packed)
+    vars(layer).pop("exact", None)
+    del layer._parameters["weight"]
+    vars(layer).update(parts=tuple(parts), shape=shape)
+    for name, tensor in buffers.items():
+        layer.register_buffer(name, tensor)
+    layer.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
+    return cast(M, layer)
+
+
+def unpack_layer(module: M) -> M:
+    """Return a layer of the class that a packed or simulated `module` had before, with the quantized weight.
+
+    >>> from q2.quant import fit, quantize_layer
+    >>> layer = nn.Linear(2, 1)
+    >>> type(unpack_layer(pack_layer(quantize_layer(layer, fit(layer.weight, "uaq-4"))))).__name__
+    'Linear'
+    """
+    assert isinstance(module, Quantized)
+    weight = cast(Tensor, module.weight).detach()
+    layer = module.exact_class.__new__(module.exact_class)
+    own = {"parts", "exact", "shape"}
+    state = {name: value for name, value in vars(module).items() if name not in own}
+    vars(layer).update({name: v.copy() if isinstance(v, dict | set) else v for name, v in state.items()})
+    if isinstance(module, Packed):
+        names = [f"{name}_{i}" for i in range(len(module.parts)) for name in module.held(i)]
+        for name in (*names, "like"):
+            del layer._buffers[name]
+        layer._non_persistent_buffers_set.discard("like")
+    others = {name: value for name, value in layer._parameters.items() if name != "weight"}
+    layer._parameters = {"weight": nn.Parameter(weight, requires_grad=False), **others}
+    return cast(M, layer)
+
+
+def _packed(part: Part, values: Tensor) -> tuple[PackedPart, dict[str, Tensor]]:
+    """Return the packed part with its codes and parameters, tensors of its own."""
+    if part.option.is_none:
+        return PackedPart(part.option, None, part.channels), {"weight": values.clone()}
+    if part.fitted is None:
+        raise Q2Error(f"{part.option} is only planned: there are no weights to pack")
+    quantizer, bits = part.fitted.quantizer, part.option.bits
+    parameters = {name: tensor.to(values.device, copy=True) for name, tensor in part.fitted.parameters.items()}
+    codes = quantizer.encode(values, parameters, bits)
+    return PackedPart(part.option, None, part.channels, quantizer), {CODES: pack(codes, bits), **parameters}

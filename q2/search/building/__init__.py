@@ -1,0 +1,1 @@
+"""Building recipes within budgets, exactly: knapsack, dominance, variants of units."""

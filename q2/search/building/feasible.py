@@ -1,0 +1,51 @@
+"""Recipes that keep to the constraints: which do, and the way from one that does not to one that does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q2.search.evaluation.costs import Costs
+from q2.search.objective.constraints import Constraint
+from q2.search.space import Indices
+
+__all__ = ["admitted", "repaired"]
+
+
+def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) -> NDArray[np.bool_]:
+    """Say of vectors (..., choices) of option indices which keep to all constraints, bool (...)."""
+    inside = np.ones(np.asarray(indices).shape[:-1], bool)
+    for bound in constraints:
+        inside &= bound.admitted(costs.value(bound.metric, indices))
+    return inside
+
+
+def repaired(
+    costs: Costs, constraints: Sequence[Constraint], indices: Indices, rng: np.random.Generator
+) -> Indices | None:
+    """Change choices at random, each time to come nearer to the constraints, until they hold; None where that ends.
+
+    A change that meets all constraints is taken if there is one, so that as little as needed is changed.
+    """
+    space, found = costs.space, np.array(indices, np.intp)
+    rows = np.arange(len(space))
+    allowed = space.columns >= 0
+    spans = [max(np.subtract(*costs.extent(bound.metric)[::-1]), 1e-30) for bound in constraints]
+    for _ in range(10 * len(space)):
+        over, moved = 0.0, np.zeros(space.columns.shape)
+        for bound, span in zip(constraints, spans, strict=True):
+            value, table = costs.value(bound.metric, found), costs.tables[bound.metric]
+            steps = table[rows[:, None], space.columns] - table[rows, space.places(found)][:, None]
+            limit = bound.sign * bound.bound + bound.slack
+            over += max(float(bound.sign * value) - limit, 0.0) / span
+            moved += np.maximum(bound.sign * (value + steps) - limit, 0.0) / span
+        if over == 0.0:
+            return found
+        moved[~allowed] = np.inf
+        better = np.argwhere(moved == 0.0)
+        better = better if len(better) else np.argwhere(moved < over * (1 - 1e-9))
+        if not len(better):
+            return None
+        choice, option = better[rng.integers(len(better))]
+        found[choice] = option
+    return None

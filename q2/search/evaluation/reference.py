@@ -1,0 +1,238 @@
+"""What full precision gave: images, latents, outputs for its own inputs; made once, kept in files, read by workers."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from q2.denoisers import Denoiser, Samples
+from q2.errors import TrialError
+from q2.files import replacing
+from q2.graph import Graph
+from q2.progress import Progress, silent
+from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Metric, Outputs
+from q2.search.metrics.contract import check_forward, check_images, named_metric, rows_of
+from q2.search.metrics.finite import NotFiniteError, check_finite, check_samples
+from q2.search.metrics.folder import pictures, samples_of
+from q2.settings import EvaluationSettings, Fidelity
+
+__all__ = ["Call", "Reference", "drawn", "outputs_of"]
+
+_BYTE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of the denoiser at full precision: its arguments, and the tensor it returned, on the CPU."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Tensor
+
+
+class Reference:
+    """Full precision's side of every comparison, in files in `folder`. `make` writes what is missing.
+
+    The files of one folder belong to one denoiser and one `[search.evaluation]`: the trial store beside them checks.
+    """
+
+    def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
+        self.folder, self.settings = folder, settings
+
+    def make(
+        self,
+        denoiser: Denoiser,
+        graph: Graph,
+        fidelities: Sequence[Fidelity],
+        metrics: Sequence[Metric],
+        progress: Progress = silent,
+    ) -> float:
+        """Write what is missing for trials at `fidelities`, before the graph is quantized; return the seconds it took.
+
+        Plugins' `metrics` are tried as soon as there is something to try them on. Raises `TrialError`: on a full disk,
+        where full precision itself gives NaN or infinity, and for a metric that returns what it must not.
+        """
+        start = time.perf_counter()
+        forward = [metric for metric in metrics if isinstance(metric, ForwardMetric)]
+        images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
+        try:
+            if forward and "weights" not in fidelities[:1]:
+                self._make_calls(denoiser, graph, [metric for metric in forward if metric.owner != "q2"])
+            self._make_real([metric for metric in images if metric.against == "real"], progress)
+            for fidelity in fidelities:
+                if fidelity in ("few-step", "full") and images:
+                    self._make_images(denoiser, graph, fidelity, images, progress)
+        except OSError as error:
+            raise TrialError(f"{self.folder}: cannot be written: {error}") from error
+        return time.perf_counter() - start
+
+    def chunks(self, fidelity: Fidelity) -> list[range]:
+        """Return the numbers of the images, a batch at a time."""
+        count = self.settings.few_images if fidelity == "few-step" else self.settings.images
+        batch = self.settings.batch
+        return [range(first, min(first + batch, count)) for first in range(0, count, batch)]
+
+    def samples(self, fidelity: Fidelity, chosen: range) -> Samples:
+        """Return full precision's images of a chunk."""
+        found = _read(self._images(fidelity, chosen))
+        return Samples(found["images"].float() / _BYTE, found["labels"], found["latents"])
+
+    def rows(self, fidelity: Fidelity, metric: ImageMetric) -> Array | None:
+        """Return the rows that a metric compares with: full precision's, or those of the real images."""
+        if metric.against == "full":
+            found = [_read(self._rows(fidelity, metric.name, chosen))["rows"] for chosen in self.chunks(fidelity)]
+            return np.asarray(torch.cat(found))
+        return np.asarray(_read(self._real(metric.name))["rows"]) if metric.against == "real" else None
+
+    def calls(self) -> Iterator[Call]:
+        """Yield full precision's calls, in the order in which they were made."""
+        with safe_open(self._calls, framework="pt") as file:
+            for number, entry in enumerate(json.loads(file.metadata()["calls"])):
+                leaves = [
+                    file.get_tensor(f"{number}.{i}") if leaf is None else leaf["value"]
+                    for i, leaf in enumerate(entry["leaves"])
+                ]
+                args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
+                yield Call(args, kwargs, file.get_tensor(f"{number}.output"))
+
+    def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
+        if not self._calls.exists():
+            with _finite(denoiser):
+                self._write_calls(denoiser, graph)
+        if tried:
+            full = np.asarray(torch.cat([call.output for call in self.calls()]).double())
+            check_forward(tried, Outputs(full, full, np.ones(len(list(self.calls())))))
+
+    def _write_calls(self, denoiser: Denoiser, graph: Graph) -> None:
+        steps = self.settings.few_steps
+        calls: list[Call] = []
+
+        def keep(module: object, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+            first = next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+            given = pytree.tree_map_only(Tensor, lambda leaf: leaf.detach().cpu().clone(), (args, kwargs))
+            calls.append(Call(given[0], given[1], first.detach().cpu().clone()))
+
+        handle = denoiser.model.register_forward_hook(keep, with_kwargs=True)
+        try:
+            with graph.installed(), torch.no_grad():
+                count = max(1, self.settings.inputs // steps)
+                denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
+        finally:
+            handle.remove()
+        check_finite(torch.cat([call.output for call in calls]), "outputs", "input")
+        tensors: dict[str, Tensor] = {}
+        heads = []
+        for number, call in enumerate(calls):
+            leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
+            held = {f"{number}.{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+            tensors |= {name: tensor.contiguous() for name, tensor in held.items()}
+            tensors[f"{number}.output"] = call.output.contiguous()
+            plain = [None if isinstance(leaf, Tensor) else {"value": leaf} for leaf in leaves]
+            heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain})
+        _write(self._calls, tensors, {"calls": json.dumps(heads)})
+
+    def _make_images(
+        self,
+        denoiser: Denoiser,
+        graph: Graph,
+        fidelity: Fidelity,
+        metrics: Sequence[ImageMetric],
+        progress: Progress,
+    ) -> None:
+        chunks = self.chunks(fidelity)
+        for chosen in progress(chunks, f"full precision, {fidelity}", len(chunks)):
+            path = self._images(fidelity, chosen)
+            if not path.exists():
+                with _finite(denoiser):
+                    made = drawn(denoiser, graph, chosen, self.settings, fidelity)
+                images = (made.images * _BYTE).round().to(torch.uint8)
+                _write(path, {"images": images, "labels": made.labels, "latents": made.latents}, {})
+            if not chosen.start:
+                full = self.samples(fidelity, chosen)
+                check_images([metric for metric in metrics if metric.owner != "q2"], Chunk(full, full))
+            for metric in metrics:
+                beside = self._rows(fidelity, metric.name, chosen)
+                if metric.against == "full" and not beside.exists():
+                    full = self.samples(fidelity, chosen)
+                    with named_metric(metric.name, metric.owner):
+                        rows = rows_of(metric, Chunk(full, full), chosen.start)
+                    _write(beside, {"rows": torch.from_numpy(rows)}, {})
+
+    def _make_real(self, metrics: Sequence[ImageMetric], progress: Progress) -> None:
+        """Work out the rows of the real images, one image at a time: their sizes differ."""
+        missing = [metric for metric in metrics if not self._real(metric.name).exists()]
+        if not missing:
+            return
+        files = pictures(self.settings.reference)
+        rows: dict[str, list[Array]] = {metric.name: [] for metric in missing}
+        for number, file in enumerate(progress(files, "real images", len(files))):
+            image = samples_of(file)
+            chunk = Chunk(image, image)
+            for metric in missing:
+                with named_metric(metric.name, metric.owner):
+                    rows[metric.name].append(rows_of(metric, chunk, number))
+        for name, found in rows.items():
+            _write(self._real(name), {"rows": torch.from_numpy(np.concatenate(found))}, {})
+
+    def _real(self, metric: str) -> Path:
+        return self.folder / f"real-{metric}.safetensors"
+
+    @property
+    def _calls(self) -> Path:
+        return self.folder / "outputs.safetensors"
+
+    def _images(self, fidelity: Fidelity, chosen: range) -> Path:
+        return self.folder / fidelity / f"{chosen.start:06}.safetensors"
+
+    def _rows(self, fidelity: Fidelity, metric: str, chosen: range) -> Path:
+        return self.folder / fidelity / f"{metric}-{chosen.start:06}.safetensors"
+
+
+def drawn(denoiser: Denoiser, graph: Graph, chosen: range, settings: EvaluationSettings, fidelity: Fidelity) -> Samples:
+    """Draw some of the images of a fidelity; pixels are rounded to bytes, as files and people have them.
+
+    Raises `NotFiniteError` for latents and pixels that are NaN or infinite, which rounding would hide.
+    """
+    steps = settings.few_steps if fidelity == "few-step" else settings.steps or None
+    with graph.installed(), torch.no_grad():
+        made = denoiser.generate(len(chosen), first=chosen.start, seed=settings.seed, steps=steps, batch=settings.batch)
+    check_samples(made, chosen.start)
+    return Samples((made.images.clamp(0, 1) * _BYTE).round() / _BYTE, made.labels, made.latents)
+
+
+def outputs_of(denoiser: Denoiser, graph: Graph, call: Call) -> Tensor:
+    """Return what the denoiser gives for the arguments of a call, on the CPU."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(denoiser.device), (call.args, call.kwargs))
+    with graph.installed(), torch.no_grad():
+        output = denoiser.model(*args, **kwargs)
+    return next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)).cpu()
+
+
+@contextmanager
+def _finite(denoiser: Denoiser) -> Iterator[None]:
+    """Say that it is full precision which gives NaN or infinity: an error of the run."""
+    try:
+        yield
+    except NotFiniteError as error:
+        hint = '; try denoiser.dtype = "bfloat16" or "float32"' if denoiser.dtype == torch.float16 else ""
+        raise TrialError(f"full precision itself: {error}{hint}") from error
+
+
+def _write(path: Path, tensors: dict[str, Tensor], head: dict[str, str]) -> None:
+    with replacing(path) as beside:
+        beside.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, head or None))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)

@@ -1,0 +1,130 @@
+"""A metric's contract: what its class must say, and what `rows` and `value` must return. Every breach is one line."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from numbers import Real
+from typing import get_args
+
+import numpy as np
+
+from q2.errors import PluginError, Q2Error, TrialError
+from q2.plugins.catalogue import one_line
+from q2.search.metrics.base import (
+    Against,
+    Array,
+    Better,
+    Chunk,
+    Cost,
+    ForwardMetric,
+    FreeMetric,
+    ImageMetric,
+    Metric,
+    Outputs,
+)
+from q2.search.metrics.finite import NotFiniteError, check_finite
+from q2.search.metrics.intervals import Estimate
+
+__all__ = ["check_class", "check_forward", "check_images", "estimate_of", "named_metric", "rows_of"]
+
+_KINDS: dict[str, type[Metric]] = {"free": FreeMetric, "forward": ForwardMetric, "images": ImageMetric}
+
+
+def check_class(name: str, kind: type[Metric], owner: str) -> None:
+    """Raise `PluginError` for a class that is no metric called `name`: one line with its `owner` and the hook."""
+    for fault in _faults(name, kind):
+        raise PluginError(f"{owner}: q2_metrics: {name!r} ({getattr(kind, '__name__', kind)}): {fault}")
+
+
+def _faults(name: str, kind: type[Metric]) -> Iterator[str]:
+    """Yield what is wrong; what comes after the first presumes that it is not."""
+    if not (inspect.isclass(kind) and issubclass(kind, Metric)):
+        yield "is no subclass of Metric"
+    if getattr(kind, "name", None) != name:
+        yield f"its name is {getattr(kind, 'name', None)!r}, expected {name!r}"
+    for key, allowed in (("better", get_args(Better)), ("cost", get_args(Cost))):
+        if getattr(kind, key, None) not in allowed:
+            yield f"{key} is {getattr(kind, key, None)!r}, expected {' or '.join(map(repr, allowed))}"
+    if not issubclass(kind, _KINDS[kind.cost]):
+        yield f"cost is {kind.cost!r}, and it is no {_KINDS[kind.cost].__name__}"
+    if issubclass(kind, ImageMetric) and kind.against not in get_args(Against):
+        yield f"against is {kind.against!r}, expected {' or '.join(map(repr, get_args(Against)))}"
+    if inspect.isabstract(kind):
+        yield f"lacks {', '.join(sorted(kind.__abstractmethods__))}"
+
+
+@contextmanager
+def named_metric(name: str, owner: str = "q2") -> Iterator[None]:
+    """Put a metric's name, and the plugin that offers it, in front of what goes wrong in it: `TrialError`."""
+    of = "" if owner == "q2" else f" of {owner}"
+    try:
+        yield
+    except Exception as error:
+        kind = NotFiniteError if isinstance(error, NotFiniteError) else TrialError
+        text = str(error) if isinstance(error, Q2Error) else one_line(error)
+        raise kind(f"metric {name!r}{of}: {text}") from error
+
+
+def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool = True) -> Array:
+    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none."""
+    rows: object = metric.rows(chunk)
+    count = len(chunk.made.images)
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "biuf":
+        what = f"an array of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise TrialError(f"rows returned {what}, expected an array of numbers with a row for each image")
+    if not rows.shape or len(rows) != count:
+        raise TrialError(f"rows returned the shape {rows.shape} for {count} images, expected a row for each")
+    if finite:
+        check_finite(rows, "rows", "image", first)
+    return rows
+
+
+def estimate_of(value: object) -> Estimate:
+    """Return what a metric's `value` gave as an estimate: a number has no interval. Raises `TrialError`.
+
+    >>> estimate_of(2)
+    Estimate(value=2.0, low=2.0, high=2.0)
+    >>> estimate_of(float("nan"))
+    Traceback (most recent call last):
+    q2.search.metrics.finite.NotFiniteError: value is nan, expected a finite number
+    """
+    found = _estimate(value)
+    for part in ("value", "low", "high"):
+        if not math.isfinite(getattr(found, part)):
+            raise NotFiniteError(f"{part} is {getattr(found, part)}, expected a finite number")
+    return found
+
+
+def _estimate(value: object) -> Estimate:
+    bounds = (value.value, value.low, value.high) if isinstance(value, Estimate) else (value,) * 3
+    if not all(isinstance(each, Real) and not isinstance(each, bool | np.bool_) for each in bounds):
+        kinds = sorted({type(each).__name__ for each in bounds})
+        what = f"an Estimate of {', '.join(kinds)}" if isinstance(value, Estimate) else kinds[0]
+        raise TrialError(f"value returned {what}, expected an Estimate or a number")
+    return Estimate(*(float(each) for each in bounds))  # type: ignore[arg-type]
+
+
+def check_images(metrics: Sequence[ImageMetric], chunk: Chunk) -> None:
+    """Try metrics on full precision's first images. Raises `TrialError`: one line with metric and plugin.
+
+    Checked are the shape of `rows` and the type of `value`. That `value` raises is no fault here: so few images can be
+    too few for it.
+    """
+    for metric in metrics:
+        with named_metric(metric.name, metric.owner):
+            rows = rows_of(metric, chunk, finite=False)  # a ratio to no error at all may be infinite
+            _try(partial(metric.value, rows, rows if metric.against else None))
+
+
+def check_forward(metrics: Sequence[ForwardMetric], outputs: Outputs) -> None:
+    """Try metrics on full precision's outputs, as `check_images` does."""
+    for metric in metrics:
+        with named_metric(metric.name, metric.owner):
+            _try(partial(metric.value, outputs))
+
+
+def _try(value: Callable[[], object]) -> None:
+    with suppress(ArithmeticError, ValueError):
+        _estimate(value())

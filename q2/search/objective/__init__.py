@@ -1,0 +1,1 @@
+"""What a search maximizes and within which bounds: targets, expressions, constraints."""

@@ -1,0 +1,1 @@
+"""Trials, their store on disk, and how they are listed and exchanged."""

@@ -1,0 +1,115 @@
+"""Trials in files for others: exported as JSON or as a CSV table, and read back from JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from q2.config import dotted, validate
+from q2.errors import OptionError, TrialError
+from q2.files import write_text
+from q2.quant.options import Option
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
+
+__all__ = ["Format", "checked", "export", "import_", "to_csv", "to_json"]
+
+Format = Literal["json", "csv"]
+_COLUMNS = ("id", "number", "state", "strategy", "fidelity", "seed", "seconds")
+
+
+def export(store: TrialStore, path: str | Path, format: Format = "json") -> None:  # noqa: A002
+    """Write the trials of `store`, the whole file or none of it. Raises `TrialError` if it cannot be written."""
+    text = to_csv(store) if format == "csv" else to_json(store, store.fingerprint)
+    try:
+        write_text(Path(path), text)
+    except OSError as error:
+        raise TrialError(f"{path}: cannot be written: {error}") from error
+
+
+def to_json(trials: Iterable[Trial], fingerprint: Fingerprint | None = None) -> str:
+    """Return the trials as JSON text, ``{"trials": [{"recipe": {…}, "metrics": {…}, …}]}``, one trial a line.
+
+    >>> json.loads(to_json([Trial({"proj": "uaq-4"}, {"bops": 1.5})]))["trials"][0]["recipe"]
+    {'proj': 'uaq-4'}
+    """
+    head = "" if fingerprint is None else f'"fingerprint": {json.dumps(asdict(fingerprint), ensure_ascii=False)},\n'
+    lines = ",\n  ".join(json.dumps(trial.table() | {"id": trial.id}, ensure_ascii=False) for trial in trials)
+    return f'{{{head}"trials": [\n  {lines}\n]}}\n'
+
+
+def to_csv(trials: Iterable[Trial]) -> str:
+    """Return the trials as a table: number, state and so on, then every metric with its bounds, then every layer.
+
+    >>> to_csv([Trial({"proj": "uaq-4"}, {"bops": 1.5}, number=0)]).splitlines()[0]
+    'id,number,state,strategy,fidelity,seed,seconds,bops,proj'
+    """
+    rows: list[dict[str, object]] = []
+    metrics: dict[str, None] = {}
+    layers: dict[str, None] = {}
+    for trial in trials:
+        row: dict[str, object] = {name: getattr(trial, name) for name in _COLUMNS}
+        for name, value in trial.metrics.items():
+            row[name] = value
+            metrics[name] = None
+            for bound, limit in zip(("low", "high"), trial.intervals.get(name, ()), strict=False):
+                row[f"{name} {bound}"] = limit
+                metrics[f"{name} {bound}"] = None
+        layers |= dict.fromkeys(trial.recipe)
+        rows.append({**row, **trial.recipe})
+    text = io.StringIO()
+    table = csv.DictWriter(text, [*_COLUMNS, *sorted(metrics), *layers], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+@dataclass(frozen=True)
+class _File:
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    trials: list[Trial]
+    fingerprint: Fingerprint | None = None
+
+
+def import_(store: TrialStore, path: str | Path) -> int:
+    """Add the trials of a JSON file that `export` wrote, or that looks like it; return how many records were new.
+
+    All are checked first: `TrialError` or `ConfigError`, one line with the file and the key, leaves the store as it
+    was. Trials of another run are refused if the file says so; a file without a fingerprint is believed.
+    """
+    path = Path(path)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrialError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(table, dict) or not isinstance(table.get("trials"), list):
+        raise TrialError(f'{path}: expected {{"trials": [{{"recipe": {{…}}, "metrics": {{…}}}}, …]}}')
+    for entry in table["trials"]:
+        if isinstance(entry, dict):
+            entry.pop("id", None)  # it follows from the rest
+    try:
+        file = validate(_File, table, lambda key: f"{path}: {dotted(key)}")
+    except TrialError as error:
+        raise TrialError(f"{path}: {error}") from error
+    if file.fingerprint and (found := file.fingerprint.differences(store.fingerprint)):
+        raise TrialError(f"{path}: the trials of another run than {store.path}: {'; '.join(found)}")
+    return store.extend([checked(trial, f"{path}: trials.{index}") for index, trial in enumerate(file.trials)])
+
+
+def checked(trial: Trial, where: str) -> Trial:
+    """Return a trial from outside with its options in their plain spelling. Raises `TrialError` for one that is none.
+
+    >>> checked(Trial({"proj": "NA"}), "file.json").recipe
+    {'proj': 'none'}
+    """
+    spelled: dict[str, str] = {}
+    for layer, text in trial.recipe.items():
+        try:
+            spelled[text] = spelled.get(text) or str(Option.parse(text))
+        except OptionError as error:
+            raise TrialError(f"{where}.recipe.{dotted((layer,))}: {error}") from None
+    return replace(trial, recipe={layer: spelled[text] for layer, text in trial.recipe.items()})

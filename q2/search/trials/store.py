@@ -1,0 +1,268 @@
+"""The trial store: a folder that many processes append to, and that survives whatever kills them.
+
+Each process writes a segment of its own, because shared folders give neither atomic appends nor locks to rely on. A
+record is a line of JSON with its checksum; a torn last line is what a kill leaves, and is passed over.
+"""
+
+import hashlib
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+from q2.config import Key, dotted, flatten, validate
+from q2.errors import TrialError
+from q2.search.trials.trial import Trial, join
+
+__all__ = ["Fingerprint", "TrialStore", "store_in"]
+
+_HEAD = "store.json"
+_VERSION = 1
+_RECORD = (b'{"sha256":"', b'","trial":', b"}")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What trials must have in common to be compared: denoiser, its checkpoint, how it was evaluated, and by which q2.
+
+    `evaluation` is a table of settings, such as number of images and denoising steps.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    denoiser: str
+    checkpoint: str
+    version: str
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """Return a phrase for everything in which `self` is not as `other`; of the version, major and minor count.
+
+        >>> mine = Fingerprint("sdxl", "0a1b", "0.1.0", {"images": 200})
+        >>> mine.differences(Fingerprint("sdxl", "0a1b", "0.1.7", {"images": 1000}))
+        ['evaluation.images is 200, not 1000']
+        """
+        ours, theirs = self._compared(), other._compared()
+        return [
+            f"{dotted(key)} is {_shown(ours.get(key))}, not {_shown(theirs.get(key))}"
+            for key in {**ours, **theirs}
+            if ours.get(key) != theirs.get(key)
+        ]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits, the same for fingerprints without differences."""
+        compared = sorted((dotted(key), _shown(value)) for key, value in self._compared().items())
+        return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
+
+    def _compared(self) -> dict[Key, object]:
+        """Return the values to compare, as they would come back from JSON; patch releases measure alike."""
+        table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        table["version"] = ".".join(self.version.split(".")[:2])
+        return {key: value for key, value in flatten(table).items() if value != {}}
+
+
+class TrialStore:
+    """The trials of one search, by id. Opened by `open` (for a run) or `read` (as it is).
+
+    Safe under any number of writers, threads and kills: an append is on disk when `add` returns. Pickles as its path,
+    so that every worker writes its own segment. `damaged` are places where a whole line is not what was written.
+    """
+
+    def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.damaged: list[str] = []
+        self._known: set[bytes] = set()
+        self._records: dict[str, list[Trial]] = {}
+        self._joined: dict[str, Trial] = {}
+        self._read: dict[str, int] = {}
+        self._lines: dict[str, int] = {}
+        self._segment: tuple[int, Path] | None = None
+        self._lock = threading.RLock()
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: str | Path, fingerprint: Fingerprint) -> "TrialStore":
+        """Open the store at `path`, or make it. Raises `TrialError` for the store of another run: what differs."""
+        path = Path(path)
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            _create(path, fingerprint)
+        store = cls.read(path)
+        if found := store.fingerprint.differences(fingerprint):
+            raise TrialError(f"{path}: the trials of another run: {'; '.join(found)}")
+        return store
+
+    @classmethod
+    def read(cls, path: str | Path) -> "TrialStore":
+        """Open the store at `path`, whatever it is of. Raises `TrialError` where there is none."""
+        path = Path(path)
+        head = path / _HEAD
+        try:
+            table = json.loads(head.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise TrialError(f"{path}: no trial store, expected a folder with {_HEAD}") from None
+        except (OSError, ValueError) as error:
+            raise TrialError(f"{head}: cannot be read: {error}") from error
+        if not isinstance(table, dict) or table.get("q2") != "trials" or table.get("version") != _VERSION:
+            raise TrialError(f"{head}: expected a trial store of version {_VERSION}")
+        found = validate(Fingerprint, table.get("fingerprint", {}), lambda key: f"{head}: fingerprint.{dotted(key)}")
+        return cls(path, found)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialStore.read, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._records
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Yield the trials by number, then by id; the same whatever order they came in."""
+        trials = [self[key] for key in list(self._records)]
+        yield from sorted(trials, key=lambda trial: (trial.number is None, trial.number or 0, trial.id))
+
+    def __getitem__(self, key: str) -> Trial:
+        with self._lock:
+            if key not in self._joined:
+                self._joined[key] = join(self._records[key])
+            return self._joined[key]
+
+    def add(self, trial: Trial) -> bool:
+        """Append a record, unless this very one is there; say whether it was new. Raises `TrialError` on a full disk.
+
+        Another record of the same trial (more metrics, a retry) is kept beside the first; see `join`.
+        """
+        return self.extend([trial]) == 1
+
+    def extend(self, trials: Iterable[Trial]) -> int:
+        """Append the records that are not there yet; return how many. Raises `TrialError` as `add` does."""
+        return self._append([trial.to_json().encode() for trial in trials])
+
+    def check(self, other: "TrialStore") -> None:
+        """Raise `TrialError` if `other` holds the trials of another run: what differs."""
+        if found := other.fingerprint.differences(self.fingerprint):
+            raise TrialError(f"{other.path}: the trials of another run than {self.path}: {'; '.join(found)}")
+
+    def merge(self, other: "TrialStore") -> int:
+        """Append the records of `other` that are not here; return how many. Raises `TrialError` for another run.
+
+        The result does not depend on the order of merges, and merging again changes nothing.
+        """
+        self.check(other)
+        other.refresh()
+        return self.extend(record for records in other._records.values() for record in records)
+
+    def refresh(self) -> int:
+        """Take in what other processes have written since; return how many records were new. Raises `TrialError`."""
+        with self._lock:
+            try:
+                return sum(self._take_in(segment) for segment in sorted(self.path.glob("*.jsonl")))
+            except OSError as error:
+                raise TrialError(f"{self.path}: cannot be read: {error}") from error
+
+    def _take_in(self, segment: Path) -> int:
+        start = self._read.get(segment.name, 0)
+        with segment.open("rb") as file:
+            file.seek(start)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read[segment.name] = start + len(whole) + len(newline)
+        new = 0
+        for line in whole.split(b"\n") if newline else ():
+            self._lines[segment.name] = self._lines.get(segment.name, 0) + 1
+            body = _checked(line)
+            if body is None:
+                self.damaged.append(f"{segment}: line {self._lines[segment.name]}")
+            else:
+                new += self._remember(body)
+        return new
+
+    def _remember(self, body: bytes) -> bool:
+        digest = _digest(body)
+        if digest in self._known:
+            return False
+        trial = Trial.from_json(body.decode())
+        self._known.add(digest)
+        self._records.setdefault(trial.id, []).append(trial)
+        self._joined.pop(trial.id, None)
+        return True
+
+    def _append(self, bodies: Iterable[bytes]) -> int:
+        with self._lock:
+            new = [body for body in bodies if self._remember(body)]
+            try:
+                if new:
+                    with self._own_segment().open("ab") as file:
+                        file.writelines(_line(body) + b"\n" for body in new)
+                        file.flush()
+                        os.fsync(file.fileno())
+            except OSError as error:
+                self._forget(new)
+                raise TrialError(f"{self.path}: cannot be written: {error}") from error
+            return len(new)
+
+    def _own_segment(self) -> Path:
+        """Return this process's segment. A forked child has one of its own, and so has who failed to write to one."""
+        if self._segment is None or self._segment[0] != os.getpid():
+            self._segment = os.getpid(), self.path / f"{uuid.uuid4().hex}.jsonl"
+        return self._segment[1]
+
+    def _forget(self, bodies: Iterable[bytes]) -> None:
+        """Take back what could not be written; what comes next goes to a new segment, behind no torn line."""
+        self._segment = None
+        for body in bodies:
+            self._known.discard(_digest(body))
+            trial = Trial.from_json(body.decode())
+            self._joined.pop(trial.id, None)
+            self._records[trial.id].remove(trial)
+            if not self._records[trial.id]:
+                del self._records[trial.id]
+
+
+def store_in(path: Path) -> Path:
+    """Return the store that a path means: itself, or ``trials`` in the folder of a search."""
+    inside = path / "trials"
+    return inside if (inside / _HEAD).exists() and not (path / _HEAD).exists() else path
+
+
+def _create(path: Path, fingerprint: Fingerprint) -> None:
+    """Make the folder with its head in one step: where several processes try, one succeeds and the others find it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent, ignore_cleanup_errors=True) as beside:
+            made = Path(beside) / path.name
+            made.mkdir()
+            table = {"q2": "trials", "version": _VERSION, "fingerprint": asdict(fingerprint)}
+            (made / _HEAD).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+            try:
+                made.rename(path)
+            except OSError:
+                if not (path / _HEAD).exists():
+                    raise
+    except OSError as error:
+        raise TrialError(f"{path}: cannot be made: {error}") from error
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:16].encode()
+
+
+def _line(body: bytes) -> bytes:
+    start, middle, end = _RECORD
+    return start + _digest(body) + middle + body + end
+
+
+def _checked(line: bytes) -> bytes | None:
+    """Return the record in a line, or None if the line is not what was written."""
+    body = line[len(_line(b"")) - 1 : -1]
+    return body if line == _line(body) else None
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,145 @@
+"""What a search would take, before anything is loaded: the space, time, memory and disk, from shapes alone."""
+
+import os
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from q2.denoisers import Denoiser, device_of
+from q2.graph import Graph, trace
+from q2.passes import Step, TextTable
+from q2.quant import Option, Quantizer
+from q2.search.evaluation.evaluator import metrics_at
+from q2.search.metrics.base import Metric
+from q2.search.space import Space
+from q2.session.bank import bank_folder
+from q2.session.ready import bank_needs, metrics_of, space_of, strategy_of
+from q2.session.transform import Plan, load_denoiser, named
+
+__all__ = ["estimate"]
+
+_PIXELS, _LATENT = 3, 8
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+
+
+def estimate(plan: Plan) -> list[Step]:
+    """Return what a search by `plan` would take here, a line each; nothing is written, the denoiser is built on meta.
+
+    Times are lower bounds: multiply-accumulates at the speed of a large product of matrices. Raises `Q2Error` for
+    whatever a search would stop at without its weights.
+    """
+    wanted = plan.settings.search
+    _ = strategy_of(plan, wanted.strategy)
+    named(plan.run, lambda: plan.plugins.engines.load(wanted.engine.name), "search", "engine", "name")
+    kinds, target = metrics_of(plan)
+    denoiser = load_denoiser(plan.with_weights("meta"))
+    graph = trace(denoiser.model, denoiser.example_inputs())
+    space = space_of(plan, graph)
+    units = len(graph.units())
+    fixed = sum(len(choice.options) == 1 for choice in space.choices)
+    line = f"{len(graph.weight_layers)} weight layers in {units} units · {len(space)} choices, {fixed} of them fixed"
+    rows = [
+        (choice.name, " ".join(choice.options))
+        for choice in space.choices
+        if set(choice.options) != set(wanted.options or plan.settings.bank.options)
+    ]
+    limited = TextTable(("layers with options of their own", "options"), tuple(rows))
+    seconds = _trial(plan, denoiser, graph, kinds)
+    total = wanted.trials * seconds
+    text = f"{_images(plan, denoiser)} ≥ {_shown(seconds)} on this machine; {wanted.trials} trials ≥ {_shown(total)}"
+    held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
+    memory = f"weights {held / 2**30:.2f} GiB a worker, beside what the pipeline's other parts and activations take"
+    return [
+        Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
+        Step("target", 0, f"{target} · {space}"),
+        Step("bank", 0, _bank(plan, graph, space)),
+        Step("trial", 0, text),
+        Step("memory", 0, memory),
+        Step("disk", 0, f"reference ≈ {_disk(plan, denoiser, kinds) / 2**20:.0f} MiB"),
+    ]
+
+
+def _trial(plan: Plan, denoiser: Denoiser, graph: Graph, kinds: dict[str, type[Metric]]) -> float:
+    """Return the seconds of one trial at the least: forward passes alone."""
+    settings = plan.settings.search.evaluation
+    measured = metrics_at(settings.fidelity, list(kinds.values()))
+    guided = 2 if denoiser.protocol.guidance > 1 else 1
+    passes = 0
+    if any(kind.cost == "forward" for kind in measured):
+        passes += settings.inputs
+    if any(kind.cost == "images" for kind in measured):
+        few = settings.fidelity == "few-step"
+        steps = settings.few_steps if few else settings.steps or denoiser.protocol.steps
+        passes += steps * (settings.few_images if few else settings.images)
+    return passes * guided * graph.macs / _speed(plan)
+
+
+def _speed(plan: Plan) -> float:
+    """Return multiply-accumulates a second of a large product of matrices here, in the run's dtype."""
+    device = device_of(plan.settings.denoiser.device)
+    dtype = getattr(torch, plan.settings.denoiser.dtype)
+    side = 8192 if device.type == "cuda" else 1024
+    matrix = torch.ones(side, side, dtype=dtype, device=device)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        float((matrix @ matrix)[0, 0])
+        times.append(time.perf_counter() - start)
+    return float(side**3 / min(times))
+
+
+def _bank(plan: Plan, graph: Graph, space: Space) -> str:
+    """Return where the bank is, or how long it takes to fit what it lacks, from one layer that is fitted here."""
+    folder = bank_folder(plan.settings.bank.path, plan.title)
+    lacking, there = bank_needs(plan, space, folder)
+    if not lacking:
+        return f"{folder}: there"
+    options = [Option.parse(text) for text in lacking]
+    weight = torch.from_numpy(np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32))
+    weight = weight.to(getattr(torch, plan.settings.denoiser.dtype))
+    fits: list[tuple[Quantizer, int]] = [
+        (plan.plugins.quantizers.load(option.quantizer)(), option.bits) for option in options
+    ]
+    took = 0.0
+    for _ in range(2):  # the first compiles
+        start = time.perf_counter()
+        for quantizer, bits in fits:
+            quantizer.fit(weight, bits, plan.settings.prec)
+        took = time.perf_counter() - start
+    weights = sum(layer.weights for layer in graph.weight_layers.values())
+    state = f"{folder}: lacks {', '.join(lacking)}" if there else "not built"
+    return f"{state}: ≈ {_shown(took * weights / weight.numel())} on {os.cpu_count()} cores"
+
+
+def _disk(plan: Plan, denoiser: Denoiser, kinds: dict[str, type[Metric]]) -> float:
+    """Return the bytes of full precision's images and latents."""
+    settings = plan.settings.search.evaluation
+    if settings.fidelity not in ("few-step", "full") or all(kind.cost != "images" for kind in kinds.values()):
+        return 0.0
+    images = settings.few_images if settings.fidelity == "few-step" else settings.images
+    given = denoiser.example_inputs().values()
+    latent = next(value for value in given if isinstance(value, Tensor) and value.ndim == 4)
+    return images * (4.0 * latent[0].numel() + _PIXELS * _LATENT**2 * latent[0, 0].numel())
+
+
+def _images(plan: Plan, denoiser: Denoiser) -> str:
+    settings = plan.settings.search.evaluation
+    if settings.fidelity == "few-step":
+        return f"{settings.few_images} images x {settings.few_steps} steps"
+    if settings.fidelity == "full":
+        return f"{settings.images} images x {settings.steps or denoiser.protocol.steps} steps"
+    return settings.fidelity
+
+
+def _shown(seconds: float) -> str:
+    """Return a duration for people.
+
+    >>> [_shown(value) for value in (0.2, 90, 7200, 250000)]
+    ['0.2 s', '1.5 min', '2.0 h', '2.9 days']
+    """
+    for unit, size in (("days", _DAY), ("h", _HOUR), ("min", _MINUTE)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

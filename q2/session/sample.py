@@ -1,0 +1,187 @@
+"""Makes pictures with a quantized denoiser, for people to look at: files, a grid, and a comparison if asked for."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from q2.denoisers import Ask, Denoiser, Samples
+from q2.denoisers.picture import picture_of
+from q2.denoisers.saving.save import saved_activations
+from q2.errors import ConfigError, Q2Error
+from q2.files import replacing, write_json
+from q2.graph import trace
+from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TextTable, is_transform
+from q2.passes.transform.quantize_activations import QuantizeActivations
+from q2.progress import Progress, silent
+from q2.search.metrics.pairs import psnr, sqnr, ssim
+from q2.session.transform import Plan, load_denoiser, open_bank
+
+__all__ = ["Order", "read_prompts", "sample"]
+
+Offload = Literal["", "model", "sequential"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """How many pictures, of what, from which noise, and what saves memory: diffusers' switches of the same names."""
+
+    ask: Ask
+    n: int = 8
+    seed: int = 0
+    steps: int | None = None
+    batch: int = 4
+    act_bits: int | None = None
+    compare: bool = False
+    offload: Offload = ""
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """Return the lines of a text file that are not empty. Raises `ConfigError`."""
+    try:
+        prompts = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--prompts {path}: cannot be read: {error}") from error
+    if not prompts:
+        raise ConfigError(f"--prompts {path}: holds no prompt, expected one a line")
+    return prompts
+
+
+def sample(
+    plan: Plan,
+    order: Order,
+    folder: Path,
+    *,
+    progress: Progress = silent,
+    show: Callable[[Step], None] = lambda step: None,
+) -> list[Path]:
+    """Run the run file's transforms, draw, and write into `folder`; return the files.
+
+    Image i comes from noise of its own, the same in any batch. With `compare` the same images are drawn at full
+    precision first. Nothing is written before all is drawn. Raises `Q2Error`.
+    """
+    passes = _passes(plan, {} if order.act_bits is None else {"bits": order.act_bits}, "--act-bits")
+    denoiser = load_denoiser(plan)
+    if order.act_bits is None:
+        passes = _passes(plan, saved_activations(denoiser.model), f"{denoiser.source}: activations")
+    pipeline = _saving(denoiser, order)
+    denoiser.check(order.ask)
+    graph = trace(denoiser.model, denoiser.example_inputs())
+    bank = open_bank(plan, graph, denoiser) if any(step.name == QUANTIZE for _, step in passes) else None
+    ctx = PassContext(plan.plugins, denoiser, plan.settings.seed, progress, plan.settings.prec, bank)
+    manager = PassManager(passes, ctx, only=is_transform)
+    manager.check(graph)
+
+    def draw() -> Samples:
+        with graph.installed():
+            return denoiser.generate(
+                order.n, seed=order.seed, steps=order.steps, batch=order.batch, ask=order.ask, progress=progress
+            )
+
+    full = draw() if order.compare else None
+    for result in manager.each(graph):
+        show(Step(result.title, result.seconds, result.report.summary))
+    made = draw()
+    pipeline.maybe_free_model_hooks()
+    rows = _compared(made, full) if full else []
+    if rows:
+        show(Step("compare", 0, _mean(rows), (_table(rows),)))
+    facts: dict[str, Any] = {
+        "denoiser": {"name": denoiser.label, "source": denoiser.source, "dtype": str(denoiser.dtype)},
+        "passes": {title: {"pass": step.name} | step.to_table() for title, step in passes if is_transform(step)},
+        "steps": order.steps or denoiser.protocol.steps,
+        "guidance": denoiser.protocol.guidance if order.ask.guidance is None else order.ask.guidance,
+        "order": asdict(order),
+    }
+    try:
+        return _write(folder, made, full, rows, facts)
+    except OSError as error:
+        raise Q2Error(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _passes(plan: Plan, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
+    """Return the run file's passes, the last one of activations with other options if there are any."""
+    if not activations:
+        return plan.passes
+    name = QuantizeActivations.name
+    kind = plan.plugins.passes.load(name)
+    step = kind.from_table(dict(activations), lambda key: where)
+    places = [place for place, (_, each) in enumerate(plan.passes) if each.name == name]
+    last = places[-1] if places else len(plan.passes)
+    head, tail = plan.passes[:last], plan.passes[last + 1 :]
+    return [*((title, each) for title, each in head if each.name != name), (name, step), *tail]
+
+
+def _saving(denoiser: Denoiser, order: Order) -> Any:
+    """Return the pipeline with diffusers' own switches against a lack of memory."""
+    pipeline = denoiser.pipeline()
+    if order.vae_slicing:
+        pipeline.vae.enable_slicing()
+    if order.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if order.offload:
+        if denoiser.device.type == "cpu":
+            raise ConfigError("--offload: the denoiser runs on the CPU already")
+        switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[order.offload]
+        getattr(pipeline, switch)(device=denoiser.device)
+    return pipeline
+
+
+def _compared(made: Samples, full: Samples) -> list[dict[str, float]]:
+    """Return PSNR, SSIM and the latents' SQNR of every image against full precision's."""
+    one, other = (np.asarray(samples.images.clamp(0, 1)) for samples in (made, full))
+    latents = sqnr(np.asarray(made.latents), np.asarray(full.latents))
+    columns = {"PSNR dB": psnr(one, other), "SSIM": ssim(one, other), "latent SQNR dB": latents}
+    return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(one))]
+
+
+def _table(rows: list[dict[str, float]]) -> TextTable:
+    return TextTable(("image", *rows[0]), tuple((f"{i:04}", *row.values()) for i, row in enumerate(rows)))
+
+
+def _mean(rows: list[dict[str, float]]) -> str:
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    return "mean " + " · ".join(f"{name} {value:.2f}" for name, value in means.items())
+
+
+def _write(
+    folder: Path, made: Samples, full: Samples | None, rows: list[dict[str, float]], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write every image with its settings beside it, and the grid; full precision's go above in the grid."""
+    files: list[Path] = []
+    with ExitStack() as stack:  # all are complete before the first is renamed
+
+        def beside(name: str) -> Path:
+            files.append(folder / name)
+            return stack.enter_context(replacing(folder / name))
+
+        for i, image in enumerate(made.images):
+            picture_of(image).save(beside(f"{i:04}.png"), format="PNG")
+            own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
+            write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
+        sets = [full.images, made.images] if full else [made.images]
+        _grid(sets).save(beside("grid.png"), format="PNG")
+    return files
+
+
+def _grid(sets: list[Tensor], columns: int = 8, gap: int = 4) -> Image.Image:
+    """Return the images of every set in rows, those of the first above those of the second."""
+    count, _, height, width = sets[0].shape
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    size = (columns * (width + gap) + gap, lines * len(sets) * (height + gap) + gap)
+    grid = Image.new("RGB", size, "white")
+    for i in range(count):
+        line, column = divmod(i, columns)
+        for row, images in enumerate(sets):
+            corner = (gap + column * (width + gap), gap + (line * len(sets) + row) * (height + gap))
+            grid.paste(picture_of(images[i]).convert("RGB"), corner)
+    return grid

@@ -1,0 +1,328 @@
+"""A whole search of the embedded denoiser: its files, its mistakes in one line, and what a kill leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from q2.config import RunFile
+from q2.denoisers import Denoiser
+from q2.errors import Q2Error
+from q2.passes import Step
+from q2.quant import Option, Recipe, builtin_quantizer
+from q2.quant.bank import Bank
+from q2.search.engines.local import Local
+from q2.search.evaluation.jobs import Job
+from q2.search.trials.store import Fingerprint, TrialStore
+from q2.search.trials.trial import Trial
+from q2.session.ready import Loader, bank_of, load, make_problem, make_ready, places_of
+from q2.session.search import Outcome, search
+from q2.session.transform import Plan, load_denoiser, prepare
+from q2.settings import EngineSettings
+
+TARGET = "SQNR - 4*avg_bits"
+BASE = (
+    "search.evaluation.fidelity=forward",
+    f"search.target={TARGET}",
+    "search.evaluation.inputs=4",
+    "search.trials=4",
+    "search.engine.workers=1",
+)
+
+
+@pytest.fixture(scope="module")
+def bank(one_option_bank: Path) -> Path:
+    return one_option_bank
+
+
+def sets(bank: Path, *more: str) -> list[str]:
+    return [f"bank.path={bank}", 'search.options=["uaq-4", "none"]', *BASE, *more]
+
+
+def start(bank: Path, folder: Path, *more: str) -> Outcome:
+    return search(prepare(RunFile.load("digits-dit.toml", sets(bank, *more))), folder)
+
+
+@pytest.fixture(scope="module")
+def done(bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return start(bank, tmp_path_factory.mktemp("search") / "run")
+
+
+def test_a_search_writes_recipe_front_report_settings_and_trials(done: Outcome) -> None:
+    names = {path.name for path in done.folder.iterdir()}
+    assert {"recipe.toml", "front-0.toml", "front.png", "report.json", "effective.toml", "manifest.json"} <= names
+    trials = list(TrialStore.read(done.folder / "trials"))
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in trials} == {"complete"}
+    best = max(trials, key=lambda trial: trial.metrics["SQNR"] - 4 * trial.metrics["avg_bits"])
+    recipe = Recipe.load(done.folder / "recipe.toml")
+    assert recipe.avg_bits == pytest.approx(best.metrics["avg_bits"])
+    assert all(low < best.metrics[name] < high for name, (low, high) in best.intervals.items())
+    report = json.loads((done.folder / "report.json").read_text(encoding="utf-8"))
+    assert report["trials"] == {"complete": 4, "failed": 0}
+    assert report["failed"] == []
+    assert report["target"] == TARGET
+    effective = tomllib.loads((done.folder / "effective.toml").read_text(encoding="utf-8"))
+    assert effective["search"]["target"] == TARGET
+
+
+def test_one_worker_works_with_the_denoiser_that_the_search_has(
+    bank: Path, done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Plan] = []
+
+    def counted(plan: Plan, **options: bool) -> Denoiser:
+        loaded.append(plan)
+        return load_denoiser(plan, **options)
+
+    monkeypatch.setattr("q2.session.ready.load_denoiser", counted)
+    alone = start(bank, tmp_path)
+    assert len(loaded) == 1
+    found = {trial.number: trial.metrics for trial in alone.found.trials}
+    assert found == {trial.number: pytest.approx(trial.metrics) for trial in done.found.trials}
+
+
+def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, done: Outcome) -> None:
+    before = {path.name: path.read_bytes() for path in done.folder.glob("*.toml")}
+    again = start(bank, done.folder)
+    assert again.times["spent"] == {}
+    assert list(again.problem.worth(again.found.trials)) == done.found.worth
+    assert {path.name: path.read_bytes() for path in done.folder.glob("*.toml")} == before
+
+
+def test_a_worker_reads_copies_of_the_folders_as_well(bank: Path, done: Outcome, tmp_path: Path) -> None:
+    plan = prepare(RunFile.load("digits-dit.toml", sets(bank)))
+    places = places_of(plan, done.folder)
+    assert places == {"bank": bank, "reference": done.folder / "reference"}
+    copies = {name: tmp_path / name for name in places}
+    for name, place in places.items():
+        place.rename(copies[name])
+    try:
+        (trial,) = [trial for trial in TrialStore.read(done.folder / "trials") if trial.number == 2]
+        with Local(EngineSettings(workers=1), Loader(plan.run), copies) as engine:
+            (result,) = engine.run([_job(trial)])
+    finally:
+        for name, place in places.items():
+            copies[name].rename(place)
+    assert result.trial.metrics == pytest.approx(trial.metrics)
+
+
+def _job(trial: Trial) -> Job:
+    return Job(trial.recipe, "forward", trial.seed, trial.number)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (
+            ["search.target=SQNRR"],
+            "--set search.target: target 'SQNRR': column 1: unknown metric 'SQNRR'; did you mean",
+        ),
+        (["search.strategy=randon"], "--set search.strategy: no strategy named 'randon'; did you mean 'random'?"),
+        (["search.engine.name=locl"], "--set search.engine.name: no engine named 'locl'; did you mean 'local'?"),
+        (["search.evaluation.fidelity=weights"], "fidelity: 'weights' does not measure 'SQNR' of the target"),
+        (
+            ['search.constraints=["avg_bits <= 4.5", "avg_bits >= 5"]'],
+            "constraints 'avg_bits <= 4.5' and 'avg_bits >= 5' contradict each other",
+        ),
+        (['search.constraints=["avg_bits <= 1"]'], "constraint 'avg_bits <= 1': no recipe keeps to it, the least is"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(bank: Path, tmp_path: Path, more: list[str], line: str) -> None:
+    with pytest.raises(Q2Error) as error:
+        start(bank, tmp_path / "run", *more)
+    assert line in str(error.value)
+    assert str(error.value).startswith("digits-dit.toml")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_bank_gets_the_options_that_a_search_lacks(bank: Path, tmp_path: Path) -> None:
+    place = tmp_path / "bank"
+    shutil.copytree(bank, place)
+    before = Bank.open(place, builtin_quantizer)
+    free = ["search.evaluation.fidelity=weights", "search.target=0-quantized_error", 'search.options=["uaq-3", "none"]']
+    start(place, tmp_path / "run", *free)
+    after = Bank.open(place, builtin_quantizer)
+    assert (before.plan.options, after.plan.options) == (("uaq-4",), ("uaq-4", "uaq-3"))
+    assert after.errors("proj_out_1")["uaq-4"] == before.errors("proj_out_1")["uaq-4"]
+    files = {path.name: path.stat().st_mtime_ns for path in place.iterdir()}
+    start(place, tmp_path / "run", *free)
+    assert {path.name: path.stat().st_mtime_ns for path in place.iterdir()} == files
+    with pytest.raises(Q2Error, match=r"is a bank for other settings \(prec 32, not 16\)"):
+        start(place, tmp_path / "half", *free, "prec=32", 'search.options=["uaq-2"]')
+
+
+def test_a_run_file_that_is_mended_goes_on_with_the_bank_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    free = [*BASE, "search.evaluation.fidelity=weights", "search.target=0-quantized_error", 'bank.options=["uaq-4"]']
+    steps: list[Step] = []
+    for options in ('["uaq-4", "none"]', '["uaq-3", "none", "uaq-4"]'):
+        run = RunFile.load("digits-dit.toml", [*free, f"search.options={options}"])
+        search(prepare(run), tmp_path / "run", show=steps.append)
+    said = [step.summary for step in steps if step.title == "bank"]
+    place = tmp_path / "run" / "bank"
+    assert said == [
+        f"{place}: fits uaq-4",
+        f"{place}: 1 options",
+        f"{place}: fits also uaq-3",
+        f"{place}: 2 options",
+    ]
+
+
+def test_the_trials_of_another_denoiser_are_refused_and_left_alone(bank: Path, done: Outcome, tmp_path: Path) -> None:
+    fingerprint = asdict(TrialStore.read(done.folder / "trials").fingerprint)
+    other = Fingerprint(**(fingerprint | {"denoiser": "sdxl", "checkpoint": "0a1b"}))
+    TrialStore.open(tmp_path / "run" / "trials", other)
+    with pytest.raises(Q2Error, match=r'run/trials: the trials of another run: denoiser is "sdxl", not "digits-dit"; '):
+        start(bank, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["trials"]
+
+
+BURST = """
+import torch
+from q2.plugins import hookimpl
+from q2.quant.quantizers.uniform import Uaq
+
+class Burst(Uaq):
+    name = "burst"
+
+    def restore(self, weight, parameters, bits, out=None):
+        found = torch.where(weight < 0, -VALUE, VALUE).to(weight.dtype)
+        return found if out is None else out.copy_(found)
+
+    def decode(self, codes, parameters):
+        return torch.where(codes < 8, -VALUE, VALUE)
+
+@hookimpl
+def q2_quantizers():
+    return {"burst": Burst}
+
+@hookimpl
+def q2_after_trial(trial):
+    raise OSError("no disk")
+"""
+
+
+def overflowing(folder: Path, value: str, *more: str) -> tuple[Outcome, list[Step]]:
+    """Search two choices of digits-dit for the default target, where an option of a local plugin overflows."""
+    (folder / "burst.py").write_text(BURST.replace("VALUE", value), encoding="utf-8")
+    small = [f"search.evaluation.{key}" for key in ("images=4", "steps=2")]
+    layers = 'search.layers={"^(?!transformer_blocks.[01].norm1.linear)" = ["uaq-4"]}'
+    options = [f'plugins.modules=["{folder}/burst.py"]', 'bank.options=["uaq-4", "burst-4"]', layers]
+    rest = ["search.strategy=exhaustive", "search.engine.workers=1"]
+    steps: list[Step] = []
+    plan = prepare(RunFile.load("digits-dit.toml", [*small, *options, *rest, *more]))
+    return search(plan, folder / "run", show=steps.append), steps
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('float("nan")', "metric 'quantized_error': value is nan, expected a finite number"),
+        ("1e15", "latents of 4 of 4 images are not finite (first: image 0)"),
+    ],
+)
+def test_a_recipe_that_overflows_is_listed_as_failed_and_never_chosen(tmp_path: Path, value: str, reason: str) -> None:
+    outcome, steps = overflowing(tmp_path, value)
+    assert outcome.ready.target.text == "latent-SQNR - 4*avg_bits"
+    assert set(Recipe.load(tmp_path / "run" / "recipe.toml").layers.values()) == {Option.parse("uaq-4")}
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["trials"] == {"complete": 1, "failed": 3}
+    assert report["failed"] == [{"trials": 3, "first": "trial 1", "reason": reason}]
+    (said,) = [step for step in steps if step.title == "plugin"]  # four times it raised
+    assert said.summary.startswith(f"q2_after_trial of 'burst.py' failed at {tmp_path}/burst.py:")
+    assert "OSError: no disk" in said.summary
+
+
+def test_a_search_in_which_every_recipe_overflows_says_why_nothing_was_chosen(tmp_path: Path) -> None:
+    only = 'search.layers={".*.0.norm1.linear" = ["burst-4"], "^(?!.*[01].norm1.linear)" = ["uaq-4"]}'
+    outcome, _ = overflowing(tmp_path, "1e15", only)
+    assert outcome.found.why_none() == (
+        "no recipe was chosen: all 2 trials failed: latents of 4 of 4 images are not finite (first: image 0)"
+    )
+    assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+METRIC = """
+import numpy as np
+from q2.plugins import hookimpl
+from q2.search.metrics.base import ImageMetric
+
+class Mine(ImageMetric):
+    name = "mine"
+    better = "higher"
+
+    def rows(self, chunk):
+        return np.ones(1)
+
+@hookimpl
+def q2_metrics():
+    return {"NAME": Mine}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "made"),
+    [
+        ("ours", "mine.py: q2_metrics: 'ours' (Mine): its name is 'mine', expected 'ours'", set()),
+        ("mine", "metric 'mine' of mine.py: rows returned the shape (1,) for 4 images, expected a row", {"full"}),
+    ],
+)
+def test_a_plugins_metric_that_breaks_the_contract_is_one_line_before_dear_work(
+    bank: Path, tmp_path: Path, name: str, line: str, made: set[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(METRIC.replace("NAME", name), encoding="utf-8")
+    more = [f'plugins.modules=["{tmp_path}/mine.py"]', f'search.evaluation.metrics=["{name}"]']
+    small = ["search.evaluation.fidelity=full", "search.evaluation.images=12", "search.evaluation.batch=4"]
+    with pytest.raises(Q2Error) as error:
+        start(bank, tmp_path / "run", *more, *small, "search.evaluation.steps=2")
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {path.parent.name for path in (tmp_path / "run").rglob("0*.safetensors")} == made
+    assert len(list((tmp_path / "run").rglob("0*.safetensors"))) == len(made)  # of three chunks
+
+
+@pytest.fixture
+def command(bank: Path, tmp_path: Path) -> list[str]:
+    options = [part for each in sets(bank, "search.trials=200") for part in ("--set", each)]
+    return [sys.executable, "-m", "q2", "search", *options, "--out", str(tmp_path / "run")]
+
+
+def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_one(
+    bank: Path, command: list[str], tmp_path: Path
+) -> None:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while _lines(tmp_path / "run" / "trials") < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
+    assert 3 <= len(kept) < 200
+    count = len(kept) + 2
+    plan = prepare(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
+    rest = search(plan, tmp_path / "run")
+    loaded = load(plan)
+    ready = make_ready(loaded, bank_of(plan, loaded.graph, loaded.denoiser, tmp_path / "run"))
+    problem = make_problem(plan, ready, tmp_path / "run")
+    expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
+    found = list(TrialStore.read(tmp_path / "run" / "trials"))
+    assert [trial.recipe for trial in found] == expected
+    assert kept < {trial.id for trial in found}
+    assert len(rest.found.trials) == count
+
+
+def _lines(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
