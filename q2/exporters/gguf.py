@@ -17,12 +17,12 @@ from q2.exporters.base import Exported, Exporter
 from q2.files import replacing
 from q2.passes.base import TextTable
 from q2.progress import Progress, silent
-from q2.quant import parts_of
+from q2.quant import read_parts
 from q2.quant.simulated import Quantized
 
 __all__ = ["Gguf"]
 
-_BLOCK = 32
+_BLOCK, _FULL = 32, 16
 _TYPES = {4: ("Q4_0", "Q4_1"), 5: ("Q5_0", "Q5_1"), 8: ("Q8_0",)}
 _MISSING = "the gguf package is not installed; pip install gguf"
 Floats = npt.NDArray[np.float32]
@@ -66,8 +66,8 @@ class Gguf(Exporter):
                 writer.add_name(denoiser.label)
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
                 for name, owner in progress(tensors, "gguf", len(tensors)):
-                    values = _values(model, name)
-                    kind, data = _encoded(values, owner)
+                    values, bits = _values(model, name) if owner is None else _contents(owner)
+                    kind, data = _encoded(values, bits)
                     writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind])
                     if owner is not None:
                         layers.append(_lost(owner, kind, data, values))
@@ -91,19 +91,28 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module | None]]:
             yield name, None
 
 
-def _values(model: nn.Module, name: str) -> Floats:
+def _values(model: nn.Module, name: str) -> tuple[Floats, int]:
+    """Return a tensor that is not quantized, and 16 bits."""
     owner, _, own = name.rpartition(".")
-    tensor = cast(Tensor, getattr(model.get_submodule(owner), own)).detach()
+    return _floats(cast(Tensor, getattr(model.get_submodule(owner), own)).detach()), _FULL
+
+
+def _contents(owner: nn.Module) -> tuple[Floats, int]:
+    """Return a quantized layer's weight, and the bits of its widest part."""
+    parts = list(read_parts(owner))
+    return _floats(torch.cat([part.values for part in parts], 1)), max(part.option.bits or _FULL for part in parts)
+
+
+def _floats(tensor: Tensor) -> Floats:
     return cast(Floats, tensor.to("cpu", torch.float32).contiguous().numpy())
 
 
-def _encoded(values: Floats, owner: nn.Module | None) -> tuple[str, npt.NDArray[Any]]:
-    """Return the block type of a tensor, and its data."""
+def _encoded(values: Floats, bits: int) -> tuple[str, npt.NDArray[Any]]:
+    """Return the block type of a tensor of so many bits a value, and its data."""
     from gguf import GGMLQuantizationType, quants
 
     if values.ndim < 2:
         return "F32", values
-    bits = max((part.option.bits or 16 for part in parts_of(owner)), default=16) if owner is not None else 16
     if bits > 8 or values.shape[-1] % _BLOCK:
         limit = np.finfo(np.float16).max
         return "F16", values.clip(-limit, limit).astype(np.float16)

@@ -22,7 +22,7 @@ class PartContents:
 
     `values` (O, I, ...) is the quantized weight in the layer's dtype; `channels` the range of input channels, None for
     a whole layer. `codes` are uint8 of the same shape and `parameters` what decodes them (``scale`` and ``zero``, or
-    ``centroids``, as stored); both are empty for the option ``none``.
+    ``codebook``, as stored); both are empty for the option ``none``.
     """
 
     option: Option
@@ -56,7 +56,7 @@ def read_parts(module: nn.Module) -> Iterator[PartContents]:
         shape, held = part.of_shape(layer.shape), layer.held(number)
         values = part.decode(shape, held, dtype)
         if part.option.is_none:
-            yield PartContents(part.option, part.channels, torch.empty(0, dtype=torch.uint8), {}, values)
+            yield PartContents(part.option, part.channels, values.new_empty(0, dtype=torch.uint8), {}, values)
             continue
         codes = unpack(held.pop(CODES), part.option.bits, values.numel()).reshape(shape)
         yield PartContents(part.option, part.channels, codes, held, values)

@@ -9,7 +9,7 @@ from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported
 from q2.passes import PassManager, is_transform
 from q2.plugins import Plugins
-from q2.quant.simulated import Quantized
+from q2.quant import parts_of
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
 from q2.session.session import Session
@@ -33,7 +33,8 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     session = session.fork()
     bank = open_bank(session) if session.is_quantizing else None
     PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
-    if not any(isinstance(module, Quantized) for module in session.denoiser.model.modules()):
+    parts = (part for module in session.denoiser.model.modules() for part in parts_of(module))
+    if all(part.option.is_none for part in parts):
         with session.at("passes"):
             raise ConfigError("nothing is quantized, there is nothing to export")
     done = exporter.export(session.denoiser, out, session.progress)

@@ -186,3 +186,7 @@ def test_an_export_of_nothing_quantized_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.toml: passes: nothing is quantized, there is nothing to export"):
         export(RunFile.load(str(tmp_path / "run.toml")), "dequantized", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    undone = '[passes.quantize]\ndefault = "uaq-4"\n[passes.undo]\npass = "quantize"\nby = "regex"\n"." = "none"\n'
+    (tmp_path / "undone.toml").write_text(undone, encoding="utf-8")
+    with pytest.raises(ConfigError, match="nothing is quantized"):
+        export(RunFile.load(str(tmp_path / "undone.toml")), "gguf", tmp_path / "out.gguf")
