@@ -107,7 +107,7 @@ def test_what_is_abstract_or_no_quantizer_is_one_line() -> None:
     ):
         check_quantizer(Half, "mine.py")
     with pytest.raises(PluginError, match=r"'half' \(Path\) is no subclass of q2.quant.Quantizer$"):
-        check_quantizer(Path, "mine.py", "half")  # type: ignore[arg-type]
+        check_quantizer(Path, "mine.py", "half")
 
 
 @pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])

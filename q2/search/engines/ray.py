@@ -61,7 +61,7 @@ class Ray(Engine):
         self._gpus = found.get("GPU", 0) >= 1
         count = self.settings.workers or int(found.get("GPU" if self._gpus else "CPU", 0))
         if not count:
-            raise Q2Error(f"engine 'ray': the cluster {self.settings.address!r} has neither a GPU nor a CPU")
+            raise Q2Error(f"engine 'ray': the cluster {self.settings.address or 'local'!r} has neither a GPU nor a CPU")
         self._slots = [_Slot() for _ in range(count)]
         for slot in self._slots:
             self._start(slot)
@@ -121,7 +121,7 @@ class Ray(Engine):
             try:
                 self._ray.init(address=address or "local", **quiet, **more)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                raise ConfigError(f"address: no Ray cluster at {address!r}: {_first_line(error)}") from error
+                raise ConfigError(f"address: no Ray cluster at {address or 'local'!r}: {_first_line(error)}") from error
         self._connected = True
 
     def _start(self, slot: "_Slot") -> None:

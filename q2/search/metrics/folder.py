@@ -16,13 +16,16 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 def pictures(folder: str) -> list[Path]:
     """Return the images in a folder and the folders in it, sorted. Raises `ConfigError` where there are none."""
-    if not Path(folder).is_dir():
-        raise ConfigError(f"search.evaluation.reference: {folder!r} is no folder of images")
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _ENDINGS)
-    if len(found) < 2:
+    if not folder or not Path(folder).is_dir():
+        found = f"{folder!r} is no folder of images" if folder else "is not set, expected a folder of images"
+        raise ConfigError(f"search.evaluation.reference: {found}")
+    images = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _ENDINGS)
+    if len(images) < 2:
         kinds = ", ".join(_ENDINGS)
-        raise ConfigError(f"search.evaluation.reference: {folder}: {len(found)} images, expected two or more ({kinds})")
-    return found
+        raise ConfigError(
+            f"search.evaluation.reference: {folder}: {len(images)} images, expected two or more ({kinds})"
+        )
+    return images
 
 
 def samples_of(path: Path) -> Samples:
