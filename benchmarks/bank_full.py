@@ -26,7 +26,7 @@ from q2.passes import PassContext
 from q2.passes.transform.apply import apply_options
 from q2.plugins import Plugins
 from q2.quant import Option
-from q2.session.bank import find_bank
+from q2.session.bank import bank_in
 
 
 def write_weights(name: str, folder: Path) -> int:
@@ -61,7 +61,7 @@ def switch(name: str, weights: Path, folder: Path) -> None:
     """Switch every layer of the loaded denoiser from one option to another, in place."""
     denoiser = q2.denoiser(name, checkpoint=str(weights), dtype="float16")
     graph = q2.trace(denoiser.model, denoiser.example_inputs())
-    bank = find_bank(str(folder), "", graph, denoiser, prec=16, plugins=Plugins())
+    bank = bank_in(folder, graph, denoiser, plugins=Plugins())
     ctx = PassContext(Plugins(), denoiser, bank=bank)
     total = sum(layer.weights for layer in graph.weight_layers.values())
     for text in ("uaq-4", "kmeans-c-4", "uaq-3", "kmeans-a-3", "kmeans-c-3", "kmeans-a-4"):

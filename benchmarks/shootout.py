@@ -24,9 +24,9 @@ from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
 from q2.search.trials.trial import Trial
-from q2.session.ready import strategy_of
-from q2.session.search import Session, opened
-from q2.session.transform import prepare
+from q2.session.problem import strategy_of
+from q2.session.search import OpenSearch, opened
+from q2.session.session import Session
 from q2.settings import Fidelity
 
 STRATEGIES = ("random", "optuna", "evolution", "greedy", "ilp-error", "predictor")
@@ -72,22 +72,22 @@ def main() -> None:
     for name in NETWORK:
         sets += [f"search.strategies.{name}.strategy=predictor"]
         sets += [f"search.strategies.{name}.scores={name.partition('-')[2]}"]
-    plan = prepare(RunFile.load(f"{options.name}.toml", sets))
+    session = Session(RunFile.load(f"{options.name}.toml", sets), show=print_step)
     results: dict[str, object] = {"denoiser": options.name, "bits": options.bits, "seeds": options.seeds}
-    with opened(plan, options.folder, [Chosen()], show=print_step) as session:
+    with opened(session, options.folder, {"chosen": Chosen()}) as ready:
         for trials in options.trials:
             best = {}
             for title in options.strategies:
                 for seed in range(options.seeds):
-                    best[title, seed] = searched(session, title, seed, trials)
-            drawn = full(session, list(best.values()))
+                    best[title, seed] = searched(ready, title, seed, trials)
+            drawn = full(ready, list(best.values()))
             rows = {key: {"SQNR": trial.metrics["SQNR"], **drawn[trial_key(trial)]} for key, trial in best.items()}
             show(rows, trials, options.strategies, options.seeds)
             results[str(trials)] = {f"{title} {seed}": row for (title, seed), row in rows.items()}
             write_json(options.folder / "shootout.json", results)
-        names = session.ready.space.options
-        uniform = [Trial(dict.fromkeys(session.ready.space.layers, name)) for name in names]
-        drawn = full(session, uniform)
+        names = ready.ready.space.options
+        uniform = [Trial(dict.fromkeys(ready.ready.space.layers, name)) for name in names]
+        drawn = full(ready, uniform)
         heads = ("avg_bits", *FULL)
         cells: list[tuple[str | int | float, ...]] = [
             (name, *(drawn[trial_key(t)][h] for h in heads)) for name, t in zip(names, uniform, strict=True)
@@ -97,11 +97,11 @@ def main() -> None:
         write_json(options.folder / "shootout.json", results)
 
 
-def searched(session: Session, title: str, seed: int, trials: int) -> Trial:
+def searched(ready: OpenSearch, title: str, seed: int, trials: int) -> Trial:
     """Search once; return the best trial within the constraints."""
-    own = session.problem.folder / "searches" / f"{title}-{seed}-{trials}"
-    problem = replace(session.problem, seed=seed, trials=trials, folder=own, show=lambda step: None)
-    done = session.run(strategy_of(session.plan, title), title, problem)
+    own = ready.problem.folder / "searches" / f"{title}-{seed}-{trials}"
+    problem = replace(ready.problem, seed=seed, trials=trials, folder=own, show=lambda step: None)
+    done = ready.run(strategy_of(ready.session, title), title, problem)
     inside = [
         trial
         for trial in done.trials
@@ -113,12 +113,12 @@ def searched(session: Session, title: str, seed: int, trials: int) -> Trial:
     return best
 
 
-def full(session: Session, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+def full(ready: OpenSearch, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
     """Return the metrics of recipes that are drawn in full."""
-    space = session.ready.space
+    space = ready.ready.space
     recipes = tuple(space.encode(trial.recipe) for trial in trials)
-    problem = replace(session.problem, trials=len(recipes), fidelity="full")
-    done = session.run(Chosen(recipes), "chosen", problem)
+    problem = replace(ready.problem, trials=len(recipes), fidelity="full")
+    done = ready.run(Chosen(recipes), "chosen", problem)
     return {trial_key(trial): {h: trial.metrics[h] for h in ("avg_bits", *FULL)} for trial in done.trials}
 
 

@@ -12,7 +12,8 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.graph import Graph
-from q2.session.transform import make_bank, prepare
+from q2.session.bank import build_bank
+from q2.session.session import Session
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,5 +43,5 @@ def default_run() -> RunFile:
 def one_option_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank of digits-dit with `uaq-4` alone, for searches whose other option is full precision."""
     folder = tmp_path_factory.mktemp("bank") / "digits"
-    make_bank(prepare(RunFile.load("digits-dit.toml", ['bank.options=["uaq-4"]'])), folder)
+    build_bank(Session(RunFile.load("digits-dit.toml", ['bank.options=["uaq-4"]'])), folder)
     return folder

@@ -12,10 +12,13 @@ from q2.config import RunFile
 from q2.denoisers import Ask
 from q2.errors import ConfigError
 from q2.search.evaluation.evaluator import Evaluator, Job
+from q2.session.bank import bank_folder, find_bank
+from q2.session.evaluation import Loader, fingerprint_of, load, make_ready, make_reference, places_of
 from q2.session.export import export
-from q2.session.ready import Loader, bank_of, fingerprint_of, load, make_ready, make_reference, places_of
+from q2.session.plot import plot_dag
 from q2.session.sample import Order, sample
-from q2.session.transform import load_denoiser, plot_dag, prepare, transform
+from q2.session.session import Session
+from q2.session.transform import transform
 
 from .correcting import CORRECTING
 
@@ -55,29 +58,29 @@ def biases(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def evaluator(run: RunFile, folder: Path) -> Evaluator:
-    loaded = load(prepare(run))
+    loaded = load(Session(run))
     make_reference(loaded, folder, ["forward"])
-    made = Loader(run)()(places_of(prepare(run), folder))
+    made = Loader(run)()(places_of(Session(run), folder))
     assert isinstance(made, Evaluator)
     return made
 
 
 def test_transform_sample_export_and_search_give_the_same_denoiser(run: RunFile, tmp_path: Path) -> None:
-    plan = prepare(run)
-    done = transform(plan, tmp_path / "run", save=tmp_path / "saved")
+    session = Session(run)
+    done = transform(session, tmp_path / "run", packed=tmp_path / "saved")
     titles = [result.title for result in done.results]
     assert titles == ["stats", "output-means (for bias-correction)", "quantize", "bias-correction"]
     expected = biases(done.denoiser.model)
 
-    export(run, "dequantized", tmp_path / "plain")
+    export(session, "dequantized", tmp_path / "plain")
     exported = load_file(tmp_path / "plain" / "transformer" / "diffusion_pytorch_model.safetensors")
     for name, bias in expected.items():
         assert torch.equal(exported[name], bias.half())
 
     order = Order(Ask(), n=1, seed=5, steps=2)
-    sample(plan, order, tmp_path / "simulated")
+    sample(session, order, tmp_path / "simulated")
     saved = RunFile.load(str(tmp_path / "run.toml"), [f"denoiser.checkpoint={tmp_path / 'saved'}"])
-    sample(prepare(saved).of_saved(), order, tmp_path / "packed")
+    sample(Session(saved).of_saved(), order, tmp_path / "packed")
     simulated, packed = (np.asarray(Image.open(tmp_path / name / "0000.png")) for name in ("simulated", "packed"))
     assert np.array_equal(simulated, packed)
 
@@ -98,10 +101,8 @@ def test_transform_sample_export_and_search_give_the_same_denoiser(run: RunFile,
 
 
 def test_trials_of_other_transforms_or_of_other_calibration_belong_to_another_search(run: RunFile) -> None:
-    denoiser = load_denoiser(prepare(run))
-
     def fingerprint(*sets: str) -> str:
-        return fingerprint_of(prepare(RunFile.load(str(run.folder / run.name), sets)), denoiser).digest
+        return fingerprint_of(Session(RunFile.load(str(run.folder / run.name), sets))).digest
 
     own = fingerprint()
     assert fingerprint('passes.quantize.linear="uaq-3"') == own
@@ -110,7 +111,7 @@ def test_trials_of_other_transforms_or_of_other_calibration_belong_to_another_se
 
 
 def test_a_picture_needs_no_weights_and_leaves_out_what_does(run: RunFile, tmp_path: Path) -> None:
-    rules = prepare(RunFile.load(str(run.folder / run.name), ['passes.units.rules."."="all"']))
+    rules = Session(RunFile.load(str(run.folder / run.name), ['passes.units.rules."."="all"']))
     line = plot_dag(rules, tmp_path / "dag.svg")
     assert line.startswith("1 units")
     assert line.endswith("; left out, as weights on meta have no values: bias-correction")
@@ -119,7 +120,7 @@ def test_a_picture_needs_no_weights_and_leaves_out_what_does(run: RunFile, tmp_p
 def test_a_transform_for_every_recipe_stands_behind_the_one_that_applies_it(run: RunFile) -> None:
     text = RUN.replace('[passes.quantize]\nlinear = "uaq-4"\n', "") + '[passes.quantize]\nlinear = "uaq-4"\n'
     with pytest.raises(ConfigError) as caught:
-        prepare(written(run.folder, text))
+        Session(written(run.folder, text))
     message = "run.toml: passes.bias-correction: runs for every recipe, and has to stand behind passes.quantize"
     assert str(caught.value) == message
 
@@ -128,8 +129,8 @@ def test_a_search_refuses_a_transform_that_changes_the_weights_of_its_bank(run: 
     doubling = CORRECTING.replace("per_recipe: ClassVar[bool] = True", "per_recipe: ClassVar[bool] = False")
     doubling = doubling.replace("bias +=", "graph.weight_layers[name].module.weight.mul_(2); bias +=")
     (run.folder / "correcting.py").write_text(doubling, encoding="utf-8")
-    loaded = load(prepare(run))
-    bank = bank_of(loaded.plan, loaded.graph, loaded.denoiser, tmp_path)
+    loaded = load(Session(run))
+    bank = find_bank(loaded.session, bank_folder(loaded.session, tmp_path))
     with pytest.raises(
         ConfigError, match=r"^run\.toml: a transform changed the weight of '.*', which the bank was fitted"
     ):

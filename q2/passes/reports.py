@@ -53,8 +53,8 @@ def invalidate(name: str, change: Change, graph: Graph) -> None:
 
 
 def _reports(graph: Graph) -> dict[str, _Known]:
-    known: dict[str, _Known] = graph.facts.get(_REPORTS) if _REPORTS in graph.facts else {}
-    return known.copy()
+    reports: dict[str, _Known] = graph.facts.get(_REPORTS) if _REPORTS in graph.facts else {}
+    return reports.copy()
 
 
 def _identity(step: Pass) -> str:

@@ -13,6 +13,7 @@ from q2.graph.fingerprint import fingerprint, fingerprint_of
 from q2.passes import Step
 from q2.passes.base import weight_of
 from q2.plugins import Plugins
+from q2.progress import Progress, silent
 from q2.quant import Quantizer
 from q2.quant.bank import Bank, BankPlan, LayerPlan, build, options_in
 from q2.quant.options import NONE, Option
@@ -20,7 +21,17 @@ from q2.quant.resolve import known_option
 from q2.search.space import Space
 from q2.session.session import Session
 
-__all__ = ["BankReport", "bank_folder", "bank_needs", "build_bank", "check_bank", "find_bank", "open_bank"]
+__all__ = [
+    "BankReport",
+    "bank_folder",
+    "bank_in",
+    "bank_needs",
+    "build_bank",
+    "check_bank",
+    "find_bank",
+    "fit_bank",
+    "open_bank",
+]
 
 
 @dataclass(frozen=True)
@@ -59,19 +70,40 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     whole only where no file has them. Raises `ConfigError`.
     """
     settings = session.settings
-    denoiser, shapes = session.create_denoiser(), session.outline
+    denoiser = session.create_denoiser()
     with session.at():
-        if denoiser.weights == "meta":
-            raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
-        wanted = [known_option(text, session.plugins.quantizers) for text in options or settings.bank.options]
-        if any(option.is_none for option in wanted):
-            raise BankError("options: 'none' needs no bank")
-        read, weights = _reader(denoiser, shapes.model)
-        plan = _plan(shapes, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), settings.prec)
-        folder, finder = folder or bank_folder(session), _finder(session.plugins)
-        fitted = build(folder, plan, read, finder, session.progress)
-        held = sum(layer.weights for layer in shapes.weight_layers.values())
-        return BankReport(Bank.open(folder, finder), fitted, held)
+        return fit_bank(
+            denoiser,
+            session.outline,
+            folder or bank_folder(session),
+            options=options or settings.bank.options,
+            prec=settings.prec,
+            plugins=session.plugins,
+            progress=session.progress,
+        )
+
+
+def fit_bank(
+    denoiser: Denoiser,
+    outline: Graph,
+    folder: Path,
+    *,
+    options: Sequence[str],
+    prec: int = 16,
+    plugins: Plugins,
+    progress: Progress = silent,
+) -> BankReport:
+    """Fit every option of every layer of a denoiser, whose `outline` is the same on meta. Raises `Q2Error`."""
+    if denoiser.weights == "meta":
+        raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
+    wanted = [known_option(text, plugins.quantizers) for text in options]
+    if any(option.is_none for option in wanted):
+        raise BankError("options: 'none' needs no bank")
+    read, weights = _reader(denoiser, outline.model)
+    plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec)
+    fitted = build(folder, plan, read, _finder(plugins), progress)
+    held = sum(layer.weights for layer in outline.weight_layers.values())
+    return BankReport(Bank.open(folder, _finder(plugins)), fitted, held)
 
 
 def open_bank(session: Session, place: Path | None = None) -> Bank | None:
@@ -82,9 +114,14 @@ def open_bank(session: Session, place: Path | None = None) -> Bank | None:
     if place is None and not session.settings.bank.path and not folder.exists():
         return None
     with session.at("bank", "path"):
-        bank = Bank.open(folder, _finder(session.plugins))
-        _check(bank.plan, session.graph, session.denoiser, session.denoiser.fingerprint, session.settings.prec, folder)
-        return bank
+        return bank_in(folder, session.graph, session.denoiser, prec=session.settings.prec, plugins=session.plugins)
+
+
+def bank_in(folder: Path, graph: Graph, denoiser: Denoiser, *, prec: int = 16, plugins: Plugins) -> Bank:
+    """Return the bank in a folder. Raises `BankError` if it is none, not complete, or not of this denoiser."""
+    bank = Bank.open(folder, _finder(plugins))
+    _check(bank.plan, graph, denoiser, denoiser.fingerprint, prec, folder)
+    return bank
 
 
 def find_bank(session: Session, place: Path) -> Bank:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from q2.denoisers.checkpoint import Checkpoint
 from torch import nn
 
 import q2
 from q2.denoisers import Denoiser, load
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
 from q2.denoisers.dit import DiT
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint

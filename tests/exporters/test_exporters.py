@@ -21,7 +21,8 @@ from q2.exporters.gguf import Gguf
 from q2.passes.transform.quantize import Quantize
 from q2.quant import parts_of
 from q2.session.export import export
-from q2.session.transform import prepare, transform
+from q2.session.session import Session
+from q2.session.transform import transform
 
 PLUGIN = """
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_dequantized_folder_is_plain_and_holds_the_quantized_weights(tmp_path:
     layer = model.transformer_blocks[0].attn1.to_q
     assert type(layer) is torch.nn.Linear
     assert torch.equal(layer.weight, weight)
-    export(tmp_path / "packed", "dequantized", tmp_path / "again")
+    export(Session(RunFile.load()), "dequantized", tmp_path / "again", tmp_path / "packed")
     files = [tmp_path / name / "transformer" / "diffusion_pytorch_model.safetensors" for name in ("plain", "again")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -107,7 +108,7 @@ def test_a_name_that_is_no_gguf_files(tmp_path: Path) -> None:
 def test_a_folder_with_nothing_quantized_has_nothing_to_export(tmp_path: Path) -> None:
     load("dit", tiny=True, device="cpu").pipeline().save_pretrained(tmp_path / "plain")
     with pytest.raises(CheckpointError, match="nothing in it is quantized"):
-        export(tmp_path / "plain", "gguf", tmp_path / "x.gguf")
+        export(Session(RunFile.load()), "gguf", tmp_path / "x.gguf", tmp_path / "plain")
     with pytest.raises(CheckpointError, match="is there already"):
         Dequantized().export(quantized(), tmp_path / "plain")
 
@@ -121,7 +122,7 @@ def test_a_saved_folder_with_a_local_files_quantizer_needs_the_run_file_that_nam
     Path("mine.py").write_text(text + "@hookimpl\ndef q2_quantizers():\n    return {'mine': Mine}\n", encoding="utf-8")
     lines = ["plugins.modules = ['mine.py']", "passes.quantize.default = 'mine-4'", "denoiser.name = 'digits-dit'"]
     Path("run.toml").write_text("\n".join(lines), encoding="utf-8")
-    transform(prepare(RunFile.load("run.toml")), tmp_path / "run", save=Path("saved"))
+    transform(Session(RunFile.load("run.toml")), tmp_path / "run", packed=Path("saved"))
     with pytest.raises(CheckpointError, match="'mine' comes from the plugin 'mine.py' .local.; give --config with"):
         export_command("dequantized", Path("plain"), saved=Path("saved"))
     export_command("dequantized", Path("plain"), config="run.toml", saved=Path("saved"))
@@ -135,7 +136,7 @@ def test_a_saved_folder_with_a_local_files_quantizer_needs_the_run_file_that_nam
 def test_a_plugin_brings_a_format(tmp_path: Path) -> None:
     (tmp_path / "names.py").write_text(PLUGIN.replace("\\\\\\\\", "\\\\"), encoding="utf-8")
     run = RunFile.load(overrides=[f'plugins.modules=["{tmp_path / "names.py"}"]'])
-    export(run, "names", tmp_path / "names.txt")
+    export(Session(run), "names", tmp_path / "names.txt")
     assert "transformer_blocks.0.attn1.to_q.weight" in (tmp_path / "names.txt").read_text(encoding="utf-8")
 
 
@@ -164,18 +165,16 @@ def q2_exporters():
 
 
 def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tmp_path: Path) -> None:
-    from q2.session.transform import prepare, transform
-
     (tmp_path / "codes.py").write_text(CODES, encoding="utf-8")
     text = (
         '[plugins]\nmodules = ["codes.py"]\n[passes.quantize]\nby = "regex"\ndefault = "uaq-3"\n"to_" = "kmeans-c-2"\n'
     )
     (tmp_path / "run.toml").write_text(text, encoding="utf-8")
     run = RunFile.load(str(tmp_path / "run.toml"))
-    export(run, "codes", tmp_path / "run.json")
-    transform(prepare(run), tmp_path / "run", save=tmp_path / "packed")
+    export(Session(run), "codes", tmp_path / "run.json")
+    transform(Session(run), tmp_path / "run", packed=tmp_path / "packed")
     saved: Any = load(checkpoint=str(tmp_path / "packed"))
-    prepare(run).plugins.exporters.load("codes")().export(saved, tmp_path / "saved.json")
+    Session(run).plugins.exporters.load("codes")().export(saved, tmp_path / "saved.json")
     first = (tmp_path / "run.json").read_text(encoding="utf-8")
     assert first == (tmp_path / "saved.json").read_text(encoding="utf-8")
     assert len(json.loads(first)) == 39
@@ -184,9 +183,9 @@ def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tm
 def test_an_export_of_nothing_quantized_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[passes.size]\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"run\.toml: passes: nothing is quantized, there is nothing to export"):
-        export(RunFile.load(str(tmp_path / "run.toml")), "dequantized", tmp_path / "out")
+        export(Session(RunFile.load(str(tmp_path / "run.toml"))), "dequantized", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     undone = '[passes.quantize]\ndefault = "uaq-4"\n[passes.undo]\npass = "quantize"\nby = "regex"\n"." = "none"\n'
     (tmp_path / "undone.toml").write_text(undone, encoding="utf-8")
     with pytest.raises(ConfigError, match="nothing is quantized"):
-        export(RunFile.load(str(tmp_path / "undone.toml")), "gguf", tmp_path / "out.gguf")
+        export(Session(RunFile.load(str(tmp_path / "undone.toml"))), "gguf", tmp_path / "out.gguf")

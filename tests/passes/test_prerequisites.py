@@ -63,7 +63,8 @@ class Corrects(TransformPass):
     requires: ClassVar[tuple[str, ...]] = ("quantize", "ranges")
 
     def run(self, graph: Graph, ctx: PassContext) -> Change:
-        return Change("corrected", data={**graph.facts.get(RANGES)})
+        ranges: dict[str, float] = graph.facts.get(RANGES)
+        return Change("corrected", data={**ranges})
 
 
 @pytest.fixture

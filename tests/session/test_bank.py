@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import q2
+from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.errors import BankError, CheckpointError, Q2Error
@@ -22,14 +23,16 @@ from q2.passes.transform.apply import apply_options
 from q2.plugins import Plugins
 from q2.quant import Option, parts_of
 from q2.quant.bank import Bank
-from q2.session.bank import build_bank, find_bank
+from q2.session.bank import bank_in, fit_bank, open_bank
+from q2.session.session import Session
 
 OPTIONS = ("kmeans-c-4", "uaq-3")
 
 
 def make(denoiser: Denoiser, folder: Path, options: tuple[str, ...] = OPTIONS) -> Bank:
     shapes = q2.denoiser(denoiser.name, weights="meta", tiny=denoiser.tiny)
-    return build_bank(denoiser, shapes, folder, options=options, prec=16, plugins=Plugins()).bank
+    outline = q2.trace(shapes.model, shapes.example_inputs())
+    return fit_bank(denoiser, outline, folder, options=options, plugins=Plugins()).bank
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +144,13 @@ def test_a_bank_for_other_weights_or_dtypes_is_refused(digits: tuple[Denoiser, G
     _, graph, bank = digits
     other = q2.denoiser("digits-dit", dtype="float16")
     with pytest.raises(BankError, match=r"the bank does not fit \(dtype float16, not float32\)"):
-        find_bank(str(bank.folder), "", graph, other, prec=16, plugins=Plugins())
+        bank_in(bank.folder, graph, other, plugins=Plugins())
     random = q2.denoiser("digits-dit", weights="random")
     with pytest.raises(BankError, match=r"the bank does not fit \(weights [0-9a-f]{16}, not [0-9a-f]{16}\)"):
-        find_bank(str(bank.folder), "", graph, random, prec=16, plugins=Plugins())
-    assert find_bank("", "no such denoiser", graph, other, prec=16, plugins=Plugins()) is None
+        bank_in(bank.folder, graph, random, plugins=Plugins())
+    assert open_bank(Session(RunFile.load("digits-dit.toml"))) is None
     with pytest.raises(BankError, match="is no bank"):
-        find_bank("nowhere", "", graph, other, prec=16, plugins=Plugins())
+        bank_in(Path("nowhere"), graph, other, plugins=Plugins())
 
 
 def test_weights_without_values_and_unknown_options_are_one_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from q2.errors import ConfigError
 from q2.passes import Step
 from q2.search.trials.store import TrialStore
 from q2.session.compare import compare
-from q2.session.transform import prepare
+from q2.session.session import Session
 
 SETS = [
     'bank.options=["uaq-4", "uaq-3"]',
@@ -27,9 +27,9 @@ SETS = [
 
 
 def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    plan = prepare(RunFile.load("digits-dit.toml", SETS))
     steps: list[Step] = []
-    found = compare(plan, ["random", "few"], 2, tmp_path, show=steps.append)
+    session = Session(RunFile.load("digits-dit.toml", SETS), show=steps.append)
+    found = compare(session, ["random", "few"], 2, tmp_path)
     assert [(s.strategy, s.seed, len(s.worth)) for s in found.compared.searches] == [
         ("random", 7, 6),
         ("random", 8, 6),
@@ -47,7 +47,7 @@ def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> 
     finals = [float(row["best target"]) for row in rows if row["strategy"] == "few" and row["trial"] == "6"]
     assert summary["best target"][-1]["mean"] == pytest.approx(sum(finals) / 2)
     steps.clear()
-    again = compare(plan, ["few", "random"], 2, tmp_path, show=steps.append)
+    again = compare(session, ["few", "random"], 2, tmp_path)
     texts = [step.summary for step in steps if step.title in ("few", "random")]
     assert len(texts) == 4
     assert all("6 trials, 0 measured now" in text for text in texts)
@@ -56,11 +56,11 @@ def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> 
 
 
 def test_a_strategy_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    plan = prepare(RunFile.load("digits-dit.toml", SETS))
+    session = Session(RunFile.load("digits-dit.toml", SETS))
     with pytest.raises(ConfigError, match="--strategies: no strategy named 'optun'; did you mean 'optuna'"):
-        compare(plan, ["random", "optun"], 2, tmp_path / "run")
+        compare(session, ["random", "optun"], 2, tmp_path / "run")
     with pytest.raises(ConfigError, match="--strategies random,random: expected one or more, all different"):
-        compare(plan, ["random", "random"], 2, tmp_path / "run")
+        compare(session, ["random", "random"], 2, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from q2.config import RunFile
 from q2.errors import ConfigError
-from q2.session.plan import estimate
-from q2.session.transform import prepare
+from q2.session.plan import plan_search
+from q2.session.session import Session
 
 
 def said(*sets: str, config: str = "digits-dit.toml") -> dict[str, str]:
-    return {step.title: step.summary for step in estimate(prepare(RunFile.load(config, list(sets))))}
+    return {step.title: step.summary for step in plan_search(Session(RunFile.load(config, list(sets))))}
 
 
 def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_free_fidelities_draw_no_images() -> None:
 
 
 def test_the_tables_name_layers_with_options_of_their_own() -> None:
-    steps = estimate(prepare(RunFile.load("digits-dit.toml", ['search.layers={"^pos_embed"=["none"]}'])))
+    steps = plan_search(Session(RunFile.load("digits-dit.toml", ['search.layers={"^pos_embed"=["none"]}'])))
     assert steps[0].tables[0].rows == (("pos_embed.proj", "none"),)
 
 

@@ -16,12 +16,13 @@ from q2.errors import ConfigError
 from q2.passes import Step
 from q2.quant import Recipe
 from q2.session.sample import Order, read_prompts, sample
-from q2.session.transform import prepare, transform
+from q2.session.session import Session
+from q2.session.transform import transform
 
 
 def drawn(folder: Path, order: Order, config: str = "digits-dit.toml") -> list[Step]:
     steps: list[Step] = []
-    files = sample(prepare(RunFile.load(config)), order, folder, show=steps.append)
+    files = sample(Session(RunFile.load(config), show=steps.append), order, folder)
     assert all(file.is_file() for file in files)
     assert sorted(folder.iterdir()) == sorted(files)
     return steps
@@ -50,8 +51,8 @@ def test_image_i_is_the_same_in_any_batch_and_says_how_it_was_made(tmp_path: Pat
 
 def test_compare_draws_the_same_noise_at_full_precision(tmp_path: Path) -> None:
     steps: list[Step] = []
-    plan = prepare(RunFile.load("digits-dit.toml")).without("quantize")
-    sample(plan, Order(Ask(), n=2, steps=3, compare=True), tmp_path / "none", show=steps.append)
+    session = Session(RunFile.load("digits-dit.toml"), show=steps.append).with_passes([])
+    sample(session, Order(Ask(), n=2, steps=3, compare=True), tmp_path / "none")
     assert steps[-1].title == "compare"
     assert [row[1:] for row in steps[-1].tables[0].rows] == [(100.0, 1.0, 100.0)] * 2
     steps = drawn(tmp_path / "four", Order(Ask(), n=2, steps=3, compare=True))
@@ -98,7 +99,7 @@ def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(
     ask: Ask, config: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        sample(prepare(RunFile.load(config)), Order(ask, n=1), tmp_path / "out")
+        sample(Session(RunFile.load(config)), Order(ask, n=1), tmp_path / "out")
     assert str(caught.value) == message
     assert not (tmp_path / "out").exists()
 
@@ -124,18 +125,18 @@ def test_prompt_files_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_a_recipe_for_layers_that_are_not_there_is_refused(tmp_path: Path) -> None:
     Recipe.of({"proj_out_3": "uaq-4"}, "digits-dit", "", 4.0).save(tmp_path / "r.toml")
-    plan = prepare(RunFile.load("digits-dit.toml").with_recipe(tmp_path / "r.toml"))
+    session = Session(RunFile.load("digits-dit.toml").with_recipe(tmp_path / "r.toml"))
     with pytest.raises(ConfigError, match="no such weight layer in 'digits-dit'; did you mean 'proj_out_2'"):
-        sample(plan, Order(Ask(), n=1), tmp_path / "out")
+        sample(session, Order(Ask(), n=1), tmp_path / "out")
 
 
 def test_a_saved_folder_keeps_how_activations_are_quantized(tmp_path: Path) -> None:
     sets = ["samples.images=0", "passes.quantize-activations.bits=6", "passes.quantize-activations.attention=false"]
     run = RunFile.load("digits-dit.toml", sets)
-    transform(prepare(run), tmp_path / "run", save=tmp_path / "saved")
+    transform(Session(run), tmp_path / "run", packed=tmp_path / "saved")
     order = Order(Ask(), n=2, steps=3)
-    sample(prepare(run), order, tmp_path / "simulated")
-    saved = prepare(RunFile.load("digits-dit.toml", [f"denoiser.checkpoint={tmp_path / 'saved'}"])).without("quantize")
+    sample(Session(run), order, tmp_path / "simulated")
+    saved = Session(RunFile.load("digits-dit.toml", [f"denoiser.checkpoint={tmp_path / 'saved'}"])).of_saved()
     sample(saved, order, tmp_path / "six")
     sample(saved, replace(order, act_bits=16), tmp_path / "full")
     six, full, simulated = (all_pixels(tmp_path / name) for name in ("six", "full", "simulated"))
@@ -151,4 +152,4 @@ def test_memory_switches_pass_through(tmp_path: Path) -> None:
     for one, other in zip(all_pixels(tmp_path / "plain"), all_pixels(tmp_path / "sliced"), strict=True):
         assert np.abs(one - other).max() <= 1
     with pytest.raises(ConfigError, match="--offload: the denoiser runs on the CPU already"):
-        sample(prepare(RunFile.load("digits-dit.toml")), Order(Ask(), n=1, offload="model"), tmp_path / "out")
+        sample(Session(RunFile.load("digits-dit.toml")), Order(Ask(), n=1, offload="model"), tmp_path / "out")

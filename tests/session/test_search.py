@@ -23,9 +23,11 @@ from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Job
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
-from q2.session.ready import Loader, bank_of, load, make_problem, make_ready, places_of
-from q2.session.search import Outcome, search
-from q2.session.transform import Plan, load_denoiser, prepare
+from q2.session.bank import bank_folder, find_bank
+from q2.session.evaluation import Loader, load, make_ready, places_of
+from q2.session.problem import problem_of
+from q2.session.search import SearchResult, search
+from q2.session.session import Session
 from q2.settings import EngineSettings
 
 TARGET = "SQNR - 4*avg_bits"
@@ -47,16 +49,16 @@ def sets(bank: Path, *more: str) -> list[str]:
     return [f"bank.path={bank}", 'search.options=["uaq-4", "none"]', *BASE, *more]
 
 
-def start(bank: Path, folder: Path, *more: str) -> Outcome:
-    return search(prepare(RunFile.load("digits-dit.toml", sets(bank, *more))), folder)
+def start(bank: Path, folder: Path, *more: str) -> SearchResult:
+    return search(Session(RunFile.load("digits-dit.toml", sets(bank, *more))), folder)
 
 
 @pytest.fixture(scope="module")
-def done(bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def done(bank: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return start(bank, tmp_path_factory.mktemp("search") / "run")
 
 
-def test_a_search_writes_recipe_front_report_settings_and_trials(done: Outcome) -> None:
+def test_a_search_writes_recipe_front_report_settings_and_trials(done: SearchResult) -> None:
     names = {path.name for path in done.folder.iterdir()}
     assert {"recipe.toml", "front-0.toml", "front.png", "report.json", "effective.toml", "manifest.json"} <= names
     trials = list(TrialStore.read(done.folder / "trials"))
@@ -75,22 +77,30 @@ def test_a_search_writes_recipe_front_report_settings_and_trials(done: Outcome) 
 
 
 def test_one_worker_works_with_the_denoiser_that_the_search_has(
-    bank: Path, done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bank: Path, done: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded: list[Plan] = []
+    loaded: list[str] = []
+    create = Session.create_denoiser
 
-    def counted(plan: Plan, **options: bool) -> Denoiser:
-        loaded.append(plan)
-        return load_denoiser(plan, **options)
+    def counted(session: Session) -> Denoiser:
+        denoiser = create(session)
+        whole = denoiser.load_model
 
-    monkeypatch.setattr("q2.session.ready.load_denoiser", counted)
+        def load_model() -> torch.nn.Module:
+            loaded.append(denoiser.weights)
+            return whole()
+
+        monkeypatch.setattr(denoiser, "load_model", load_model)
+        return denoiser
+
+    monkeypatch.setattr(Session, "create_denoiser", counted)
     alone = start(bank, tmp_path)
-    assert len(loaded) == 1
+    assert sorted(loaded) == ["meta", "pretrained"]
     found = {trial.number: trial.metrics for trial in alone.found.trials}
     assert found == {trial.number: pytest.approx(trial.metrics) for trial in done.found.trials}
 
 
-def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, done: Outcome) -> None:
+def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, done: SearchResult) -> None:
     before = {path.name: path.read_bytes() for path in done.folder.glob("*.toml")}
     again = start(bank, done.folder)
     assert again.times["spent"] == {}
@@ -98,16 +108,16 @@ def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, d
     assert {path.name: path.read_bytes() for path in done.folder.glob("*.toml")} == before
 
 
-def test_a_worker_reads_copies_of_the_folders_as_well(bank: Path, done: Outcome, tmp_path: Path) -> None:
-    plan = prepare(RunFile.load("digits-dit.toml", sets(bank)))
-    places = places_of(plan, done.folder)
+def test_a_worker_reads_copies_of_the_folders_as_well(bank: Path, done: SearchResult, tmp_path: Path) -> None:
+    session = Session(RunFile.load("digits-dit.toml", sets(bank)))
+    places = places_of(session, done.folder)
     assert places == {"bank": bank, "reference": done.folder / "reference"}
     copies = {name: tmp_path / name for name in places}
     for name, place in places.items():
         place.rename(copies[name])
     try:
         (trial,) = [trial for trial in TrialStore.read(done.folder / "trials") if trial.number == 2]
-        with Local(EngineSettings(workers=1), Loader(plan.run), copies) as engine:
+        with Local(EngineSettings(workers=1), Loader(session.run), copies) as engine:
             (result,) = engine.run([_job(trial)])
     finally:
         for name, place in places.items():
@@ -169,7 +179,7 @@ def test_a_run_file_that_is_mended_goes_on_with_the_bank_in_its_folder(
     steps: list[Step] = []
     for options in ('["uaq-4", "none"]', '["uaq-3", "none", "uaq-4"]'):
         run = RunFile.load("digits-dit.toml", [*free, f"search.options={options}"])
-        search(prepare(run), tmp_path / "run", show=steps.append)
+        search(Session(run, show=steps.append), tmp_path / "run")
     said = [step.summary for step in steps if step.title == "bank"]
     place = tmp_path / "run" / "bank"
     assert said == [
@@ -180,7 +190,9 @@ def test_a_run_file_that_is_mended_goes_on_with_the_bank_in_its_folder(
     ]
 
 
-def test_the_trials_of_another_denoiser_are_refused_and_left_alone(bank: Path, done: Outcome, tmp_path: Path) -> None:
+def test_the_trials_of_another_denoiser_are_refused_and_left_alone(
+    bank: Path, done: SearchResult, tmp_path: Path
+) -> None:
     fingerprint = asdict(TrialStore.read(done.folder / "trials").fingerprint)
     other = Fingerprint(**(fingerprint | {"denoiser": "sdxl", "checkpoint": "0a1b"}))
     TrialStore.open(tmp_path / "run" / "trials", other)
@@ -214,7 +226,7 @@ def q2_after_trial(trial):
 """
 
 
-def overflowing(folder: Path, value: str, *more: str) -> tuple[Outcome, list[Step]]:
+def overflowing(folder: Path, value: str, *more: str) -> tuple[SearchResult, list[Step]]:
     """Search two choices of digits-dit for the default target, where an option of a local plugin overflows."""
     (folder / "burst.py").write_text(BURST.replace("VALUE", value), encoding="utf-8")
     small = [f"search.evaluation.{key}" for key in ("images=4", "steps=2")]
@@ -222,8 +234,8 @@ def overflowing(folder: Path, value: str, *more: str) -> tuple[Outcome, list[Ste
     options = [f'plugins.modules=["{folder}/burst.py"]', 'bank.options=["uaq-4", "burst-4"]', layers]
     rest = ["search.strategy=exhaustive", "search.engine.workers=1"]
     steps: list[Step] = []
-    plan = prepare(RunFile.load("digits-dit.toml", [*small, *options, *rest, *more]))
-    return search(plan, folder / "run", show=steps.append), steps
+    run = RunFile.load("digits-dit.toml", [*small, *options, *rest, *more])
+    return search(Session(run, show=steps.append), folder / "run"), steps
 
 
 @pytest.mark.parametrize(
@@ -312,11 +324,11 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
     kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
     assert 3 <= len(kept) < 200
     count = len(kept) + 2
-    plan = prepare(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
-    rest = search(plan, tmp_path / "run")
-    loaded = load(plan)
-    ready = make_ready(loaded, bank_of(plan, loaded.graph, loaded.denoiser, tmp_path / "run"))
-    problem = make_problem(plan, ready, tmp_path / "run")
+    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
+    rest = search(session, tmp_path / "run")
+    loaded = load(session)
+    ready = make_ready(loaded, find_bank(loaded.session, bank_folder(session, tmp_path / "run")))
+    problem = problem_of(session, ready.graph, ready.space, ready.costs, tmp_path / "run")
     expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
     found = list(TrialStore.read(tmp_path / "run" / "trials"))
     assert [trial.recipe for trial in found] == expected

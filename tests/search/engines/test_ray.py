@@ -20,7 +20,7 @@ from q2.search.engines.ray import Ray
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.search import search
-from q2.session.transform import prepare
+from q2.session.session import Session
 from q2.settings import EngineSettings
 from tests.search.engines import workers
 from tests.search.engines.workers import jobs, made, values
@@ -134,7 +134,7 @@ def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
         table = [f"bank.path={one_option_bank}", 'search.options=["uaq-4", "none"]', "search.trials=12", *CHEAP]
         table += [f"search.engine.name={name}", f"search.engine.workers={count}"]
         table += [f"search.engine.address={cluster.address}"]
-        outcome = search(prepare(RunFile.load("digits-dit.toml", table)), tmp_path / name, progress=progress)
+        outcome = search(Session(RunFile.load("digits-dit.toml", table), progress), tmp_path / name)
         assert outcome.times["workers"] == count
         trials = sorted(TrialStore.read(tmp_path / name / "trials"), key=lambda trial: trial.number or 0)
         return [replace(trial, seconds=0.0) for trial in trials]

@@ -21,7 +21,7 @@ from q2.quant import Option
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import Constraint, check
 from q2.search.space import Space
-from q2.session.bank import build_bank, find_bank
+from q2.session.bank import bank_in, fit_bank
 
 OPTIONS = ("kmeans-c-4", "uaq-4", "uaq-3")
 Made = tuple[Denoiser, Graph, PassContext, Costs]
@@ -31,7 +31,8 @@ Made = tuple[Denoiser, Graph, PassContext, Costs]
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bank") / "bank"
     shapes = q2.denoiser("digits-dit", weights="meta")
-    build_bank(q2.denoiser("digits-dit"), shapes, folder, options=OPTIONS, prec=16, plugins=Plugins())
+    outline = q2.trace(shapes.model, shapes.example_inputs())
+    fit_bank(q2.denoiser("digits-dit"), outline, folder, options=OPTIONS, plugins=Plugins())
     return folder
 
 
@@ -39,7 +40,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(bank: Path, digits: Denoiser, graph: Graph) -> Callable[..., Made]:
     def make(layers: dict[str, tuple[str, ...]] | None = None) -> Made:
         space = Space.of_graph(graph, OPTIONS).limited(layers or {})
-        found = find_bank(str(bank), "", graph, digits, prec=16, plugins=Plugins())
+        found = bank_in(bank, graph, digits, plugins=Plugins())
         ctx = PassContext(Plugins(), digits, bank=found)
         return digits, graph, ctx, Costs.of_graph(graph, space, ctx, found)
 
@@ -90,7 +91,7 @@ def test_a_malformed_constraint_is_one_line(text: str) -> None:
 
 
 def test_an_option_that_the_bank_lacks_is_one_line(bank: Path, digits: Denoiser, graph: Graph) -> None:
-    found = find_bank(str(bank), "", graph, digits, prec=16, plugins=Plugins())
+    found = bank_in(bank, graph, digits, plugins=Plugins())
     ctx = PassContext(Plugins(), digits, bank=found)
     with pytest.raises(ConfigError, match="does not hold uaq-2; it has kmeans-c-4, uaq-4, uaq-3"):
         Costs.of_graph(graph, Space.of_graph(graph, ["uaq-2"]), ctx, found)

@@ -20,8 +20,9 @@ from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.intervals import Estimate
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.outputs import Sqnr
-from q2.session.ready import Loader, bank_of, load, make_reference, places_of
-from q2.session.transform import prepare
+from q2.session.bank import bank_folder, find_bank
+from q2.session.evaluation import Loader, load, make_reference, places_of
+from q2.session.session import Session
 from q2.settings import EvaluationSettings
 
 NAMES = ["SQNR", "latency", "latent-SQNR", "PSNR", "SSIM", "judge-accuracy", "judge-fid", "judge-fid-fp"]
@@ -42,8 +43,8 @@ SETS = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with the bank and full precision's side, as a search makes them."""
     folder = tmp_path_factory.mktemp("run")
-    loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
-    bank_of(loaded.plan, loaded.graph, loaded.denoiser, folder)
+    loaded = load(Session(RunFile.load("digits-dit.toml", SETS)))
+    find_bank(loaded.session, bank_folder(loaded.session, folder))
     assert make_reference(loaded, folder, ["few-step", "full"]) > 0
     return folder
 
@@ -51,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Evaluator:
     run = RunFile.load("digits-dit.toml", SETS)
-    made = Loader(run)()(places_of(prepare(run), folder))
+    made = Loader(run)()(places_of(Session(run), folder))
     assert isinstance(made, Evaluator)
     return made
 
@@ -183,7 +184,7 @@ def test_an_infinite_pixel_is_seen_before_it_is_clamped(worker: Evaluator, monke
 
 
 def test_full_precision_that_overflows_is_an_error_of_the_run(tmp_path: Path) -> None:
-    loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
+    loaded = load(Session(RunFile.load("digits-dit.toml", SETS)))
     loaded.denoiser.model.get_parameter("proj_out_2.bias")[0] = math.inf
     with pytest.raises(
         TrialError, match=r"^full precision itself: outputs of \d+ of \d+ inputs are not finite \(first"
@@ -196,7 +197,7 @@ def test_full_precision_that_overflows_is_an_error_of_the_run(tmp_path: Path) ->
 
 
 def test_full_precision_against_itself_is_perfect(folder: Path) -> None:
-    settings = prepare(RunFile.load("digits-dit.toml", SETS)).settings.search.evaluation
+    settings = Session(RunFile.load("digits-dit.toml", SETS)).settings.search.evaluation
     reference = Reference(folder / "reference", settings)
     denoiser = q2.denoiser("digits-dit")
     graph = q2.trace(denoiser.model, denoiser.example_inputs())
@@ -213,7 +214,7 @@ def test_full_precision_against_itself_is_perfect(folder: Path) -> None:
 
 
 def test_a_reference_that_is_there_is_not_made_again(folder: Path) -> None:
-    loaded = load(prepare(RunFile.load("digits-dit.toml", SETS)))
+    loaded = load(Session(RunFile.load("digits-dit.toml", SETS)))
     before = {path: path.stat().st_mtime_ns for path in (folder / "reference").rglob("*") if path.is_file()}
     assert before
     make_reference(loaded, folder, ["few-step", "full"])
