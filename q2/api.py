@@ -106,7 +106,7 @@ def open(  # noqa: A001 (q2.open is what a reader expects)
 
     >>> run = open("digits-dit.toml", {"search.trials": 60})
     >>> run.settings.search.trials, len(run.units.rows)
-    (60, 14)
+    (60, 13)
     """
     given = {"denoiser.name": denoiser, "denoiser.checkpoint": str(checkpoint)}
     named = {key: value for key, value in given.items() if value}

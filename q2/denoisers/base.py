@@ -139,6 +139,9 @@ class Denoiser(ABC):
     def check(self, ask: Ask) -> None:
         """Raise `ConfigError` if it cannot draw what is asked for."""
 
+    def check_classes(self, ask: Ask) -> None:
+        """Raise `ConfigError` for classes that it cannot draw; nothing is loaded."""
+
     @abstractmethod
     def generate(
         self,

@@ -184,12 +184,15 @@ class Family(Denoiser):
 
     def check(self, ask: Ask) -> None:
         """Raise `ConfigError` for a class that is not there, and for a size that is no multiple of a latent's."""
+        self.check_classes(ask)
+        if ask.size is not None and (ask.size < self.scale or ask.size % self.scale):
+            raise ConfigError(f"size {ask.size} is no multiple of {self.scale}, which a latent stands for")
+
+    def check_classes(self, ask: Ask) -> None:
+        """Raise `ConfigError` for a class that is not there."""
         for each in ask.classes:
             if not 0 <= each < self.classes():
                 raise ConfigError(f"class {each} is outside 0 to {self.classes() - 1}")
-        scale = self.scale
-        if ask.size is not None and (ask.size < scale or ask.size % scale):
-            raise ConfigError(f"size {ask.size} is no multiple of {scale}, which a latent stands for")
 
     @property
     def scale(self) -> int:

@@ -39,9 +39,13 @@ class Prompted(Family):
         """Raise `ConfigError` for prompts that nothing can read, and for class ids where the prompts are no classes."""
         if ask.prompts and not self.reads:
             raise ConfigError(f"{self.name} has no text encoder here and takes no prompt; give a checkpoint with one")
+        super().check(ask)
+
+    def check_classes(self, ask: Ask) -> None:
+        """Raise `ConfigError` for class ids where the prompts are no classes."""
         if ask.classes and self.judge() is None:
             raise ConfigError(f"{self.name} draws what a prompt says, and has no classes")
-        super().check(ask)
+        super().check_classes(ask)
 
     @property
     def reads(self) -> bool:

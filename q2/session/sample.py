@@ -84,8 +84,7 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     given = {} if order.act_bits is None else {"bits": order.act_bits}
     session = session.with_passes(_passes(session, given, "--act-bits"))
     check_passes(session, transforms=True)
-    if not order.ask.prompts:  # which text encoders have a say in
-        session.create_denoiser().check(order.ask)
+    session.create_denoiser().check_classes(order.ask)
     session.load_pipeline()
     denoiser, graph = session.denoiser, session.graph
     if order.act_bits is None:
