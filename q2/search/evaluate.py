@@ -63,7 +63,7 @@ class Evaluator:
         trial = Trial(
             job.recipe,
             {name: estimate.value for name, estimate in found.items()},
-            {name: (e.low, e.high) for name, e in found.items() if e.low != e.high},
+            {m.name: (found[m.name].low, found[m.name].high) for m in self.metrics if m.estimate and m.name in found},
             fidelity=job.fidelity,
             seed=job.seed,
             number=job.number,
@@ -90,29 +90,34 @@ class Evaluator:
             with _clocked(spent, "sample"):
                 outputs = self._outputs()
             with _clocked(spent, "score"):
-                found |= {metric.name: metric.value(outputs) for metric in forward}
+                found |= {metric.name: metric.value(outputs).within(*metric.bounds) for metric in forward}
         images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
         if images:
             found |= self._images(job, images, spent)
         return found
 
     def _outputs(self) -> Outputs:
-        made, full, seconds = [], [], []
+        made, full, seconds, images, labels = [], [], [], [], []
         for call in self.reference.calls():
             start = time.perf_counter()
             output = outputs_of(self.denoiser, self.graph, call)
             seconds.append(time.perf_counter() - start)
             made.append(np.asarray(output.double()))
             full.append(np.asarray(call.output.double()))
-        return Outputs(np.concatenate(made), np.concatenate(full), np.array(seconds))
+            images.append(call.images)
+            labels.append(call.labels)
+        made, full, images, labels = (np.concatenate(parts) for parts in (made, full, images, labels))
+        return Outputs(made, full, np.array(seconds), images, labels)
 
     def _images(self, job: Job, metrics: Sequence[ImageMetric], spent: dict[str, float]) -> dict[str, Estimate]:
         rows: dict[str, list[Array]] = {metric.name: [] for metric in metrics}
+        labels = []
         for chosen in self.reference.chunks(job.fidelity):
             with _clocked(spent, "sample"):
                 made = drawn(self.denoiser, self.graph, chosen, self.settings, job.fidelity)
             with _clocked(spent, "score"):
                 chunk = Chunk(made, self.reference.samples(job.fidelity, chosen))
+                labels.append(np.asarray(made.labels))
                 for metric in metrics:
                     rows[metric.name].append(metric.rows(chunk))
         with _clocked(spent, "score"), torch.no_grad():
@@ -120,7 +125,8 @@ class Evaluator:
                 metric.name: metric.value(
                     np.concatenate(rows[metric.name]),
                     self.reference.rows(job.fidelity, metric),
-                )
+                    np.concatenate(labels),
+                ).within(*metric.bounds)
                 for metric in metrics
             }
 

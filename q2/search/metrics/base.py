@@ -1,5 +1,6 @@
 """What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.denoisers import Denoiser, Samples
-from q2.search.metrics.intervals import Estimate, mean_estimate
+from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
 from q2.settings import EvaluationSettings
 
 __all__ = ["Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
@@ -23,12 +24,15 @@ Cost = Literal["free", "forward", "images"]
 class Outputs:
     """What the denoiser gave for inputs of full precision's own (N, ...), beside what it gave there.
 
-    `seconds` (calls,) is the time each call took, for `batch` inputs at a time.
+    `seconds` (calls,) is the time each call took. `images` (N,) is the number of the image on whose way to it an input
+    lay, and `labels` (N,) that image's class: an image's inputs, one a step, are drawn together.
     """
 
     made: Array
     full: Array
     seconds: Array
+    images: Labels
+    labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,8 @@ class Metric(ABC):
     """A number that a trial is measured by. Subclass one of `FreeMetric`, `ForwardMetric` and `ImageMetric`.
 
     `cost` is what it takes: ``free`` (the recipe and the bank), ``forward`` (a few passes of the denoiser) or
-    ``images`` (whole samples). An `estimate` comes with an interval, since other noise would give another number.
+    ``images`` (whole samples). An `estimate` comes with an interval, since other noise would give another number; no
+    interval goes beyond `bounds`, which hold whatever the metric can be.
     """
 
     name: ClassVar[str]
@@ -58,6 +63,7 @@ class Metric(ABC):
     cost: ClassVar[Cost]
     estimate: ClassVar[bool] = True
     unit: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
@@ -103,6 +109,9 @@ class ImageMetric(Metric):
     def rows(self, chunk: Chunk) -> Array:
         """Return the numbers (N, ...) of a chunk's N images."""
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
-        """Return the value from the rows of all images; `other` are those that it is measured `against`."""
-        return mean_estimate(rows)
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
+        """Return the value from the rows of all images; `other` are those that it is measured `against`.
+
+        `labels` (N,) are the images' classes or prompts, which are the same whatever the seed.
+        """
+        return mean_estimate(rows, labels)
