@@ -4,7 +4,7 @@
 
 Draws one recipe's images, and full precision's, from the noise of many values of ``search.evaluation.seed``, keeps in
 DIR what the metrics make of them, and resumes there. Prints a Markdown table: the mean half-width of the intervals
-beside 1.96 standard deviations of the values over seeds. So few seeds tell a standard deviation to a fifth only. Image i
+beside 1.96 standard deviations of the values over seeds. Fourteen seeds tell that to a fifth only. Image i
 depends on (seed, i) alone, so "recombined" takes it from sets with each image i of a seed of its own, many times.
 """
 
@@ -35,9 +35,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=14)
     parser.add_argument("--option", default="kmeans-c-3")
     parser.add_argument("--images", type=int, default=0, help="0: as many as the shipped run file")
+    parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--recombined", type=int, default=400)
     options = parser.parse_args()
     sets = [f"search.evaluation.metrics={list(METRICS)}".replace("'", '"'), "search.target=latent-SQNR"]
+    sets += [f"search.evaluation.inputs={options.inputs}"]
     sets += [f"search.evaluation.images={options.images}"] if options.images else []
     loaded = load(prepare(RunFile.load(f"{options.name}.toml", sets)))
     rows = sample(loaded, options.folder, options.name, options.seeds, options.option)
@@ -92,7 +94,7 @@ def measured(loaded: Loaded, reference: Reference, metrics: list[ImageMetric]) -
     for metric in metrics:
         found[f"rows {metric.name}"] = np.concatenate(rows[metric.name])
         other = reference.rows("full", metric)
-        if other is not None:
+        if other is not None:  # a row each of the same images
             found[f"other {metric.name}"] = other
     return found | {"labels": np.concatenate(labels)}
 
@@ -100,7 +102,9 @@ def measured(loaded: Loaded, reference: Reference, metrics: list[ImageMetric]) -
 def value(metric: object, found: Mapping[str, Array]) -> Estimate:
     """Return a metric's value of one seed, with its interval."""
     if isinstance(metric, ForwardMetric):
-        return metric.value(Outputs(*(found[f"call {key}"] for key in CALLS))).within(*metric.bounds)
+        made, full, seconds, images, labels = (found[f"call {key}"] for key in CALLS)
+        outputs = Outputs(made, full, seconds, images.astype(np.int64), labels.astype(np.int64))
+        return metric.value(outputs).within(*metric.bounds)
     assert isinstance(metric, ImageMetric)
     rows, other = found[f"rows {metric.name}"], found.get(f"other {metric.name}")
     return metric.value(rows, other, found["labels"].astype(np.int64)).within(*metric.bounds)
@@ -108,18 +112,15 @@ def value(metric: object, found: Mapping[str, Array]) -> Estimate:
 
 def recombined(rows: list[Mapping[str, Array]], draws: int) -> list[Mapping[str, Array]]:
     """Return sets whose image i is that of a seed drawn for it, with all its rows."""
-    rng, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), list[Mapping[str, Array]]()
     images, calls = np.arange(len(rows[0]["labels"])), rows[0]["call images"].astype(np.int64)
-    stacked = {key: np.stack([entry[key] for entry in rows]) for key in rows[0]}
+    stacked = {key: np.stack([entry[key] for entry in rows]) for key in rows[0] if key != "call seconds"}
     for _ in range(draws):
         seeds = rng.integers(len(rows), size=len(images))
-        picked = {"call seconds": stacked["call seconds"][0]}
+        picked = {"call seconds": rows[0]["call seconds"]}
         for key, values in stacked.items():
-            if key not in picked:
-                which = calls if key.startswith("call") else images
-                picked[key] = (
-                    values[seeds[which], np.arange(len(which))] if len(which) == values.shape[1] else values[0]
-                )
+            which = calls if key.startswith("call") else images
+            picked[key] = values[seeds[which], np.arange(len(which))]
         found.append(picked)
     return found
 

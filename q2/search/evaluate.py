@@ -97,17 +97,19 @@ class Evaluator:
         return found
 
     def _outputs(self) -> Outputs:
-        made, full, seconds, images, labels = [], [], [], [], []
-        for call in self.reference.calls():
+        calls, made, seconds = list(self.reference.calls()), [], []
+        for call in calls:
             start = time.perf_counter()
             output = outputs_of(self.denoiser, self.graph, call)
             seconds.append(time.perf_counter() - start)
             made.append(np.asarray(output.double()))
-            full.append(np.asarray(call.output.double()))
-            images.append(call.images)
-            labels.append(call.labels)
-        made, full, images, labels = (np.concatenate(parts) for parts in (made, full, images, labels))
-        return Outputs(made, full, np.array(seconds), images, labels)
+        return Outputs(
+            np.concatenate(made),
+            np.concatenate([np.asarray(call.output.double()) for call in calls]),
+            np.array(seconds),
+            np.concatenate([call.images for call in calls]),
+            np.concatenate([call.labels for call in calls]),
+        )
 
     def _images(self, job: Job, metrics: Sequence[ImageMetric], spent: dict[str, float]) -> dict[str, Estimate]:
         rows: dict[str, list[Array]] = {metric.name: [] for metric in metrics}

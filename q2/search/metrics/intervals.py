@@ -121,8 +121,8 @@ def _groups(count: int, labels: Labels | None) -> Labels:
 def _centred(values: Array, groups: Labels) -> Array:
     """Return the values (N, ...) without their groups' means."""
     counts = np.bincount(groups)
-    shares = (groups == np.arange(len(counts))[:, None]) / counts[:, None]
-    return np.asarray(values - (shares @ values)[groups])
+    sums = (groups == np.arange(len(counts))[:, None]).astype(np.float64) @ values
+    return np.asarray(values - (sums.T / counts).T[groups])
 
 
 def _variance(values: Array, groups: Labels) -> tuple[float, float]:

@@ -53,7 +53,8 @@ def weighted(shares: np.ndarray, ours: np.ndarray, other: np.ndarray | None = No
         mean = shares @ rows
         return mean, (rows - mean).T * shares @ (rows - mean)
 
-    return frechet_distance(*(of(other) if other is not None else moments(features(200, 4, 1))), *of(ours))
+    mean, covariance = moments(features(200, 4, 1)) if other is None else of(other)
+    return frechet_distance(mean, covariance, *of(ours))
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -61,7 +62,7 @@ def test_influences_and_pairs_are_derivatives_by_the_samples_shares(
     paired: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Influences of centred shares: N times the derivative where one sample gains what all others lose."""
-    kept = {}
+    kept: dict[str, np.ndarray] = {}
     monkeypatch.setattr(
         "q2.search.metrics.frechet.distance_estimate",
         lambda value, influences, pairs, labels: kept.update(one=influences, two=pairs) or Estimate(value, 0, value),
@@ -74,7 +75,7 @@ def test_influences_and_pairs_are_derivatives_by_the_samples_shares(
     shares, step = np.full(12, 1 / 12), 1e-4
     moved = step * (np.eye(12) - 1 / 12)
     at = [[weighted(shares + s * a, ours, full if paired else None) for s in (1, -1)] for a in moved]
-    slope = np.array([up - down for up, down in at]) / (2 * step)
+    slope = np.array([up - down for up, down in at], np.float64) / (2 * step)
     np.testing.assert_allclose(kept["one"] - kept["one"].mean(), slope, rtol=1e-5, atol=1e-6)
 
     def bent(i: int, j: int) -> float:

@@ -4,6 +4,8 @@ Simulated draws keep the classes, and draw the noise anew. `SURE` is the toleran
 a share near 95 % over so many draws, beside two points for what is not exactly normal.
 """
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -19,7 +21,7 @@ CLASSES = 10
 
 
 def sure(draws: int) -> float:
-    return 0.02 + 3 * np.sqrt(0.05 * 0.95 / draws)
+    return 0.02 + 3 * math.sqrt(0.05 * 0.95 / draws)
 
 
 def coverage(estimates: list[Estimate], truth: float | None = None) -> float:
@@ -108,7 +110,7 @@ def drawn(rng: np.random.Generator, count: int, width: int, scale: float = 1.0) 
     """Return features (N, D) of classes with centres of their own, correlated."""
     fixed = np.random.default_rng(5)
     centres, mix = fixed.normal(size=(CLASSES, width)), fixed.normal(size=(width, width)) / np.sqrt(width)
-    return (centres[np.arange(count) % CLASSES] + scale * rng.normal(size=(count, width))) @ mix
+    return np.asarray((centres[np.arange(count) % CLASSES] + scale * rng.normal(size=(count, width))) @ mix)
 
 
 @pytest.mark.parametrize(("count", "width", "scale"), [(100, 8, 1.0), (100, 8, 1.5), (60, 64, 1.0), (60, 64, 1.5)])

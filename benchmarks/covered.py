@@ -1,6 +1,6 @@
 """How often the metrics' intervals cover the truth: simulated draws whose truth is known, or is the mean of all draws.
 
-    python benchmarks/coverage.py [--draws 2000]
+    python benchmarks/covered.py [--draws 2000]
 
 Prints a Markdown table: the share of draws whose interval covers the truth, and the intervals' mean half-width over
 1.96 standard deviations of the values. Classes, timesteps and references are fixed, and the noise is drawn anew.
@@ -8,6 +8,8 @@ Prints a Markdown table: the share of draws whose interval covers the truth, and
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ import torch
 from q2.denoisers.compare import accuracies
 from q2.search.metrics.base import Array, Outputs
 from q2.search.metrics.frechet import frechet_estimate, frechet_paired, moments
-from q2.search.metrics.intervals import Estimate, mean_estimate, share_estimate
+from q2.search.metrics.intervals import Estimate, Labels, mean_estimate, share_estimate
 from q2.search.metrics.kernel import cmmd_estimate, kid_estimate
 from q2.search.metrics.outputs import Sqnr
 from q2.search.metrics.rank import spearman_estimate
@@ -29,8 +31,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=2000)
     draws = parser.parse_args().draws
+    sets = (Sets(200, 8), Sets(200, 8, rectified=False), Sets(100, 64), Sets(200, 64), Sets(100, 256))
+    distances = [case for each in sets for case in each.cases()]
+    cases = (*means(), *forward(), *shares(), *differences(), *ranks(), *distances)
     print("| interval of | covered | half-width / 1.96 sd |\n| --- | --- | --- |")
-    for name, draw, truth in (*means(), *forward(), *shares(), *differences(), *distances(), *ranks()):
+    for name, draw, truth in cases:
         rng = np.random.default_rng(0)
         found = [draw(rng) for _ in range(draws)]
         values = np.array([estimate.value for estimate in found])
@@ -46,7 +51,7 @@ def means() -> Iterator[Case]:
     for count in (20, 60, 200):
         labels = np.arange(count) % CLASSES
 
-        def draw(rng: Rng, labels: Array = labels) -> Estimate:
+        def draw(rng: Rng, labels: Labels = labels) -> Estimate:
             return mean_estimate(level[labels] + noise[labels] * rng.normal(size=len(labels)), labels)
 
         yield f"a mean of {count} images of 10 unlike classes", draw, float(level.mean())
@@ -58,7 +63,7 @@ def forward() -> Iterator[Case]:
     for size in (8, 40):
         images, steps = np.tile(np.arange(size), 4), np.repeat([0.0, 2.0, 4.0, 8.0], size)
 
-        def draw(rng: Rng, images: Array = images, steps: Array = steps) -> Estimate:
+        def draw(rng: Rng, images: Labels = images, steps: Array = steps) -> Estimate:
             decibel = 10 + steps + rng.normal(size=images.max() + 1)[images] + 0.2 * rng.normal(size=len(images))
             full = np.ones((len(images), 1))
             made = full * (1 + 10 ** (-decibel / 20))[:, None]
@@ -71,11 +76,11 @@ def forward() -> Iterator[Case]:
 def shares() -> Iterator[Case]:
     for count in (100, 200, 500):
         for share in (0.5, 0.8, 0.9, 0.95, 0.99):
-            yield (
-                f"a share of {share} of {count}",
-                lambda rng, count=count, share=share: share_estimate(rng.random(count) < share),
-                share,
-            )
+
+            def draw(rng: Rng, count: int = count, share: float = share) -> Estimate:
+                return share_estimate(rng.random(count) < share)
+
+            yield f"a share of {share} of {count}", draw, share
 
 
 def differences() -> Iterator[Case]:
@@ -91,37 +96,53 @@ def differences() -> Iterator[Case]:
             yield f"a difference of shares, {lost} lost and {gained} gained of {count}", draw, lost - gained
 
 
-def distances() -> Iterator[Case]:
-    for count, width in ((200, 8), (100, 64), (200, 64), (100, 256)):
-        fixed, labels = np.random.default_rng(2), np.arange(count) % CLASSES
-        centres, mix = fixed.normal(size=(CLASSES, width)), fixed.normal(size=(width, width)) / np.sqrt(width)
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Features (N, D) of ten classes with centres of their own; rectified as networks' are, or Gaussian."""
 
-        def drawn(rng: Rng, count: int, scale: float, centres: Array = centres, mix: Array = mix) -> Array:
-            rows = centres[np.arange(count) % CLASSES] + scale * rng.normal(size=(count, len(mix)))
-            return np.asarray(rows @ mix)
+    count: int
+    width: int
+    rectified: bool = True
 
-        real = drawn(fixed, 2000, 1.0)
+    def draw(self, rng: Rng, scale: float) -> Array:
+        """Return features whose noise within classes has a scale; the reference's is 1."""
+        fixed = np.random.default_rng(2)
+        centres = fixed.normal(size=(CLASSES, self.width))
+        mix = fixed.normal(size=(self.width, self.width)) / np.sqrt(self.width)
+        rows = (centres[self.labels] + scale * rng.normal(size=(self.count, self.width))) @ mix
+        return np.asarray(np.maximum(rows, 0) if self.rectified else rows)
+
+    @property
+    def labels(self) -> Labels:
+        """The classes, in turn."""
+        return np.arange(self.count) % CLASSES
+
+    def cases(self) -> Iterator[Case]:
+        """Yield every distance, to features of the same kind and of another."""
+        rng = np.random.default_rng(3)
+        real = np.concatenate([self.draw(rng, 1.0) for _ in range(2000 // self.count)])
         mean, covariance = moments(real)
-        for scale in (1.0, 1.5):
+        what = f"{self.count} images, {self.width} {'' if self.rectified else 'Gaussian '}features"
 
-            def far(rng: Rng, of: Array = (drawn, count, scale, mean, covariance, labels)) -> Estimate:
-                return frechet_estimate(of[0](rng, of[1], of[2]), of[3], of[4], of[5])
+        def far(scale: float, rng: Rng) -> Estimate:
+            return frechet_estimate(self.draw(rng, scale), mean, covariance, self.labels)
 
-            def pair(rng: Rng, of: Array = (drawn, count, scale - 0.7, labels)) -> Estimate:
-                full = of[0](rng, of[1], 1.0)
-                return frechet_paired(full + of[2] * rng.normal(size=full.shape), full, of[3])
+        def pair(scale: float, rng: Rng) -> Estimate:
+            full = self.draw(rng, 1.0)
+            made = full + scale * rng.normal(size=full.shape)
+            return frechet_paired(np.maximum(made, 0) if self.rectified else made, full, self.labels)
 
-            def kernel(rng: Rng, of: Array = (drawn, count, scale, real[:400], labels)) -> Estimate:
-                return kid_estimate(of[0](rng, of[1], of[2]), of[3], of[4])
+        def kernel(scale: float, rng: Rng) -> Estimate:
+            return kid_estimate(self.draw(rng, scale), real[:400], self.labels)
 
-            def unit(rng: Rng, of: Array = (drawn, count, scale, real[:400], labels)) -> Estimate:
-                return cmmd_estimate(of[0](rng, of[1], of[2]) + of[2] - 1, of[3], of[4])
+        def unit(scale: float, rng: Rng) -> Estimate:
+            return cmmd_estimate(self.draw(rng, scale) + scale - 1, real[:400], self.labels)
 
-            what = f"{count} images, {width} features, {'the same kind' if scale == 1 else 'another kind'}"
-            yield f"a Fréchet distance, {what}", far, None
-            yield f"a Fréchet distance of pairs, {count} images, {width} features, noise {scale - 0.7:.1f}", pair, None
-            yield f"KID, {what}", kernel, None
-            yield f"CMMD, {what}", unit, None
+        for kind, scale in (("the same kind", 1.0), ("another kind", 1.5)):
+            yield f"a Fréchet distance, {what}, {kind}", partial(far, scale), None
+            yield f"a Fréchet distance of pairs, {what}, noise {scale - 0.7:.1f}", partial(pair, scale - 0.7), None
+            yield f"KID, {what}, {kind}", partial(kernel, scale), None
+            yield f"CMMD, {what}, {kind}", partial(unit, scale), None
 
 
 def ranks() -> Iterator[Case]:
