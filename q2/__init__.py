@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from q2.registration import register
 
 if TYPE_CHECKING:
-    from q2.api import Denoiser, Graph, Recipe, Run, denoiser, open, run_passes, trace  # noqa: A004 (q2.open)
+    from q2.api import Denoiser, Graph, Recipe, Run, denoiser, open, run_passes, trace, transform  # noqa: A004 (q2.open)
 
-__all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace"]
+__all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace", "transform"]
 
 
 def __getattr__(name: str) -> object:

@@ -21,9 +21,10 @@ from q2.session.plan import plan_search
 from q2.session.sample import Order, Pictures, pictures
 from q2.session.search import SearchResult, search
 from q2.session.session import Session, quiet, run_folder
-from q2.session.transform import Transformed, transform
+from q2.session.transform import Transformed
+from q2.session.transform import transform as _transform
 
-__all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace"]
+__all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace", "transform"]
 
 Given = Recipe | Mapping[str, str] | str | Path
 
@@ -61,7 +62,7 @@ class Run(Session):
 
     def transform(self, recipe: Given | None = None, folder: str | Path | None = None) -> Transformed:
         """Run the passes, with a recipe in place of the run file's rules if one is given; see ``q2 transform``."""
-        return transform(self._with(recipe), Path(folder) if folder else None)
+        return _transform(self._with(recipe), Path(folder) if folder else None)
 
     def evaluate(self, recipe: Given, metrics: Sequence[str] = (), folder: str | Path | None = None) -> Trial:
         """Measure a recipe with the run's metrics, and with those named."""
@@ -114,6 +115,16 @@ def open(  # noqa: A001 (q2.open is what a reader expects)
         config = DEFAULT
     run = RunFile.load(str(config), overrides) if config is not None else RunFile.of_denoiser(denoiser, overrides)
     return Run(run.overridden(named), progress, quiet)
+
+
+def transform(
+    config: str | Path = DEFAULT,
+    overrides: Mapping[str, object] | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Transformed:
+    """Run a run file as ``q2 transform`` does, silently, and write what it gives. Raises `Q2Error`."""
+    run = open(config, overrides)
+    return run.transform(folder=run_folder(Path(out) if out else None, run.title))
 
 
 def run_passes(

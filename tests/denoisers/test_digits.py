@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 import q2
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
-from q2.denoisers.comparison import compare, read
+from q2.denoisers.comparison import accuracies, compare, read
 from q2.denoisers.digits import DigitsDiT
 from q2.errors import CheckpointError, ConfigError, PluginError
 from q2.graph import Graph
@@ -92,6 +92,20 @@ def test_full_precision_is_recognised_and_two_bits_collapse_honestly(digits: Den
     assert accuracy.full >= 0.95
     assert accuracy.quantized <= 0.6
     assert not accuracy.within_noise
+
+
+def test_images_that_read_alike_leave_a_doubt() -> None:
+    """Bonett and Price's interval of paired shares, exact cases and coverage over draws of 100 images."""
+    same = torch.ones(20, dtype=torch.bool)
+    found = accuracies(same, same)
+    assert (found.loss, found.within_noise) == (0.0, True)
+    assert found.interval == pytest.approx(1.96 * (2 / 22) ** 0.5 / 22**0.5, rel=1e-4)
+    assert accuracies(same[:1], same[:1]).interval <= 1
+    drawn = torch.rand(2000, 100, generator=torch.Generator().manual_seed(0))
+    each = [accuracies(row < 0.9, (row >= 0.1) & (row < 0.95)) for row in drawn]
+    covered = sum(one.low <= 0.05 <= one.high for one in each) / len(each)
+    assert covered == pytest.approx(0.95, abs=0.02)
+    assert each[0].low <= each[0].loss <= each[0].high
 
 
 def test_the_small_sdxl_draws_what_prompts_ask_for_and_three_uniform_bits_hurt_it() -> None:

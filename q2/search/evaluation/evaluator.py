@@ -18,7 +18,7 @@ from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.evaluation.reference import Reference, drawn, outputs_of
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
-from q2.search.metrics.contract import estimate_of, named_metric, rows_of
+from q2.search.metrics.contract import estimate_of, named_metric, rows_of, value_of
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate
 from q2.settings import EvaluationSettings, Fidelity
@@ -65,7 +65,11 @@ class Evaluator:
             trial = replace(
                 job.trial(),
                 metrics={name: estimate.value for name, estimate in found.items()},
-                intervals={name: (e.low, e.high) for name, e in found.items() if e.low != e.high},
+                intervals={
+                    m.name: (found[m.name].low, found[m.name].high)
+                    for m in self.metrics
+                    if m.estimate and m.name in found
+                },
                 seconds=round(time.perf_counter() - start, 3),
             )
         except Exception as error:  # noqa: BLE001 (a trial that fails must not end the search)
@@ -96,31 +100,38 @@ class Evaluator:
             with _clocked(spent, "score"):
                 for each in forward:
                     with named_metric(each.name, each.owner):
-                        found[each.name] = estimate_of(each.value(outputs))
+                        found[each.name] = estimate_of(each.value(outputs), each.bounds)
         images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
         if images:
             found |= self._images(job, images, spent)
         return found
 
     def _outputs(self) -> Outputs:
-        made, full, seconds = [], [], []
-        for call in self.reference.calls():
+        calls, made, seconds = list(self.reference.calls()), [], []
+        for call in calls:
             start = time.perf_counter()
             output = outputs_of(self.denoiser, self.graph, call)
             seconds.append(time.perf_counter() - start)
             made.append(np.asarray(output.double()))
-            full.append(np.asarray(call.output.double()))
-        outputs = Outputs(np.concatenate(made), np.concatenate(full), np.array(seconds))
+        outputs = Outputs(
+            np.concatenate(made),
+            np.concatenate([np.asarray(call.output.double()) for call in calls]),
+            np.array(seconds),
+            np.concatenate([call.images for call in calls]),
+            np.concatenate([call.labels for call in calls]),
+        )
         check_finite(outputs.made, "outputs", "input")
         return outputs
 
     def _images(self, job: Job, metrics: Sequence[ImageMetric], spent: dict[str, float]) -> dict[str, Estimate]:
         rows: dict[str, list[Array]] = {metric.name: [] for metric in metrics}
+        labels = []
         for chosen in self.reference.chunks(job.fidelity):
             with _clocked(spent, "sample"):
                 made = drawn(self.denoiser, self.graph, chosen, self.settings, job.fidelity)
             with _clocked(spent, "score"):
                 chunk = Chunk(made, self.reference.samples(job.fidelity, chosen))
+                labels.append(np.asarray(made.labels))
                 for metric in metrics:
                     with named_metric(metric.name, metric.owner):
                         rows[metric.name].append(rows_of(metric, chunk, chosen.start))
@@ -129,7 +140,9 @@ class Evaluator:
             for metric in metrics:
                 with named_metric(metric.name, metric.owner):
                     other = self.reference.rows(job.fidelity, metric)
-                    found[metric.name] = estimate_of(metric.value(np.concatenate(rows[metric.name]), other))
+                    found[metric.name] = value_of(
+                        metric, np.concatenate(rows[metric.name]), other, np.concatenate(labels)
+                    )
         return found
 
 

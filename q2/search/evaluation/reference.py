@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from q2.denoisers import Denoiser, Samples
+from q2.denoisers.family import batches
 from q2.errors import TrialError
 from q2.files import replacing
 from q2.graph import Graph
@@ -24,6 +25,7 @@ from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Met
 from q2.search.metrics.contract import check_forward, check_images, named_metric, rows_of
 from q2.search.metrics.finite import NotFiniteError, check_finite, check_samples
 from q2.search.metrics.folder import pictures, samples_of
+from q2.search.metrics.intervals import Labels
 from q2.settings import EvaluationSettings, Fidelity
 
 __all__ = ["Call", "Reference", "drawn", "outputs_of"]
@@ -33,11 +35,16 @@ _BYTE = 255
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of the denoiser at full precision: its arguments, and the tensor it returned, on the CPU."""
+    """One call of the denoiser at full precision: its arguments, and the tensor (N, ...) it returned, on the CPU.
+
+    `images` (N,) are the numbers of the images that were being made, and `labels` (N,) their classes or prompts.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: Tensor
+    images: Labels
+    labels: Labels
 
 
 class Reference:
@@ -97,49 +104,57 @@ class Reference:
     def calls(self) -> Iterator[Call]:
         """Yield full precision's calls, in the order in which they were made."""
         with safe_open(self._calls, framework="pt") as file:
-            for number, entry in enumerate(json.loads(file.metadata()["calls"])):
+            entries = json.loads(file.metadata()["calls"])
+            labels = np.array(json.loads(file.metadata()["labels"]))
+            chunks = list(batches(0, len(labels), self.settings.batch))
+            for number, entry in enumerate(entries):
                 leaves = [
                     file.get_tensor(f"{number}.{i}") if leaf is None else leaf["value"]
                     for i, leaf in enumerate(entry["leaves"])
                 ]
                 args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
-                yield Call(args, kwargs, file.get_tensor(f"{number}.output"))
+                output = file.get_tensor(f"{number}.output")
+                chunk = np.array(chunks[number * len(chunks) // len(entries)])
+                images = np.resize(chunk, len(output))  # guidance has every image twice, half a batch apart
+                yield Call(args, kwargs, output, images, labels[images])
 
     def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
-        if not self._calls.exists():
+        if not (self._calls.exists() and _has_labels(self._calls)):
             with _finite(denoiser):
                 self._write_calls(denoiser, graph)
         if tried:
-            full = np.asarray(torch.cat([call.output for call in self.calls()]).double())
-            check_forward(tried, Outputs(full, full, np.ones(len(list(self.calls())))))
+            calls = list(self.calls())
+            full = np.asarray(torch.cat([call.output for call in calls]).double())
+            images, labels = (np.concatenate([getattr(call, key) for call in calls]) for key in ("images", "labels"))
+            check_forward(tried, Outputs(full, full, np.ones(len(calls)), images, labels))
 
     def _write_calls(self, denoiser: Denoiser, graph: Graph) -> None:
         steps = self.settings.few_steps
-        calls: list[Call] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, Any], Tensor]] = []
 
         def keep(module: object, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
             first = next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
             given = pytree.tree_map_only(Tensor, lambda leaf: leaf.detach().cpu().clone(), (args, kwargs))
-            calls.append(Call(given[0], given[1], first.detach().cpu().clone()))
+            calls.append((*given, first.detach().cpu().clone()))
 
         handle = denoiser.model.register_forward_hook(keep, with_kwargs=True)
         try:
             with graph.installed(), torch.no_grad():
                 count = max(1, self.settings.inputs // steps)
-                denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
+                made = denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
         finally:
             handle.remove()
-        check_finite(torch.cat([call.output for call in calls]), "outputs", "input")
+        check_finite(torch.cat([output for *_, output in calls]), "outputs", "input")
         tensors: dict[str, Tensor] = {}
         heads = []
-        for number, call in enumerate(calls):
-            leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
+        for number, (args, kwargs, output) in enumerate(calls):
+            leaves, spec = pytree.tree_flatten((args, kwargs))
             held = {f"{number}.{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
             tensors |= {name: tensor.contiguous() for name, tensor in held.items()}
-            tensors[f"{number}.output"] = call.output.contiguous()
+            tensors[f"{number}.output"] = output.contiguous()
             plain = [None if isinstance(leaf, Tensor) else {"value": leaf} for leaf in leaves]
             heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain})
-        _write(self._calls, tensors, {"calls": json.dumps(heads)})
+        _write(self._calls, tensors, {"calls": json.dumps(heads), "labels": json.dumps(made.labels.tolist())})
 
     def _make_images(
         self,
@@ -189,7 +204,7 @@ class Reference:
 
     @property
     def _calls(self) -> Path:
-        return self.folder / "outputs.safetensors"
+        return self.folder / "calls.safetensors"
 
     def _images(self, fidelity: Fidelity, chosen: range) -> Path:
         return self.folder / fidelity / f"{chosen.start:06}.safetensors"
@@ -226,6 +241,12 @@ def _finite(denoiser: Denoiser) -> Iterator[None]:
     except NotFiniteError as error:
         hint = '; try denoiser.dtype = "bfloat16" or "float32"' if denoiser.dtype == torch.float16 else ""
         raise TrialError(f"full precision itself: {error}{hint}") from error
+
+
+def _has_labels(path: Path) -> bool:
+    """Say whether a file of calls has the images' labels, which earlier versions of q2 left out."""
+    with safe_open(path, framework="pt") as file:
+        return "labels" in file.metadata()
 
 
 def _write(path: Path, tensors: dict[str, Tensor], head: dict[str, str]) -> None:

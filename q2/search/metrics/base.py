@@ -1,5 +1,6 @@
 """What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from q2.denoisers import Denoiser, Samples
 from q2.search.metrics.finite import check_samples
-from q2.search.metrics.intervals import Estimate, mean_estimate
+from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
 from q2.settings import EvaluationSettings
 
 __all__ = ["Against", "Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
@@ -25,12 +26,15 @@ Against = Literal["", "full", "real"]
 class Outputs:
     """What the denoiser gave for inputs of full precision's own (N, ...), beside what it gave there.
 
-    `seconds` (calls,) is the time each call took, for `batch` inputs at a time.
+    `seconds` (calls,) is the time each call took. `images` (N,) is the number of the image on whose way to it an input
+    lay, and `labels` (N,) that image's class: an image's inputs, one a step, are drawn together.
     """
 
     made: Array
     full: Array
     seconds: Array
+    images: Labels
+    labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,8 @@ class Metric(ABC):
     """A number that a trial is measured by. Subclass one of `FreeMetric`, `ForwardMetric` and `ImageMetric`.
 
     `cost` is what it takes: ``free`` (the recipe and the bank), ``forward`` (a few passes of the denoiser) or
-    ``images`` (whole samples). An `estimate` comes with an interval, since other noise would give another number.
+    ``images`` (whole samples). An `estimate` comes with an interval, since other noise would give another number; no
+    interval goes beyond `bounds`, which hold whatever the metric can be.
     """
 
     name: ClassVar[str]
@@ -64,6 +69,7 @@ class Metric(ABC):
     cost: ClassVar[Cost]
     estimate: ClassVar[bool] = True
     unit: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     owner: str = "q2"
     """The plugin that offers it; set by who loads it."""
 
@@ -115,9 +121,10 @@ class ImageMetric(Metric):
     def rows(self, chunk: Chunk) -> Array:
         """Return the numbers (N, ...) of a chunk's N images."""
 
-    def value(self, rows: Array, other: Array | None) -> Estimate | float:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
         """Return the value from the rows of all images; `other` are those that it is measured `against`.
 
-        It is an estimate with its interval, or a number, which has none.
+        `labels` (N,) are the images' classes or prompts, which are the same whatever the seed. It is an estimate with
+        its interval, or a number, which has none.
         """
-        return mean_estimate(rows)
+        return mean_estimate(rows, labels)

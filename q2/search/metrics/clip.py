@@ -1,5 +1,6 @@
 """Metrics of CLIP: the distance of image embeddings to real images' (CMMD), and how well images fit their prompts."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ from q2.denoisers import Denoiser, Samples
 from q2.errors import ConfigError
 from q2.search.metrics.base import Array, Chunk, ImageMetric
 from q2.search.metrics.folder import pictures
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.intervals import Estimate, Labels
 from q2.search.metrics.kernel import cmmd_estimate
 from q2.settings import EvaluationSettings
 
@@ -54,6 +55,7 @@ class Cmmd(_OfClip):
     name = "CMMD"
     better = "lower"
     against = "real"
+    bounds = (0.0, math.inf)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         super().__init__(denoiser, settings)
@@ -63,10 +65,10 @@ class Cmmd(_OfClip):
         """Return the embedding of each image."""
         return self.embeddings(chunk)
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return the distance to the folder's images."""
         assert other is not None
-        return cmmd_estimate(rows, other)
+        return cmmd_estimate(rows, other, labels)
 
 
 class ClipScore(_OfClip):
@@ -74,6 +76,7 @@ class ClipScore(_OfClip):
 
     name = "CLIP-score"
     better = "higher"
+    bounds = (0.0, 100.0)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         super().__init__(denoiser, settings)

@@ -25,9 +25,9 @@ from q2.search.metrics.base import (
     Outputs,
 )
 from q2.search.metrics.finite import NotFiniteError, check_finite
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.intervals import Estimate, Labels
 
-__all__ = ["check_class", "check_forward", "check_images", "estimate_of", "named_metric", "rows_of"]
+__all__ = ["check_class", "check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "value_of"]
 
 _KINDS: dict[str, type[Metric]] = {"free": FreeMetric, "forward": ForwardMetric, "images": ImageMetric}
 
@@ -81,8 +81,17 @@ def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool =
     return rows
 
 
-def estimate_of(value: object) -> Estimate:
-    """Return what a metric's `value` gave as an estimate: a number has no interval. Raises `TrialError`.
+def value_of(metric: ImageMetric, rows: Array, other: Array | None, labels: Labels) -> Estimate:
+    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them."""
+    takes = len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
+    value = metric.value(rows, other, labels) if takes else metric.value(rows, other)
+    return estimate_of(value, metric.bounds)
+
+
+def estimate_of(value: object, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """Return what a metric's `value` gave as an estimate within `bounds`: a number has no interval.
+
+    A single sample says nothing of the spread: without bounds the estimate has no interval then. Raises `TrialError`.
 
     >>> estimate_of(2)
     Estimate(value=2.0, low=2.0, high=2.0)
@@ -92,8 +101,12 @@ def estimate_of(value: object) -> Estimate:
     """
     found = _estimate(value)
     for part in ("value", "low", "high"):
-        if not math.isfinite(getattr(found, part)):
-            raise NotFiniteError(f"{part} is {getattr(found, part)}, expected a finite number")
+        number = getattr(found, part)
+        if math.isnan(number) or (part == "value" and math.isinf(number)):
+            raise NotFiniteError(f"{part} is {number}, expected a finite number")
+    found = found.within(*bounds)
+    if math.isinf(found.low) or math.isinf(found.high):
+        return Estimate(found.value, found.value, found.value)
     return found
 
 
@@ -115,7 +128,8 @@ def check_images(metrics: Sequence[ImageMetric], chunk: Chunk) -> None:
     for metric in metrics:
         with named_metric(metric.name, metric.owner):
             rows = rows_of(metric, chunk, finite=False)  # a ratio to no error at all may be infinite
-            _try(partial(metric.value, rows, rows if metric.against else None))
+            labels = np.asarray(chunk.made.labels)
+            _try(partial(value_of, metric, rows, rows if metric.against else None, labels))
 
 
 def check_forward(metrics: Sequence[ForwardMetric], outputs: Outputs) -> None:

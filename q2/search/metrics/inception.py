@@ -1,6 +1,7 @@
 """Metrics of Inception's features as clean-fid computes them (Parmar et al., CVPR'22): FID and KID."""
 
 import importlib
+import math
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,8 +15,8 @@ from q2.errors import ConfigError
 from q2.search.metrics.base import Array, Chunk, ImageMetric
 from q2.search.metrics.cleanfid import clean_fid
 from q2.search.metrics.folder import pictures
-from q2.search.metrics.frechet import frechet_spread, moments
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.frechet import frechet_estimate, frechet_paired, moments
+from q2.search.metrics.intervals import Estimate, Labels
 from q2.search.metrics.kernel import kid_estimate
 from q2.settings import EvaluationSettings
 
@@ -40,6 +41,7 @@ class FidGt(_Inception):
     """Fréchet distance of Inception's features to those of real images: FID, as clean-fid computes it."""
 
     name = "FID-GT-1k"
+    bounds = (0.0, math.inf)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         super().__init__(denoiser, settings)
@@ -48,24 +50,26 @@ class FidGt(_Inception):
             _ = _real(self.name, settings)
             self.against = "real"
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return clean-fid's distance to the folder's images, or to the mean and covariance of the file."""
         if self.moments is not None:
-            return _distance(rows, *self.moments)
+            return frechet_estimate(rows, *self.moments, labels, value=_distance(rows, *self.moments))
         assert other is not None
-        return _distance(rows, *moments(other))
+        there = moments(other)
+        return frechet_estimate(rows, *there, labels, value=_distance(rows, *there))
 
 
 class FidFp(_Inception):
     """Fréchet distance of Inception's features to those of full precision's images."""
 
     name = "FID-FP-1k"
+    bounds = (0.0, math.inf)
     against = "full"
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return clean-fid's distance to full precision's own images."""
         assert other is not None
-        return _distance(rows, *moments(other))
+        return frechet_paired(rows, other, labels, value=_distance(rows, *moments(other)))
 
 
 class Kid(_Inception):
@@ -78,18 +82,16 @@ class Kid(_Inception):
         super().__init__(denoiser, settings)
         _ = _real(self.name, settings)
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return the distance to the folder's images."""
         assert other is not None
-        return kid_estimate(rows, other)
+        return kid_estimate(rows, other, labels)
 
 
-def _distance(rows: Array, mean: Array, covariance: Array) -> Estimate:
-    """Return clean-fid's distance; its interval is as wide as the exact distance spreads over resamples."""
+def _distance(rows: Array, mean: Array, covariance: Array) -> float:
+    """Return clean-fid's distance, which is not below 0 but for rounding."""
     with clean_fid() as fid:
-        value = float(fid.frechet_distance(*moments(rows), mean, covariance))
-    half = frechet_spread(rows, mean, covariance)
-    return Estimate(value, value - half, value + half)
+        return float(fid.frechet_distance(*moments(rows), mean, covariance))
 
 
 def _statistics(path: str) -> tuple[Array, Array]:

@@ -1,13 +1,15 @@
 """Metrics of the embedded denoisers' judge: what it recognises, and how far its features are from real digits'."""
 
+import math
+
 import numpy as np
 import torch
 
 from q2.denoisers import Denoiser
 from q2.errors import ConfigError
 from q2.search.metrics.base import Array, Chunk, ImageMetric
-from q2.search.metrics.frechet import frechet_estimate, moments
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.frechet import frechet_estimate, frechet_paired
+from q2.search.metrics.intervals import Estimate, Labels, share_estimate
 from q2.settings import EvaluationSettings
 
 __all__ = ["JudgeAccuracy", "JudgeFid", "JudgeFidFull"]
@@ -27,6 +29,7 @@ class JudgeAccuracy(_Judged):
     name = "judge-accuracy"
     better = "higher"
     unit = "share"
+    bounds = (0.0, 1.0)
 
     def rows(self, chunk: Chunk) -> Array:
         """Return 1 for each image that is recognised, 0 for the others; NaN where a logit is not finite."""
@@ -34,9 +37,14 @@ class JudgeAccuracy(_Judged):
         right = (logits.argmax(1) == chunk.made.labels).double()
         return np.asarray(right.where(logits.isfinite().all(1), torch.nan))
 
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
+        """Return the share of those that are recognised."""
+        return share_estimate(rows)
+
 
 class _Features(_Judged):
     better = "lower"
+    bounds = (0.0, math.inf)
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the judge's features of each image."""
@@ -48,9 +56,9 @@ class JudgeFid(_Features):
 
     name = "judge-fid"
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return the distance to real digits."""
-        return frechet_estimate(rows, *self.judge.real())
+        return frechet_estimate(rows, *self.judge.real(), labels)
 
 
 class JudgeFidFull(_Features):
@@ -59,7 +67,7 @@ class JudgeFidFull(_Features):
     name = "judge-fid-fp"
     against = "full"
 
-    def value(self, rows: Array, other: Array | None) -> Estimate:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
         """Return the distance to full precision's own images."""
         assert other is not None
-        return frechet_estimate(rows, *moments(other))
+        return frechet_paired(rows, other, labels)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from q2.search.metrics.intervals import Estimate, centred, resample_counts
+from q2.search.metrics.intervals import Estimate, Labels, distance_estimate
 
 __all__ = ["cmmd", "cmmd_estimate", "kid", "kid_estimate"]
 
@@ -19,13 +19,16 @@ def kid(features: Features, reference: Features) -> float:
     All pairs are used: it is what the usual average over random subsets estimates, without their noise. It can be
     negative. Raises `ValueError` for fewer than two samples.
     """
-    return float(_kid_with(np.ones((1, len(features))), features, reference)[0])
+    return kid_estimate(features, reference).value
 
 
-def kid_estimate(features: Features, reference: Features, *, seed: int = 0, resamples: int = 1000) -> Estimate:
-    """Return `kid` with its interval for other features of the same kind; the reference is held fixed."""
-    replicates = _kid_with(resample_counts(len(features), resamples, seed), features, reference)
-    return centred(kid(features, reference), replicates)
+def kid_estimate(features: Features, reference: Features, labels: Labels | None = None) -> Estimate:
+    """Return `kid` with its interval for other features of the same classes, `labels` (N,); the reference is fixed."""
+    x, y = _checked(features, reference)
+    within, across, there = (_polynomial(a, b) for a, b in ((x, x), (x, y), (y, y)))
+    for kernel in (within, there):
+        np.fill_diagonal(kernel, 0)
+    return _estimate(within, across.mean(axis=1), there.sum() / (len(y) * (len(y) - 1)), len(x) - 1, labels)
 
 
 def cmmd(features: Features, reference: Features) -> float:
@@ -34,35 +37,24 @@ def cmmd(features: Features, reference: Features) -> float:
     Embeddings are brought to length 1, as the authors' are; like theirs it is the V-statistic, never negative.
     Raises `ValueError` for fewer than two samples.
     """
-    return float(_cmmd_with(np.ones((1, len(features))), features, reference)[0])
+    return cmmd_estimate(features, reference).value
 
 
-def cmmd_estimate(features: Features, reference: Features, *, seed: int = 0, resamples: int = 1000) -> Estimate:
-    """Return `cmmd` with its interval for other features of the same kind; the reference is held fixed."""
-    replicates = _cmmd_with(resample_counts(len(features), resamples, seed), features, reference)
-    return centred(cmmd(features, reference), replicates)
-
-
-def _kid_with(counts: Array, features: Features, reference: Features) -> Array:
-    """Return KID of resamples given by their `counts` (B, N): pairs of one sample with itself are left out."""
-    x, y = _checked(features, reference)
-    within, across, there = (_polynomial(a, b) for a, b in ((x, x), (x, y), (y, y)))
-    for kernel in (within, there):
-        np.fill_diagonal(kernel, 0)
-    pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
-    ours = ((counts @ within) * counts).sum(axis=1) / pairs
-    both = counts @ across.mean(axis=1) / counts.sum(axis=1)
-    theirs: float = there.sum() / (len(y) * (len(y) - 1))
-    return np.asarray(ours + theirs - 2 * both)
-
-
-def _cmmd_with(counts: Array, features: Features, reference: Features) -> Array:
-    """Return CMMD of resamples given by their `counts` (B, N)."""
+def cmmd_estimate(features: Features, reference: Features, labels: Labels | None = None) -> Estimate:
+    """Return `cmmd` with its interval for other features of the same classes, `labels` (N,); the reference is fixed."""
     x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in _checked(features, reference))
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    ours = ((shares @ _gaussian(x, x)) * shares).sum(axis=1)
-    both = shares @ _gaussian(x, y).mean(axis=1)
-    return np.asarray(_SCALE * (ours + _gaussian(y, y).mean() - 2 * both))
+    within, across, there = (_SCALE * _gaussian(a, b) for a, b in ((x, x), (x, y), (y, y)))
+    return _estimate(within, across.mean(axis=1), there.mean(), len(x), labels).within(0, np.inf)
+
+
+def _estimate(within: Array, across: Array, there: float, others: int, labels: Labels | None) -> Estimate:
+    """Return the squared MMD from kernels (N, N) within the features, where each sample has that many `others`.
+
+    `across` (N,) are the means of every sample's kernel with the reference, and `there` is the mean in the reference.
+    """
+    near = within.sum(axis=1) / others
+    value = float(near.mean() + there - 2 * across.mean())
+    return distance_estimate(value, 2 * (near - across), 2 * within, labels)
 
 
 def _polynomial(x: Array, y: Array) -> Array:

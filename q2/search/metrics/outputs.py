@@ -1,10 +1,12 @@
 """Metrics of single passes of the denoiser: the error of its outputs, and the time they take."""
 
+import math
+
 import numpy as np
 
 from q2.search.metrics.base import ForwardMetric, Outputs
 from q2.search.metrics.intervals import Estimate, mean_estimate
-from q2.search.metrics.pairs import sqnr
+from q2.search.metrics.pairs import LIMIT, sqnr
 
 __all__ = ["Latency", "Sqnr"]
 
@@ -15,10 +17,13 @@ class Sqnr(ForwardMetric):
     name = "SQNR"
     better = "higher"
     unit = "dB"
+    bounds = (-LIMIT, LIMIT)
 
     def value(self, outputs: Outputs) -> Estimate:
-        """Return the mean over the inputs."""
-        return mean_estimate(sqnr(outputs.made, outputs.full))
+        """Return the mean over the images on whose way the inputs lay; an image has all its steps, which are fixed."""
+        _, first, image = np.unique(outputs.images, return_index=True, return_inverse=True)
+        means = np.bincount(image, sqnr(outputs.made, outputs.full)) / np.bincount(image)
+        return mean_estimate(means, outputs.labels[first])
 
 
 class Latency(ForwardMetric):
@@ -27,8 +32,9 @@ class Latency(ForwardMetric):
     name = "latency"
     better = "lower"
     unit = "seconds"
+    bounds = (0.0, math.inf)
 
     def value(self, outputs: Outputs) -> Estimate:
-        """Return the median, with the quartiles as its bounds."""
+        """Return the median over calls, with the quartiles of a call's time as bounds: no confidence interval."""
         low, middle, high = np.quantile(outputs.seconds, [0.25, 0.5, 0.75])
         return Estimate(float(middle), float(low), float(high))

@@ -14,6 +14,7 @@ class LatentSqnr(ImageMetric):
     name = "latent-SQNR"
     better = "higher"
     unit = "dB"
+    bounds = (-pairs.LIMIT, pairs.LIMIT)
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the ratio of each image."""
@@ -26,6 +27,7 @@ class Psnr(ImageMetric):
     name = "PSNR"
     better = "higher"
     unit = "dB"
+    bounds = (-pairs.LIMIT, pairs.LIMIT)
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the ratio of each image."""
@@ -37,6 +39,7 @@ class Ssim(ImageMetric):
 
     name = "SSIM"
     better = "higher"
+    bounds = (-1.0, 1.0)
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the similarity of each image."""

@@ -19,9 +19,9 @@ State = Literal["complete", "failed"]
 class Trial:
     """A recipe (weight layer, or part of a split one, to option, as text) and its metrics at one fidelity and seed.
 
-    `intervals` are the bounds (low, high) of metrics that are estimates. `seed` is that of the evaluation, `number` the
-    search's own count, `seconds` the time the evaluation took. A failed trial says why in `error`. Raises `TrialError`
-    for a metric that is infinite or no number, which no target could rank.
+    `intervals` are the bounds (low, high) of all metrics that are estimates. `seed` is that of the evaluation, `number`
+    the search's own count, `seconds` the time the evaluation took. A failed trial says why in `error`. Raises
+    `TrialError` for a metric that is infinite or no number, which no target could rank.
 
     >>> trial = Trial({"proj": "uaq-4"}, {"avg_bits": 4.2})
     >>> trial.id == Trial({"proj": "uaq-4"}, {"avg_bits": 4.3}).id
@@ -67,14 +67,18 @@ class Trial:
         return f"trial {self.id if self.number is None else self.number}"
 
     def shown(self, name: str) -> str:
-        """Return a metric as people read it, with the half-width of its interval.
+        """Return a metric as people read it; an estimate has the farther bound of its interval behind it.
 
         >>> Trial({}, {"SQNR": 11.83, "bops": 1.5}, {"SQNR": (10.7, 12.9)}).shown("SQNR")
         '11.83 ± 1.1'
+        >>> Trial({}, {"PSNR": 100.0}, {"PSNR": (100.0, 100.0)}).shown("PSNR")
+        '100 ± 0'
         """
         value = self.metrics[name]
-        low, high = self.intervals.get(name, (value, value))
-        return f"{value:.4g} ± {max(high - value, value - low):.2g}" if high > low else f"{value:.6g}"
+        if name not in self.intervals:
+            return f"{value:.6g}"
+        low, high = self.intervals[name]
+        return f"{value:.4g} ± {max(high - value, value - low):.2g}"
 
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal trials; defaults are left out.

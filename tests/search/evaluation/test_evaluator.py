@@ -17,7 +17,7 @@ from q2.search.evaluation.evaluator import Evaluator, Job, metrics_at
 from q2.search.evaluation.reference import Reference, outputs_of
 from q2.search.metrics.base import Array, Chunk, ImageMetric
 from q2.search.metrics.costs import AvgBits
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.intervals import Estimate, Labels
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.outputs import Sqnr
 from q2.session.bank import bank_folder, find_bank
@@ -66,10 +66,54 @@ def test_a_full_trial_has_every_metric_and_the_intervals_of_estimates(worker: Ev
     assert trial.state == "complete", trial.error
     assert set(NAMES) <= set(trial.metrics)
     assert {"avg_bits", "quantized_size", "model_size", "bops", "quantized_error"} <= set(trial.metrics)
-    assert set(trial.intervals) <= set(NAMES)
+    assert set(trial.intervals) == set(NAMES)
     low, high = trial.intervals["latent-SQNR"]
     assert low < trial.metrics["latent-SQNR"] < high
     assert (trial.number, trial.strategy, trial.fidelity) == (3, "random", "full")
+
+
+def test_an_estimate_has_its_interval_even_where_nothing_varies_and_never_beyond_its_bounds(worker: Evaluator) -> None:
+    class Same(ImageMetric):
+        name = "same"
+        better = "higher"
+
+        def rows(self, chunk: Chunk) -> Array:
+            return np.ones(len(chunk.made.images))
+
+    settings = worker.settings
+    one = Evaluator(
+        worker.denoiser,
+        worker.graph,
+        worker.ctx,
+        worker.costs,
+        [Same(worker.denoiser, settings)],
+        settings,
+        worker.reference,
+        worker.switch,
+    )
+    trial = one(Job(recipe(worker, "uaq-3"), "full")).trial
+    assert trial.intervals == {"same": (1, 1)}
+    assert trial.shown("same") == "1 ± 0"
+    poor = worker(Job(recipe(worker, "uaq-3"), "full")).trial
+    for metric in worker.metrics:
+        if metric.estimate:
+            low, high = poor.intervals[metric.name]
+            assert metric.bounds[0] <= low <= poor.metrics[metric.name] <= high <= metric.bounds[1]
+
+
+def test_inputs_of_a_call_say_which_image_they_lie_on_the_way_to(tmp_path: Path) -> None:
+    """Five images in batches of two, in two steps each: six calls."""
+    settings = EvaluationSettings(inputs=10, few_steps=2, batch=2, images=2, seed=3)
+    denoiser = q2.denoiser("digits-dit")
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    reference = Reference(tmp_path, settings)
+    reference.make(denoiser, graph, ["forward"], [Sqnr(denoiser, settings)])
+    calls = list(reference.calls())
+    images = [call.images.tolist() for call in calls]
+    assert images == [[0, 1], [0, 1], [2, 3], [2, 3], [4], [4]]
+    assert [call.labels.tolist() for call in calls] == images
+    alone = denoiser.generate(1, first=4, seed=3, steps=2)
+    assert alone.labels.tolist() == [4]
 
 
 def test_a_worse_recipe_is_worse_and_switching_back_is_exact(worker: Evaluator) -> None:
@@ -122,7 +166,7 @@ class Broken(ImageMetric):
             raise self.returned
         return self.returned(len(chunk.made.images))  # type: ignore[no-any-return]
 
-    def value(self, rows: Array, other: Array | None) -> Estimate | float:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
         return self.worth  # type: ignore[no-any-return]
 
 

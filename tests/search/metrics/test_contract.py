@@ -11,7 +11,7 @@ from q2.errors import PluginError, TrialError
 from q2.plugins import Plugins
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
 from q2.search.metrics.contract import check_class, check_forward, check_images, estimate_of, rows_of
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.intervals import Estimate, Labels
 
 
 class Good(ImageMetric):
@@ -27,7 +27,7 @@ class Good(ImageMetric):
     def rows(self, chunk: Chunk) -> Array:
         return self.returned  # type: ignore[no-any-return]
 
-    def value(self, rows: Array, other: Array | None) -> Estimate | float:
+    def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
         if isinstance(self.worth, Exception):
             raise self.worth
         return self.worth  # type: ignore[no-any-return]
@@ -134,7 +134,7 @@ def test_a_value_that_is_no_number_is_refused_at_once(value: Any, what: str) -> 
         check_images([metric], chunk())
     assert str(error.value) == f"metric 'sharpness' of mine.py{line}"
     with pytest.raises(TrialError) as error:
-        check_forward([Forward(value)], Outputs(np.ones(1), np.ones(1), np.ones(1)))
+        check_forward([Forward(value)], Outputs(np.ones(1), np.ones(1), np.ones(1), np.zeros(1, int), np.zeros(1, int)))
     assert str(error.value) == f"metric 'drift' of mine.py{line}"
 
 

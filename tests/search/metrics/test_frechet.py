@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from q2.search.metrics.cleanfid import clean_fid
-from q2.search.metrics.frechet import frechet_distance, frechet_estimate, moments
-from q2.search.metrics.intervals import centred, resample_counts
+from q2.search.metrics.frechet import frechet_distance, frechet_estimate, frechet_paired, moments
+from q2.search.metrics.intervals import Estimate
 
 
 def features(count: int, width: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -45,29 +45,56 @@ def test_features_in_half_precision_are_summed_in_double() -> None:
     np.testing.assert_allclose(mean, 100.5, rtol=1e-12)
 
 
-def test_the_interval_is_seeded_and_covers_other_samples() -> None:
-    mean, covariance = moments(features(4000, 6, 50))
-    estimate = frechet_estimate(features(300, 6, 0, 0.3), mean, covariance, seed=3)
-    assert estimate == frechet_estimate(features(300, 6, 0, 0.3), mean, covariance, seed=3)
-    assert estimate != frechet_estimate(features(300, 6, 0, 0.3), mean, covariance, seed=4)
-    assert estimate.value == frechet_distance(mean, covariance, *moments(features(300, 6, 0, 0.3)))
-    others = [frechet_distance(mean, covariance, *moments(features(300, 6, seed, 0.3))) for seed in range(1, 101)]
-    half = (estimate.high - estimate.low) / 2
-    assert half == pytest.approx(1.96 * np.std(others), rel=0.35)
+def weighted(shares: np.ndarray, ours: np.ndarray, other: np.ndarray | None = None) -> float:
+    """Return the distance of samples that count by their shares; to samples of the same shares, or to a Gaussian."""
+    shares = shares / shares.sum()
+
+    def of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = shares @ rows
+        return mean, (rows - mean).T * shares @ (rows - mean)
+
+    mean, covariance = moments(features(200, 4, 1)) if other is None else of(other)
+    return frechet_distance(mean, covariance, *of(ours))
 
 
-def test_a_resample_by_counts_is_the_resample_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = resample_counts(30, 5, seed=0)
-    monkeypatch.setattr("q2.search.metrics.frechet.resample_counts", lambda size, resamples, seed: counts)
-    mean, covariance = moments(features(200, 4, 1))
-    ours = features(30, 4, 2, 7.0)
-    written = [moments(np.repeat(ours, row.astype(int), axis=0)) for row in counts]
-    expected = centred(
-        frechet_distance(mean, covariance, *moments(ours)),
-        np.array([frechet_distance(mean, covariance, *entry) for entry in written]),
+@pytest.mark.parametrize("paired", [False, True])
+def test_influences_and_pairs_are_derivatives_by_the_samples_shares(
+    paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Influences of centred shares: N times the derivative where one sample gains what all others lose."""
+    kept: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(
+        "q2.search.metrics.frechet.distance_estimate",
+        lambda value, influences, pairs, labels: kept.update(one=influences, two=pairs) or Estimate(value, 0, value),
     )
-    found = frechet_estimate(ours, mean, covariance)
-    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    ours, full = features(12, 4, 2, 0.5), features(12, 4, 3)
+    if paired:
+        frechet_paired(ours, full)
+    else:
+        frechet_estimate(ours, *moments(features(200, 4, 1)))
+    shares, step = np.full(12, 1 / 12), 1e-4
+    moved = step * (np.eye(12) - 1 / 12)
+    at = [[weighted(shares + s * a, ours, full if paired else None) for s in (1, -1)] for a in moved]
+    slope = np.array([up - down for up, down in at], np.float64) / (2 * step)
+    np.testing.assert_allclose(kept["one"] - kept["one"].mean(), slope, rtol=1e-5, atol=1e-6)
+
+    def bent(i: int, j: int) -> float:
+        signs = [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]
+        given = full if paired else None
+        return sum(w * weighted(shares + s * moved[i] + r * moved[j], ours, given) for s, r, w in signs) / (4 * step**2)
+
+    second = kept["two"] - kept["two"].mean(0) - kept["two"].mean(1, keepdims=True) + kept["two"].mean()
+    for i, j in ((0, 1), (3, 7), (10, 2)):
+        assert second[i, j] == pytest.approx(bent(i, j), rel=0.02, abs=0.02)
+
+
+def test_a_distance_of_nothing_has_no_bound_below_zero_and_sets_of_unlike_sizes_are_no_pairs() -> None:
+    found = frechet_paired(features(30, 4), features(30, 4))
+    assert found.value == pytest.approx(0, abs=1e-6)
+    assert found.low <= found.value
+    assert frechet_estimate(features(30, 4), *moments(features(30, 4, 1)), value=0.5).value == 0.5
+    with pytest.raises(ValueError, match=r"same noise, found the shapes \(3, 4\) and \(2, 4\)"):
+        frechet_paired(features(3, 4), features(2, 4))
 
 
 def test_one_sample_has_no_covariance() -> None:

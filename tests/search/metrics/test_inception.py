@@ -13,7 +13,7 @@ from q2.errors import ConfigError
 from q2.search.metrics.base import Chunk, ImageMetric
 from q2.search.metrics.cleanfid import clean_fid
 from q2.search.metrics.folder import pictures, samples_of
-from q2.search.metrics.frechet import frechet_estimate, frechet_spread, moments
+from q2.search.metrics.frechet import moments
 from q2.search.metrics.inception import FidFp, FidGt, Kid
 from q2.settings import EvaluationSettings
 
@@ -108,15 +108,6 @@ def test_grey_images_are_read_as_three_equal_colours(files: Path) -> None:
     grey = Samples(torch.rand(2, 1, 32, 32), torch.zeros(2, dtype=torch.long))
     colour = Samples(grey.images.expand(-1, 3, -1, -1), grey.labels)
     np.testing.assert_array_equal(metric.rows(Chunk(grey, grey)), metric.rows(Chunk(colour, colour)))
-
-
-def test_the_spread_over_samples_is_the_spread_over_features() -> None:
-    rng = np.random.default_rng(1)
-    rows, other = rng.normal(size=(40, 6)), rng.normal(1, 2, size=(60, 6))
-    expected = frechet_estimate(rows, *moments(other), seed=3, resamples=50)
-    assert frechet_spread(rows, *moments(other), seed=3, resamples=50) == pytest.approx(
-        expected.high - expected.value, rel=1e-6
-    )
 
 
 @pytest.mark.parametrize(

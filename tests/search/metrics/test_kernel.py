@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from q2.search.metrics.cleanfid import clean_fid
-from q2.search.metrics.kernel import cmmd, cmmd_estimate, kid, kid_estimate
+from q2.search.metrics.kernel import cmmd, kid
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -48,17 +48,6 @@ def test_cmmd_equals_its_definition_and_is_never_negative() -> None:
     assert cmmd(x, y) == pytest.approx(expected, rel=1e-9)
     assert cmmd(3 * x, y) == pytest.approx(expected, rel=1e-9)
     assert cmmd(x, x) == pytest.approx(0, abs=1e-9)
-
-
-@pytest.mark.parametrize("shift", [0.3, 1.0])
-def test_intervals_are_seeded_and_as_wide_as_other_samples_spread(shift: float) -> None:
-    reference = features(400, 1000)
-    for metric, estimate in ((kid, kid_estimate), (cmmd, cmmd_estimate)):
-        found = estimate(features(150, 0, shift), reference, seed=5)
-        assert found == estimate(features(150, 0, shift), reference, seed=5)
-        assert found.value == metric(features(150, 0, shift), reference)
-        others = [metric(features(150, seed, shift), reference) for seed in range(1, 121)]
-        assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.std(others), rel=0.4)
 
 
 def test_one_sample_is_too_few() -> None:
