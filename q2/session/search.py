@@ -17,6 +17,7 @@ from q2.search.objective.constraints import check
 from q2.search.report import Found, found, front_picture
 from q2.search.strategies.base import Problem, Strategy
 from q2.search.trials.store import TrialStore
+from q2.search.trials.table import TrialTable
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
 from q2.session.checks import check_search
@@ -80,6 +81,24 @@ class SearchResult:
     folder: Path
     times: Mapping[str, Any]
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def best(self) -> Trial | None:
+        """The chosen trial; None where none satisfies the constraints."""
+        return self.found.best
+
+    @property
+    def front(self) -> TrialTable:
+        """The trials on the front, from the smallest to the best."""
+        return TrialTable(self.found.front)
+
+    @property
+    def trials(self) -> TrialTable:
+        """All complete trials, with the target's values."""
+        return TrialTable(self.found.trials, self.found.worth)
+
+    def _repr_html_(self) -> str:
+        return self.found.table()._repr_html_()
 
     def recipe(self, trial: Trial) -> Recipe:
         """Return a trial's recipe as people keep it."""

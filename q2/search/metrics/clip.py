@@ -39,9 +39,16 @@ class _Clip:
 
 
 class _OfClip(ImageMetric):
-    def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+    @classmethod
+    def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        """Raise `ConfigError` where CLIP is not named, or the real images are missing."""
         if not settings.clip:
-            raise ConfigError(f"{self.name}: needs search.evaluation.clip, a CLIP model's folder or Hub id")
+            raise ConfigError(f"{cls.name}: needs search.evaluation.clip, a CLIP model's folder or Hub id")
+        if cls.against == "real":
+            pictures(settings.reference)
+
+    def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        self.check(denoiser, settings)
         self.clip = _loaded(settings.clip, str(denoiser.device))
 
     def embeddings(self, chunk: Chunk) -> Array:

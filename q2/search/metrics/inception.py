@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,16 @@ _SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/me
 
 class _Inception(ImageMetric):
     better = "lower"
+    real: ClassVar[bool] = False
+    """Whether it is measured against real images."""
+
+    @classmethod
+    def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        """Raise `ConfigError` where Inception's weights, clean-fid or the reference that it needs are missing."""
+        with clean_fid():
+            _file(cls.name, settings.inception)
+        if cls.real and not (cls is FidGt and settings.reference.endswith(".npz")):
+            _real(cls.name, settings)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         self.features = _features(_file(self.name, settings.inception), str(denoiser.device))
@@ -41,6 +52,7 @@ class FidGt(_Inception):
     """Fréchet distance of Inception's features to those of real images: FID, as clean-fid computes it."""
 
     name = "FID-GT-1k"
+    real = True
     bounds = (0.0, math.inf)
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
@@ -76,6 +88,7 @@ class Kid(_Inception):
     """Kernel distance of Inception's features to those of real images (Bińkowski et al., ICLR'18)."""
 
     name = "KID"
+    real = True
     against = "real"
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:

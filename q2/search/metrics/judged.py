@@ -16,10 +16,16 @@ __all__ = ["JudgeAccuracy", "JudgeFid", "JudgeFidFull"]
 
 
 class _Judged(ImageMetric):
+    @classmethod
+    def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        """Raise `ConfigError` for a denoiser without a judge."""
+        if denoiser.judge() is None:
+            raise ConfigError(f"{cls.name}: {denoiser.label} has no judge; only the embedded denoisers have")
+
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+        self.check(denoiser, settings)
         judge = denoiser.judge()
-        if judge is None:
-            raise ConfigError(f"{self.name}: {denoiser.label} has no judge; only the embedded denoisers have")
+        assert judge is not None
         self.judge = judge.requires_grad_(False)
 
 

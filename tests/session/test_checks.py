@@ -1,0 +1,100 @@
+"""What can be known before dear work is said before it: the same line with ``--dry-run``, exit 2, nothing written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from q2.cli import main
+from q2.denoisers.digits import DigitsDiT
+
+FREE = ("search.evaluation.fidelity=forward", "search.target=SQNR - 4*avg_bits", "search.engine.workers=1")
+SEARCHES = {
+    "a constraint that does not parse": (
+        ["search.constraints=['avg_bits < 3']"],
+        "search.constraints: constraint 'avg_bits < 3': expected a metric, <= or >=, and a number",
+    ),
+    "a constraint on something else": (["search.constraints=['avg_bit <= 3']"], "did you mean 'avg_bits'"),
+    "a constraint that cannot be met": (["search.constraints=['avg_bits <= 1']"], "no recipe keeps to it"),
+    "an option of a strategy": (
+        ["search.strategy=predictor", "search.strategies.predictor.round=2"],
+        "search.strategies.predictor.round: unknown key; did you mean 'rounds'",
+    ),
+    "too few trials for folds": (
+        ["search.strategy=predictor", "search.trials=10"],
+        "search.strategies.predictor: search.trials: 6 of 10 are random",
+    ),
+    "too few trials for all recipes": (["search.strategy=exhaustive"], "are too few to try"),
+    "an option's typo": (['search.options=["uaqq-4"]'], "no quantizer named 'uaqq' in 'uaqq-4'; did you mean 'uaq'"),
+    "a layer that is not there": (["search.layers.proj_outt=['none']"], "finds no layer of the search space"),
+    "a recipe file that is not there": (
+        ["passes.again.pass=quantize", "passes.again.by=recipe", "passes.again.recipe=none.toml"],
+        "passes.again: none.toml",
+    ),
+    "FID without Inception": (
+        ["search.evaluation.fidelity=full", 'search.evaluation.metrics=["FID-FP-1k"]', "search.evaluation.inception=x"],
+        "FID-FP-1k: Inception's weights are missing",
+    ),
+    "CMMD without CLIP": (
+        ["search.evaluation.fidelity=full", 'search.evaluation.metrics=["CMMD"]'],
+        "CMMD: needs search.evaluation.clip",
+    ),
+    "an engine that is not there": (["search.engine.name=slurm"], "no engine named 'slurm'"),
+}
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["q2", *args])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in a folder of its own, where loading weights is an error of ours."""
+    whole = DigitsDiT.load_model
+
+    def load_model(self: DigitsDiT) -> object:
+        assert self.weights == "meta", "weights are loaded"
+        return whole(self)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(DigitsDiT, "load_model", load_model)
+
+
+@pytest.mark.parametrize("case", SEARCHES)
+def test_a_search_says_it_before_it_loads_weights_and_so_does_a_dry_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str
+) -> None:
+    sets, line = SEARCHES[case]
+    command = ["search", *(part for each in (*FREE, *sets) for part in ("--set", each)), "--out", "run"]
+    first = said(monkeypatch, capsys, *command)
+    assert line in first
+    assert first.startswith("q2: digits-dit.toml")
+    assert first.count("\n") == 1
+    assert said(monkeypatch, capsys, *command, "--dry-run") == first
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["transform", "--recipe", "none.toml"], "none.toml"),
+        (["transform", "--set", "passes.quantize.by=regex", "--set", "passes.quantize.transfomer='uaq-4'"], "no layer"),
+        (["sample", "--class-id", "11"], "class 11 is outside 0 to 9"),
+        (["sample", "--recipe", "none.toml"], "none.toml"),
+        (["export", "--to", "ggml", "--out", "x"], "no exporter named 'ggml'"),
+        (["export", "--to", "dequantized", "--out", "x", "--recipe", "none.toml"], "none.toml"),
+        (["evaluate", "--recipe", "none.toml"], "none.toml"),
+        (["bank", "--set", 'bank.options=["uaq-9"]'], "uaq-9"),
+    ],
+)
+def test_other_commands_say_it_before_they_load_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str], line: str
+) -> None:
+    error = said(monkeypatch, capsys, *command)
+    assert line in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
