@@ -6,10 +6,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from q2.search.trials.trial import Trial
+from q2.session.search import SearchResult
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOK = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
 MLFLOW = """
 import json, os, sys
 from types import SimpleNamespace as Box
@@ -91,3 +96,19 @@ def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tm
     assert ["log_dict", "id of trial 1", {"a": "uaq-4"}, "recipe.json"] in said
     ends = [words[1:] for words in said if words[0] == "set_terminated"]
     assert ends == [["id of trial 1", "FINISHED"], ["id of trial 2", "FAILED"]]
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in NOTEBOOK["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile(cell["source"], cell["id"], "exec"), names)
+    assert isinstance(names["found"], SearchResult)
+    assert len(names["found"].trials) == 6
+    assert "<table>" in names["found"].trials._repr_html_()
+    assert (tmp_path / "my-digits" / "model_index.json").is_file()
+    again = names["trial"].metrics
+    assert again["latent-SQNR"] == pytest.approx(names["found"].best.metrics["latent-SQNR"])
+    pictures = names["run"].sample(classes=[3], n=1, steps=2)
+    assert pictures._repr_png_().startswith(b"\x89PNG")

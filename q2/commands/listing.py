@@ -85,7 +85,7 @@ def _catalogue(kind: str) -> None:
     for name in catalogue:
         owners = catalogue.owners(name)
         try:
-            summary = (catalogue.load(name).__doc__ or "").strip().split("\n")[0]
+            summary = catalogue[name].summary()
         except Q2Error as error:
             summary = str(error)
         rows.append([name, ", ".join(owners), summary])

@@ -1,9 +1,12 @@
 """A catalogue: the named, lazily loaded things of one kind that all plugins offer together."""
 
+import ast
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from q2.errors import PluginError, Q2Error, did_you_mean
@@ -76,6 +79,21 @@ class Offer(Generic[T]):
             raise PluginError(
                 f"{self.owner}: cannot load {self.name!r} from {self.thing!r}: {one_line(error)}"
             ) from error
+
+    def summary(self) -> str:
+        """Return the first line of the thing's docstring; a thing that is named is not imported for it."""
+        if not isinstance(self.thing, str):
+            return (self.thing.__doc__ or "").strip().partition("\n")[0]
+        module, _, attribute = self.thing.partition(":")
+        top, *rest = module.split(".")
+        spec = importlib.util.find_spec(top)
+        places = [Path(place, *rest) for place in (spec.submodule_search_locations or () if spec else ())]
+        files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+        file = next((file for file in files if file.is_file()), None)
+        tree = ast.parse(file.read_text(encoding="utf-8")) if file else ast.Module([], [])
+        found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute)
+        text = next((ast.get_docstring(node) or "" for node in found), "")
+        return text.partition("\n")[0]
 
 
 class Catalogue(Mapping[str, Offer[T]]):
