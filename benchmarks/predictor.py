@@ -34,7 +34,7 @@ from q2.search.predictor.effects import effects
 from q2.search.predictor.label import label
 from q2.search.predictor.losses import srcc
 from q2.search.predictor.model import LAYERS, Scale
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Split, Training, folds_of, train_fold
 from q2.search.predictor.trained import Trained
 
@@ -44,7 +44,7 @@ OPTIONS = {  # and how large an option's error is beside the others'
 BASES = 8
 
 
-def planted(name: str, rng: np.random.Generator) -> tuple[Space, Floats]:
+def planted(name: str, rng: np.random.Generator) -> tuple[NodeSpace, Floats]:
     """Return a denoiser's space, and what every option of every choice costs (choices, options)."""
     denoiser = q2.denoiser(name, weights="meta")
     graph = q2.trace(denoiser.model, denoiser.example_inputs())
@@ -65,13 +65,13 @@ def planted(name: str, rng: np.random.Generator) -> tuple[Space, Floats]:
             errors[node] = {o: 0.01 * e * rng.lognormal(0, 0.25) for o, e in OPTIONS.items()}
             level = rng.lognormal(0, 0.5)
             errors[node] = {option: error * level for option, error in errors[node].items()}
-    space = Space.from_flow(
+    space = NodeSpace.from_flow(
         flow, units, tuple(OPTIONS), sizes=sizes, weights=weights, errors=errors, ties=copies.values()
     )
     return space, sensitivities(space, flow, rng)[:, None] * np.asarray(space.errors)
 
 
-def sensitivities(space: Space, flow: nx.DiGraph[str], rng: np.random.Generator) -> Floats:
+def sensitivities(space: NodeSpace, flow: nx.DiGraph[str], rng: np.random.Generator) -> Floats:
     """Draw lognormal sensitivities, of a part by role, by block, and of the layer's own."""
     roles: dict[object, float] = defaultdict(lambda: rng.normal(0, 0.7))
     blocks: dict[object, float] = defaultdict(lambda: rng.normal(0, 0.4))
@@ -79,7 +79,7 @@ def sensitivities(space: Space, flow: nx.DiGraph[str], rng: np.random.Generator)
     return np.exp([roles[p["stage"], p["role"]] + blocks[p["stage"], p["block"]] + rng.normal(0, 0.4) for p in places])
 
 
-def paired(space: Space, own: Floats) -> Floats:
+def paired(space: NodeSpace, own: Floats) -> Floats:
     """Return what layers that feed each other cost together (trials,), of their own costs (trials, choices)."""
     total = np.zeros(len(own))
     for a, b in space.topology.edges.T:
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def report(
-    space: Space, cost: Floats, chosen: Ints, y: Floats, *, training: Training, given: argparse.Namespace
+    space: NodeSpace, cost: Floats, chosen: Ints, y: Floats, *, training: Training, given: argparse.Namespace
 ) -> None:
     """Train the folds and print how well they rank, what they find, and how long it took."""
     import joblib
@@ -172,13 +172,13 @@ def report(
     row("an epoch of 400 graphs, CPU s, best of 3", f"{min(epochs):.2f}", "")
 
 
-def unit_srcc(space: Space, cost: Floats, choices: tuple[str, ...], variants: Ints, scores: Floats) -> float:
+def unit_srcc(space: NodeSpace, cost: Floats, choices: tuple[str, ...], variants: Ints, scores: Floats) -> float:
     """Return how well a unit's scores rank its variants by their planted cost."""
     places = [space.choices.index(name) for name in choices]
     return srcc(-cost[places, variants].sum(1), scores)
 
 
-def epoch_time(space: Space, training: Training) -> float:
+def epoch_time(space: NodeSpace, training: Training) -> float:
     """Return the CPU seconds of an epoch over 400 graphs: what four epochs take more than one, a third of it."""
     rng = np.random.default_rng(0)
     graphs = space.graphs(rng.integers(0, len(OPTIONS), (404, len(space.choices))), {})

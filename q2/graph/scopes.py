@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-__all__ = ["Place", "Places", "scope"]
+__all__ = ["Place", "Scopes", "scope"]
 
 _CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
@@ -36,7 +36,7 @@ class Place:
     role: str
 
 
-class Places:
+class Scopes:
     """Find the place of any module path of one model."""
 
     def __init__(self, model: nn.Module) -> None:

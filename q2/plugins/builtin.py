@@ -45,7 +45,7 @@ METRICS: Mapping[str, str] = {
     "quantized_size": "q2.search.metrics.costs:QuantizedSize",
     "model_size": "q2.search.metrics.costs:ModelSize",
     "quantized_error": "q2.search.metrics.costs:QuantizedError",
-    "bops": "q2.search.metrics.costs:Bops",
+    "bops": "q2.search.metrics.costs:BitOperations",
     "SQNR": "q2.search.metrics.outputs:Sqnr",
     "latency": "q2.search.metrics.outputs:Latency",
     "latent-SQNR": "q2.search.metrics.paired:LatentSqnr",

@@ -13,13 +13,13 @@ from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Run", "known", "run"]
+__all__ = ["SearchRun", "known", "run"]
 
 _FIRST, _ROW = 3, 10
 
 
 @dataclass
-class Run:
+class SearchRun:
     """What a search did: its trials in the order of their numbers, and where the time went.
 
     `spent` are seconds of workers, `wall` seconds of the clock while the engine had jobs, `measured` how many trials
@@ -71,7 +71,7 @@ def run(
     seed: int = 0,
     progress: Progress = silent,
     after: Callable[[Trial], None] = lambda trial: None,
-) -> Run:
+) -> SearchRun:
     """Search with `searcher`, called `name` in its trials, until it has had its trials or asks for no more.
 
     Trials at the search's own fidelity alone count: those at others help to choose them.
@@ -80,7 +80,7 @@ def run(
     finite is a failed one to the searcher, though the store keeps its metrics. Raises `Q2Error` where one trial after
     the other fails.
     """
-    done, own, failures = Run(), 0, _Failures(problem.trials)
+    done, own, failures = SearchRun(), 0, _Failures(problem.trials)
 
     def each() -> Iterator[Trial]:
         nonlocal own
@@ -132,7 +132,7 @@ def _judged(problem: Problem, trial: Trial) -> Trial:
 
 
 def _results(
-    done: Run, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
+    done: SearchRun, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
 ) -> Iterator[Evaluated]:
     """Yield the trial of every job, of equal ones once: from the store, or measured and added to it."""
     store.refresh()
@@ -161,6 +161,6 @@ def _stored(job: Job, store: TrialStore, needed: Mapping[Fidelity, Collection[st
     return trial
 
 
-def _count(done: Run, result: Evaluated) -> None:
+def _count(done: SearchRun, result: Evaluated) -> None:
     for part, seconds in result.spent.items():
         done.spent[part] = done.spent.get(part, 0.0) + seconds

@@ -18,13 +18,13 @@ from q2.quant.options import Option
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["Choice", "Indices", "Space"]
+__all__ = ["Indices", "Space", "SpaceChoice"]
 
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Choice:
+class SpaceChoice:
     """Weight layers that take one option together, and the options they may take, as text.
 
     `layers` are one weight layer (or part of a split one, ``path#1``), or several that are tied. `weights` is how many
@@ -52,7 +52,7 @@ class Space:
     {'q': 'uaq-4', 'k': 'uaq-4', 'v': 'uaq-3'}
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[SpaceChoice, ...]
 
     @classmethod
     def of(cls, layers: Mapping[str, int], options: Sequence[str], ties: Iterable[Collection[str]] = ()) -> "Space":
@@ -73,7 +73,7 @@ class Space:
         groups: dict[str, list[str]] = {}
         for name in layers:
             groups.setdefault(leader.get(name, name), []).append(name)
-        return cls(tuple(Choice(tuple(group), texts, layers[group[0]]) for group in groups.values()))
+        return cls(tuple(SpaceChoice(tuple(group), texts, layers[group[0]]) for group in groups.values()))
 
     @classmethod
     def of_graph(cls, graph: "Graph", options: Sequence[str], *, ties: bool = True) -> "Space":
@@ -221,7 +221,7 @@ def _search(text: str, layer: str) -> bool:
         raise ConfigError(f"layers.{json.dumps(text)}: no regular expression: {error}") from None
 
 
-def _index(choice: Choice, recipe: Mapping[str, str]) -> int:
+def _index(choice: SpaceChoice, recipe: Mapping[str, str]) -> int:
     named = [layer for layer in choice.layers if layer in recipe]
     if not named:
         raise RecipeError(f'layers."{choice.name}": missing, every layer of the search space needs an option')

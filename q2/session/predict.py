@@ -20,7 +20,7 @@ from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train
 from q2.search.trials.store import TrialStore
@@ -112,7 +112,7 @@ def make_labels(
     trained = Trained.load(folder)
     if not (folder / SPACE).exists():
         raise PredictorError(f"{folder}: no {SPACE}: the predictor of a graph set has no layers to label")
-    space = Space.load(folder / SPACE)
+    space = NodeSpace.load(folder / SPACE)
     if session is not None:
         _same_denoiser(space, session, folder)
     labels = label(space, trained, progress)
@@ -123,11 +123,11 @@ def make_labels(
     return labels, path
 
 
-def read_labels(path: Path) -> tuple[Space, Labels]:
+def read_labels(path: Path) -> tuple[NodeSpace, Labels]:
     """Read labels, from their file or the folder that has them, and the space beside them. Raises PredictorError."""
     file = path / LABELS if path.is_dir() else path
     labels = Labels.load(file)
-    space = Space.load(file.parent / SPACE)
+    space = NodeSpace.load(file.parent / SPACE)
     if (space.choices, space.options) != (labels.choices, labels.options):
         raise PredictorError(f"{file}: the labels are not of the space in {file.parent / SPACE}")
     return space, labels
@@ -205,7 +205,7 @@ def _timed(  # noqa: PLR0917 (its callers have them all)
     return trained
 
 
-def _same_denoiser(space: Space, session: Session, folder: Path) -> None:
+def _same_denoiser(space: NodeSpace, session: Session, folder: Path) -> None:
     denoiser, flow = session.shapes, session.outline.flow()
     odd = next((name for name in space.topology.nodes if name not in flow), None)
     odd = odd or next((name for name in flow if name not in set(space.topology.nodes)), None)

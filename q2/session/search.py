@@ -12,7 +12,7 @@ from q2.files import write_json, write_text
 from q2.passes import Step
 from q2.quant import Recipe
 from q2.search.engines.base import Engine
-from q2.search.loop import Run, known, run
+from q2.search.loop import SearchRun, known, run
 from q2.search.objective.constraints import check
 from q2.search.report import Found, found, front_picture
 from q2.search.strategies.base import Problem, Strategy
@@ -44,7 +44,7 @@ class OpenSearch:
     engine: Engine
     reference: float
 
-    def run(self, strategy: Strategy, title: str, problem: Problem) -> Run:
+    def run(self, strategy: Strategy, title: str, problem: Problem) -> SearchRun:
         """Search with a strategy, called `title`, for what `problem` says; see `q2.search.loop`."""
         session, target, folder = self.session, self.ready.target, self.problem.folder
         with session.at("search", "strategies", title):
@@ -168,7 +168,7 @@ def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -
         yield OpenSearch(session, ready, problem, store, engine, took)
 
 
-def _line(done: Run, workers: int) -> str:
+def _line(done: SearchRun, workers: int) -> str:
     failed = sum(trial.state == "failed" for trial in done.trials)
     words = [f"{len(done.trials)} trials, {done.measured} measured now", f"{workers} workers"]
     return " · ".join(words + ([f"{failed} failed"] if failed else []))

@@ -12,7 +12,7 @@ from q2.config import dotted
 from q2.errors import ConfigError
 from q2.search.engines.base import Engine
 from q2.search.evaluation.jobs import Evaluated, Job
-from q2.search.loop import Run, run
+from q2.search.loop import SearchRun, run
 from q2.search.strategies.base import Problem, Proposal, Strategy
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
@@ -178,7 +178,7 @@ class StrategySuite:
         for trial in trials:
             problem.space.encode(trial.recipe)
 
-    def _run(self, problem: Problem, path: Path, stop_after: int | None = None) -> Run:
+    def _run(self, problem: Problem, path: Path, stop_after: int | None = None) -> SearchRun:
         store = TrialStore.open(path, Fingerprint("tiny", "0", "0.1"))
         needed = {problem.fidelity: ["quality", "avg_bits"]}
         with _Planted(problem, stop_after) as engine:

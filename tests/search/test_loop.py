@@ -9,7 +9,7 @@ import pytest
 
 from q2.errors import Q2Error
 from q2.search.evaluation.jobs import Job
-from q2.search.loop import Run, run
+from q2.search.loop import SearchRun, run
 from q2.search.metrics.finite import NotFiniteError
 from q2.search.objective.target import Target
 from q2.search.strategies.base import Searcher
@@ -24,7 +24,7 @@ NEEDED: dict[Fidelity, list[str]] = {"weights": ["avg_bits"]}
 
 def go(
     searcher: Searcher, engine: Here, trials: TrialStore, count: int, needed: dict[Fidelity, list[str]] = NEEDED
-) -> Run:
+) -> SearchRun:
     return run(problem(count), searcher, engine, trials, name="listed", needed=needed)
 
 

@@ -11,7 +11,7 @@ from q2.graph.flow.draw import draw
 from q2.search.metrics.pairs import LIMIT
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from tests.search.predictor.searches import costs
@@ -138,7 +138,7 @@ def test_the_bridge_says_what_the_search_says() -> None:
 def test_a_space_is_written_and_read_again(tmp_path: Path) -> None:
     made = space("sdxl")
     made.save(tmp_path / "space.npz")
-    again = Space.load(tmp_path / "space.npz")
+    again = NodeSpace.load(tmp_path / "space.npz")
     for name, value in vars(made).items():
         if name != "topology":
             assert np.all(getattr(again, name) == value)

@@ -13,11 +13,11 @@ from torch import nn
 
 from q2.graph.flow.units import Unit
 
-__all__ = ["Repeats", "Run", "items"]
+__all__ = ["LikeItems", "Repeats", "items"]
 
 
 @dataclass(frozen=True)
-class Run:
+class LikeItems:
     """Items `first` to `last` of a list that are alike; a single item is a run of one."""
 
     path: str
@@ -43,7 +43,7 @@ class Repeats:
         self, flow: nx.DiGraph[str], units: Iterable[Unit], model: nn.Module, apart: Collection[str] = ()
     ) -> None:
         """Compare the items of every list; those in a list with an item of `apart` are runs of one."""
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, LikeItems] = {}
         self._signs: dict[str, list[object]] = defaultdict(list)
         self._span: dict[str, list[int]] = defaultdict(list)
         size = {unit.name: len(unit.layers) for unit in units}
@@ -70,7 +70,7 @@ class Repeats:
         start = indices[0]
         for before, after in [*pairwise(indices), (indices[-1], -1)]:
             if after < 0 or apart or not self._alike(f"{path}.{before}", f"{path}.{after}"):
-                run = Run(path, start, before)
+                run = LikeItems(path, start, before)
                 self.runs |= {f"{path}.{i}": run for i in range(start, before + 1)}
                 start = after
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import networkx as nx
 from torch import nn
 
-from q2.graph.scopes import Places
+from q2.graph.scopes import Scopes
 
 __all__ = ["connect", "tidy"]
 
@@ -32,7 +32,7 @@ def tidy(graph: nx.DiGraph[str], ends: Collection[str], model: nn.Module) -> nx.
         if name in graph and graph.nodes[name]["op"] in _PLAIN:
             graph.nodes[name]["op"] = _meaning(graph, name)
     names = _names(graph)
-    places = Places(model)
+    places = Scopes(model)
     for _, data in graph.nodes(data=True):
         path = str(data.pop("scope", "") or data.get("layer", ""))
         data.pop("ops", None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from q2.graph import Fact, Graph, Unit
-from q2.graph.scopes import Places
+from q2.graph.scopes import Scopes
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
 
 __all__ = ["UNITS", "Units"]
@@ -31,7 +31,7 @@ class Units(AnalysisPass):
         flow, layers = graph.flow(), graph.weight_layers
         units = graph.units(self.rules, ties=self.ties)
         graph.facts.set(UNITS, units)
-        places = Places(graph.model)
+        places = Scopes(graph.model)
         rows: dict[tuple[str, int, int], list[float]] = {}
         details = {}
         for unit in units:
@@ -56,7 +56,7 @@ class Units(AnalysisPass):
         return Report(summary, (table,), {"units": details, "choices": choices, "combines": combines})
 
 
-def _kind(places: Places, name: str) -> str:
+def _kind(places: Scopes, name: str) -> str:
     """Return what kind of unit a name says: its role, or the list it stands in."""
     role = places.of(name).role
     return role or next((part for part in reversed(name.split(".")) if not part.isdigit()), name)

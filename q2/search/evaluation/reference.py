@@ -28,13 +28,13 @@ from q2.search.metrics.folder import pictures, samples_of
 from q2.search.metrics.intervals import Labels
 from q2.settings import EvaluationSettings, Fidelity
 
-__all__ = ["Call", "Reference", "drawn", "outputs_of"]
+__all__ = ["RecordedCall", "Reference", "drawn", "outputs_of"]
 
 _BYTE = 255
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class RecordedCall:
     """One call of the denoiser at full precision: its arguments, and the tensor (N, ...) it returned, on the CPU.
 
     `images` (N,) are the numbers of the images that were being made, and `labels` (N,) their classes or prompts.
@@ -101,7 +101,7 @@ class Reference:
             return np.asarray(torch.cat(found))
         return np.asarray(_read(self._real(metric.name))["rows"]) if metric.against == "real" else None
 
-    def calls(self) -> Iterator[Call]:
+    def calls(self) -> Iterator[RecordedCall]:
         """Yield full precision's calls, in the order in which they were made."""
         with safe_open(self._calls, framework="pt") as file:
             entries = json.loads(file.metadata()["calls"])
@@ -116,7 +116,7 @@ class Reference:
                 output = file.get_tensor(f"{number}.output")
                 chunk = np.array(chunks[number * len(chunks) // len(entries)])
                 images = np.resize(chunk, len(output))  # guidance has every image twice, half a batch apart
-                yield Call(args, kwargs, output, images, labels[images])
+                yield RecordedCall(args, kwargs, output, images, labels[images])
 
     def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
         if not (self._calls.exists() and _has_labels(self._calls)):
@@ -225,7 +225,7 @@ def drawn(denoiser: Denoiser, graph: Graph, chosen: range, settings: EvaluationS
     return Samples((made.images.clamp(0, 1) * _BYTE).round() / _BYTE, made.labels, made.latents)
 
 
-def outputs_of(denoiser: Denoiser, graph: Graph, call: Call) -> Tensor:
+def outputs_of(denoiser: Denoiser, graph: Graph, call: RecordedCall) -> Tensor:
     """Return what the denoiser gives for the arguments of a call, on the CPU."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(denoiser.device), (call.args, call.kwargs))
     with graph.installed(), torch.no_grad():

@@ -2,7 +2,7 @@
 
 from q2.search.metrics.base import FreeMetric
 
-__all__ = ["AvgBits", "Bops", "ModelSize", "QuantizedError", "QuantizedSize"]
+__all__ = ["AvgBits", "BitOperations", "ModelSize", "QuantizedError", "QuantizedSize"]
 
 
 class AvgBits(FreeMetric):
@@ -36,7 +36,7 @@ class QuantizedError(FreeMetric):
     better = "lower"
 
 
-class Bops(FreeMetric):
+class BitOperations(FreeMetric):
     """Bit operations of one pass of the denoiser, as `passes.bops` counts them."""
 
     name = "bops"

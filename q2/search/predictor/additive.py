@@ -9,7 +9,7 @@ import numpy as np
 
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.link import BENDS, Link
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Prior, Training, folds_of
 
 __all__ = ["Additive", "additive", "priors"]
@@ -36,7 +36,7 @@ class Additive:
         return self.link.back(sums + self.constant)
 
 
-def additive(space: Space, chosen: Ints, y: Floats, training: Training) -> list[Additive]:
+def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> list[Additive]:
     """Return a fit for every fold, of all trials but its test part.
 
     Features are the options, one-hot, and where the space has errors what an option's error is: a layer has a
@@ -47,7 +47,7 @@ def additive(space: Space, chosen: Ints, y: Floats, training: Training) -> list[
     return [_fitted(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
 
 
-def priors(space: Space, fits: Sequence[Additive], chosen: Ints, training: Training) -> list[Prior]:
+def priors(space: NodeSpace, fits: Sequence[Additive], chosen: Ints, training: Training) -> list[Prior]:
     """Return `additive`'s fits to the trials `chosen` (trials, choices) for networks to add to."""
     first, found = _first(space), []
     for kept, fit in zip(_kept(len(chosen), training), fits, strict=True):
@@ -86,7 +86,7 @@ class _Level:
         return np.asarray((self.features * own[:, None]).sum(-1))
 
 
-def _levels(space: Space) -> list[list[_Level]]:
+def _levels(space: NodeSpace) -> list[list[_Level]]:
     """Return the sets of features to choose from."""
     count = len(space.options)
     each = np.arange(len(space.choices))
@@ -108,20 +108,20 @@ def _centred(features: Floats) -> Floats:
     return np.asarray(features - features.mean(1, keepdims=True))
 
 
-def _groups(space: Space, *fields: str) -> Ints:
+def _groups(space: NodeSpace, *fields: str) -> Ints:
     """Return a number for every choice (choices,), the same for those that have the same values of some fields."""
     names = list(space.fields)
     codes = space.codes[_first(space)][:, [names.index(field) for field in fields]]
     return np.asarray(np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1))
 
 
-def _first(space: Space) -> Ints:
+def _first(space: NodeSpace) -> Ints:
     """Return the first row of features of every choice (choices,)."""
     first = {name: space.first[node] for node, name in enumerate(space.topology.nodes)}
     return np.array([first[name] for name in space.choices])
 
 
-def _fitted(space: Space, chosen: Ints, y: Floats) -> Additive:
+def _fitted(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
     """Return the fit with the least leave-one-out error of all sets of features and all links."""
     found: list[tuple[float, Additive]] = []
     links = [Link(float(y.mean()), float(y.std()) or 1.0, bend) for bend in BENDS]

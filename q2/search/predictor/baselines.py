@@ -9,7 +9,7 @@ import numpy as np
 from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.losses import ndcg, relevance, srcc
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Split, Training, folds_of
 
 __all__ = ["ADDITIVE", "baselines", "ridge"]
@@ -40,7 +40,7 @@ def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
 
 
 def baselines(
-    space: Space, chosen: Ints, y: Floats, training: Training, fits: Sequence[Additive]
+    space: NodeSpace, chosen: Ints, y: Floats, training: Training, fits: Sequence[Additive]
 ) -> dict[str, Mapping[str, Floats]]:
     """Return SRCC and NDCG@10 on the test part of every fold, by baseline (folds,).
 

@@ -12,7 +12,7 @@ from q2.graph import Graph
 from q2.search import space as search
 from q2.search.evaluation.costs import Costs
 from q2.search.predictor.dataset import Ints
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 
 __all__ = ["Bridge"]
 
@@ -25,7 +25,7 @@ class Bridge:
     """
 
     found: search.Space
-    space: Space
+    space: NodeSpace
     place: Ints
 
     @classmethod
@@ -51,7 +51,7 @@ class Bridge:
                     wrong[layer] = dict(zip(found.options, errors[i] / copies, strict=True))
             if copies > 1:
                 ties.append(tuple(dict.fromkeys(flow.nodes[layer]["layer"] for layer in choice.layers)))
-        space = Space.from_flow(
+        space = NodeSpace.from_flow(
             flow,
             graph.units(ties=bool(ties)),
             found.options,

@@ -7,13 +7,13 @@ import numpy as np
 from q2.errors import PredictorError
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, Ints
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
 __all__ = ["effects"]
 
 
-def effects(space: Space, trained: Trained, chosen: Ints, progress: Progress = silent) -> Floats:
+def effects(space: NodeSpace, trained: Trained, chosen: Ints, progress: Progress = silent) -> Floats:
     """Return the mean prediction with an option put in the place of a layer's own (choices, options, folds).
 
     `chosen` (trials, choices) are the trials that are averaged over; a few are enough. Their spread over the options

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CountedBatchNorm", "Embedding", "FeatureMLP"]
+__all__ = ["CountedBatchNorm", "FeatureMLP", "NodeEmbedding"]
 
 _CHOICE_WIDTH, _PLACE_WIDTH = 5, 10
 _CHOICE_FIELDS = ("method", "bits")
@@ -35,7 +35,7 @@ class CountedBatchNorm(nn.BatchNorm1d):
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
-class Embedding(nn.Module):
+class NodeEmbedding(nn.Module):
     """Embed categorical fields and numbers, then BN-ReLU-Linear(64)-BN-ReLU-Linear(16)-BN-ReLU.
 
     Source: Qua²SeDiMo (AAAI'25), node features: width 5 for method, bits and each number, 10 for each position.

@@ -22,8 +22,8 @@ from q2.errors import PredictorError
 from q2.progress import Progress, silent
 from q2.search.predictor.attention import GATv2, Neighbours
 from q2.search.predictor.dataset import Floats, Ints, UnitNodes, load_npz, save_npz
-from q2.search.predictor.model import LAYERS, Predictor, Table
-from q2.search.predictor.space import Space
+from q2.search.predictor.model import LAYERS, HopNetwork, Table
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
 __all__ = ["MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
@@ -100,7 +100,7 @@ class Labels:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 
-def label(space: Space, trained: Trained, progress: Progress = silent, max_variants: int = MAX_VARIANTS) -> Labels:
+def label(space: NodeSpace, trained: Trained, progress: Progress = silent, max_variants: int = MAX_VARIANTS) -> Labels:
     """Score all options of every choice and all variants of every unit with every fold's predictor.
 
     Raises PredictorError for a predictor of another denoiser.
@@ -128,19 +128,19 @@ def label(space: Space, trained: Trained, progress: Progress = silent, max_varia
     return Labels(space.options, space.choices, nodes, tuple(units))
 
 
-def score_variants(space: Space, trained: Trained, unit: UnitNodes, variants: Ints) -> Floats:
+def score_variants(space: NodeSpace, trained: Trained, unit: UnitNodes, variants: Ints) -> Floats:
     """Return the scores (V, folds) of some of a unit's variants (V, choices), each as a graph of its own."""
     return np.stack([_Scorer(space, *parts).variants(unit, variants) for parts in _parts(space, trained)], axis=-1)
 
 
-def _parts(space: Space, trained: Trained) -> list[tuple[Predictor, Table, tuple[Floats, Floats, Floats]]]:
+def _parts(space: NodeSpace, trained: Trained) -> list[tuple[HopNetwork, Table, tuple[Floats, Floats, Floats]]]:
     """Return network, table, and mean, deviation and weight of every hop, for every fold."""
     table = trained.table(space)
     scales = [(fold.hop_means, fold.hop_deviations, fold.hop_weights) for fold in trained.folds]
     return [(model, table, scale) for model, scale in zip(trained.models(), scales, strict=True)]
 
 
-def _choices(space: Space, unit: UnitNodes) -> list[int]:
+def _choices(space: NodeSpace, unit: UnitNodes) -> list[int]:
     """Return the choices of a unit, in the order of its layers; copies count once."""
     return list(dict.fromkeys(space.choice[list(unit.layers)].tolist()))
 
@@ -148,7 +148,7 @@ def _choices(space: Space, unit: UnitNodes) -> list[int]:
 class _Scorer:
     """One fold's predictor on the units of a space; `scale` is mean, deviation and weight of every hop."""
 
-    def __init__(self, space: Space, model: Predictor, table: Table, scale: tuple[Floats, Floats, Floats]) -> None:
+    def __init__(self, space: NodeSpace, model: HopNetwork, table: Table, scale: tuple[Floats, Floats, Floats]) -> None:
         self.space, self.model, self.scale = space, model.eval(), scale
         with torch.no_grad():
             self.embedded = model.embedding(table.codes, table.values)
@@ -247,7 +247,7 @@ def _grid(axes: tuple[int, ...], own: tuple[int, ...], count: int) -> Ints:
     return np.asarray((index + np.zeros([count] * len(axes), dtype=np.int64)).reshape(-1))
 
 
-def _piece(space: Space, unit: UnitNodes) -> tuple[list[int], Ints]:
+def _piece(space: NodeSpace, unit: UnitNodes) -> tuple[list[int], Ints]:
     """Return the nodes of a unit's graph and the edges among them, by their place in it."""
     nodes = list(dict.fromkeys(unit.nodes))
     place = {node: i for i, node in enumerate(nodes)}
@@ -255,7 +255,7 @@ def _piece(space: Space, unit: UnitNodes) -> tuple[list[int], Ints]:
     return nodes, np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
-def _beam(space: Space, unit: UnitNodes, scorers: Sequence[_Scorer], nodes: Floats) -> Ints:
+def _beam(space: NodeSpace, unit: UnitNodes, scorers: Sequence[_Scorer], nodes: Floats) -> Ints:
     """Return good variants: choice after choice, keep the best of all options; the rest at its best option alone."""
     own = _choices(space, unit)
     kept = np.where(space.allowed, nodes, -np.inf)[own].argmax(1)[None]

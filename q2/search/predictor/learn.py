@@ -18,8 +18,8 @@ from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels, label
-from q2.search.predictor.proposals import Predict, Proposal, Proposer
-from q2.search.predictor.scores import Part, additive_labels, from_effects, from_labels, from_ridge
+from q2.search.predictor.proposals import BuiltRecipe, Predict, Proposer
+from q2.search.predictor.scores import ScoredPart, additive_labels, from_effects, from_labels, from_ridge
 from q2.search.predictor.tables import extremes, mean_sd
 from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained, train
@@ -39,7 +39,7 @@ _PARENTS = 4
 class _Learned:
     """What a round learnt: scores to build from, a prediction, labels to keep, and the networks if there are any."""
 
-    parts: list[Part]
+    parts: list[ScoredPart]
     predict: Predict
     labels: Labels
     trained: Trained | None = None
@@ -147,7 +147,7 @@ class Learner:
         self.problem.show(Step("train", time.perf_counter() - start, line))
 
     def _show_builds(
-        self, proposer: Proposer, front: Sequence[Proposal], others: Sequence[Proposal], seconds: float
+        self, proposer: Proposer, front: Sequence[BuiltRecipe], others: Sequence[BuiltRecipe], seconds: float
     ) -> None:
         every = [*front, *others]
         if not every:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from q2.search.predictor.attention import GATv2, Neighbours
 from q2.search.predictor.dataset import Floats, GraphSet, Layout
-from q2.search.predictor.features import Embedding, FeatureMLP
+from q2.search.predictor.features import FeatureMLP, NodeEmbedding
 
 if TYPE_CHECKING:
-    from q2.search.predictor.space import Space
+    from q2.search.predictor.space import NodeSpace
 
-__all__ = ["LAYERS", "Predictor", "Scale", "Table"]
+__all__ = ["LAYERS", "HopNetwork", "Scale", "Table"]
 
 LAYERS = 4
 _WIDTH = 64
@@ -46,20 +46,20 @@ class Table:
     values: Tensor
 
     @classmethod
-    def of(cls, features: GraphSet | Space, scale: Scale) -> Table:
+    def of(cls, features: GraphSet | NodeSpace, scale: Scale) -> Table:
         """Return the table of a graph set or space, its numbers brought to a scale."""
         values = (features.values - scale.mean) / scale.deviation
         return cls(torch.from_numpy(features.codes), torch.from_numpy(values.astype(np.float32)))
 
 
-class Predictor(nn.Module):
-    """Embedding, 4 × (GATv2, batch norm, ReLU; residual from the second on), and a head of five linear layers.
+class HopNetwork(nn.Module):
+    """NodeEmbedding, 4 × (GATv2, batch norm, ReLU; residual from the second on), and a head of five linear layers.
 
     Source: Qua²SeDiMo (AAAI'25), Sec. 4. The head reads the averages of all `hops`, not of the last alone: those of one
     hop do not see every layer (in DiT no feed-forward lies within four hops of an attention's end).
     """
 
-    def __init__(self, embedding: Embedding | FeatureMLP, hops: tuple[int, ...]) -> None:
+    def __init__(self, embedding: NodeEmbedding | FeatureMLP, hops: tuple[int, ...]) -> None:
         super().__init__()
         self.embedding, self.hops = embedding, tuple(sorted({*hops, LAYERS}))
         self.convs = nn.ModuleList(GATv2(embedding.width if i == 0 else _WIDTH, _WIDTH) for i in range(LAYERS))

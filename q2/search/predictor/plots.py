@@ -22,7 +22,7 @@ from q2.files import replacing, write_text
 from q2.quant.options import Option
 from q2.search.predictor.dataset import Floats
 from q2.search.predictor.label import Labels
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Plot:
 
 
 def box(
-    space: Space, labels: Labels, by: Literal["block", "unit", "layer"] = "unit", statistic: Statistic = "all"
+    space: NodeSpace, labels: Labels, by: Literal["block", "unit", "layer"] = "unit", statistic: Statistic = "all"
 ) -> Plot:
     """Draw the spread of scores by block or by type of unit (over variants), or by type of layer (over options).
 
@@ -94,7 +94,7 @@ def box(
     return Plot(figure, (by, "scores", "min", "q5", "q25", "median", "q75", "q95", "max", *folds), tuple(rows))
 
 
-def bar(space: Space, labels: Labels, source: Literal["nodes", "units"] = "nodes") -> Plot:
+def bar(space: NodeSpace, labels: Labels, source: Literal["nodes", "units"] = "nodes") -> Plot:
     """Draw, by type of layer, the share of layers whose best option is each; stacked to 100 %.
 
     The best option is a layer's own, or the one in its unit's best variant. A whisker is as long as
@@ -146,18 +146,18 @@ def importance(trained: Trained) -> Plot:
     return Plot(figure, ("feature", "value", "mean", "deviation over folds"), tuple(rows))
 
 
-def _unit_scores(space: Space, labels: Labels, by: str) -> Iterable[tuple[str, Floats]]:
+def _unit_scores(space: NodeSpace, labels: Labels, by: str) -> Iterable[tuple[str, Floats]]:
     blocks = dict(zip(space.choices, _blocks(space), strict=True))
     for unit in labels.units:
         yield unit.kind if by == "unit" else blocks[unit.choices[-1]], unit.scores
 
 
-def _layer_scores(space: Space, labels: Labels) -> Iterable[tuple[str, Floats]]:
+def _layer_scores(space: NodeSpace, labels: Labels) -> Iterable[tuple[str, Floats]]:
     for role, scores in zip(_column(space, "role"), labels.nodes, strict=True):
         yield role, scores[~np.isnan(scores).any(1)]
 
 
-def _blocks(space: Space) -> list[str]:
+def _blocks(space: NodeSpace) -> list[str]:
     stages, blocks = _column(space, "stage"), _column(space, "block")
     several = len(set(stages) - {""}) > 1
     return [
@@ -166,7 +166,7 @@ def _blocks(space: Space) -> list[str]:
     ]
 
 
-def _column(space: Space, field: str) -> list[str]:
+def _column(space: NodeSpace, field: str) -> list[str]:
     """Return a position feature of every choice."""
     place = list(space.fields).index(field)
     leaders = [int(np.argmax(space.choice == i)) for i in range(len(space.choices))]

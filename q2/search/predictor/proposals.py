@@ -13,9 +13,9 @@ from q2.search.objective.constraints import Constraint
 from q2.search.objective.split import Parts
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Bools, Floats, Ints
-from q2.search.predictor.scores import Part, chosen_of, groups_of
+from q2.search.predictor.scores import ScoredPart, chosen_of, groups_of
 
-__all__ = ["Predict", "Proposal", "Proposer"]
+__all__ = ["BuiltRecipe", "Predict", "Proposer"]
 
 _BUDGET = "avg_bits"
 _MUTANTS = 2000
@@ -26,7 +26,7 @@ Predict = Callable[[Ints], Floats]
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
+class BuiltRecipe:
     """A recipe (choices,) of the predictor's options, how it came about, and what it is predicted to be worth."""
 
     chosen: Ints
@@ -38,7 +38,7 @@ class Proposal:
 class Proposer:
     """Builds recipes within the search's constraints. `tried` (bytes of options) are never proposed again.
 
-    Recipes are built from what options are predicted to add to the unknown part of the target (`Part`), while the
+    Recipes are built from what options are predicted to add to the unknown part of the target (`ScoredPart`), while the
     known part (`Parts`) is weighed exactly.
     """
 
@@ -48,7 +48,7 @@ class Proposer:
     constraints: Sequence[Constraint]
     tried: set[bytes] = field(default_factory=set)
 
-    def front(self, parts: Sequence[Part], predict: Predict, count: int) -> list[Proposal]:
+    def front(self, parts: Sequence[ScoredPart], predict: Predict, count: int) -> list[BuiltRecipe]:
         """Return up to `count` builds on evenly spaced budgets of avg_bits, the smallest first.
 
         They go from the least that the constraints let to what the build without a budget takes: to the constraint, or
@@ -65,7 +65,7 @@ class Proposer:
                 found.append((chosen, f"avg_bits <= {budget:.3f}"))
         return self._proposed(found[::-1], predict)
 
-    def folds(self, parts: Sequence[Part], predict: Predict, count: int) -> list[Proposal]:
+    def folds(self, parts: Sequence[ScoredPart], predict: Predict, count: int) -> list[BuiltRecipe]:
         """Return up to `count` builds from what single folds say: how else the best may look."""
         found: list[tuple[Ints, str]] = []
         for fold in range(parts[0].scores.shape[1]):
@@ -74,7 +74,9 @@ class Proposer:
                 found.append((chosen, f"fold {fold}"))
         return self._proposed(found, predict)
 
-    def near(self, parents: Sequence[Ints], predict: Predict, count: int, rng: np.random.Generator) -> list[Proposal]:
+    def near(
+        self, parents: Sequence[Ints], predict: Predict, count: int, rng: np.random.Generator
+    ) -> list[BuiltRecipe]:
         """Return the up to `count` of 2000 mutants of `parents` that are predicted to be worth most.
 
         A mutant has another option, or the same, drawn for each choice with a probability such that it is two or so.
@@ -104,9 +106,9 @@ class Proposer:
         table = self._table(name)
         return np.asarray(table[np.arange(len(table)), chosen].sum(-1) + self.costs.constants[name])
 
-    def _proposed(self, found: Sequence[tuple[Ints, str]], predict: Predict) -> list[Proposal]:
+    def _proposed(self, found: Sequence[tuple[Ints, str]], predict: Predict) -> list[BuiltRecipe]:
         worth = self.worth(np.array([chosen for chosen, _ in found]), predict).tolist() if found else []
-        return [Proposal(chosen, how, value) for (chosen, how), value in zip(found, worth, strict=True)]
+        return [BuiltRecipe(chosen, how, value) for (chosen, how), value in zip(found, worth, strict=True)]
 
     def _new(self, chosen: Ints) -> bool:
         key = chosen.tobytes()
@@ -114,7 +116,7 @@ class Proposer:
         self.tried.add(key)
         return fresh
 
-    def _knapsack(self, parts: Sequence[Part], fold: int | None = None) -> Knapsack:
+    def _knapsack(self, parts: Sequence[ScoredPart], fold: int | None = None) -> Knapsack:
         tables = {name: self._table(name) for name in (_BUDGET, *(bound.metric for bound in self.constraints))}
         known = np.zeros_like(self.bridge.space.bits)
         for name, factor in self.parts.linear.items():

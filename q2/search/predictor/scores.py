@@ -15,12 +15,12 @@ from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.effects import effects
 from q2.search.predictor.label import MAX_VARIANTS, Labels, UnitScores, score_variants
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
 __all__ = [
     "Level",
-    "Part",
+    "ScoredPart",
     "additive_labels",
     "chosen_of",
     "from_effects",
@@ -36,7 +36,7 @@ _HIGH = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ScoredPart:
     """Scores (variants, folds) of the options (variants, choices) of some `choices`; what all parts say adds up."""
 
     choices: Ints
@@ -49,7 +49,7 @@ class Part:
 
 
 def groups_of(
-    parts: Sequence[Part], known: Floats, costs: Mapping[str, Floats], fold: int | None = None
+    parts: Sequence[ScoredPart], known: Floats, costs: Mapping[str, Floats], fold: int | None = None
 ) -> list[Group]:
     """Return what a solver chooses from: the scores' mean over the folds, or one fold's, plus what is `known`.
 
@@ -63,7 +63,7 @@ def groups_of(
     return groups
 
 
-def chosen_of(parts: Sequence[Part], built: Built) -> Ints:
+def chosen_of(parts: Sequence[ScoredPart], built: Built) -> Ints:
     """Return the options (choices,) of the variant that was chosen of every part."""
     chosen = np.zeros(sum(len(part.choices) for part in parts), np.int64)
     for part, item in zip(parts, built.items, strict=True):
@@ -71,20 +71,24 @@ def chosen_of(parts: Sequence[Part], built: Built) -> Ints:
     return chosen
 
 
-def from_ridge(space: Space, fits: Sequence[Additive], y: Floats) -> list[Part]:
+def from_ridge(space: NodeSpace, fits: Sequence[Additive], y: Floats) -> list[ScoredPart]:
     """Return what `additive` says, of every fold, in the unit that the target has where it is high in `y` (trials,)."""
     high = float(np.quantile(y, _HIGH))
     return _nodes(space, np.stack([fit.table * fit.link.slope(high) for fit in fits], axis=-1))
 
 
-def from_effects(space: Space, trained: Trained, chosen: Ints, y: Floats, progress: Progress = silent) -> list[Part]:
+def from_effects(
+    space: NodeSpace, trained: Trained, chosen: Ints, y: Floats, progress: Progress = silent
+) -> list[ScoredPart]:
     """Return what an option does to the prediction, on average over the best and some other trials."""
     bases = np.argsort(-y, kind="stable")[:: max(1, len(y) // _BASES)][:_BASES]
     found = effects(space, trained, chosen[bases], progress)
     return _nodes(space, found - found.mean(1, keepdims=True))
 
 
-def from_labels(space: Space, trained: Trained, labels: Labels, chosen: Ints, y: Floats, *, level: Level) -> list[Part]:
+def from_labels(
+    space: NodeSpace, trained: Trained, labels: Labels, chosen: Ints, y: Floats, *, level: Level
+) -> list[ScoredPart]:
     """Return the scores of `label`, brought to the target's unit by a line through the trials.
 
     All parts share the line's slope: that of a regression of `y` on the summed scores, but no less than a tenth of
@@ -95,7 +99,8 @@ def from_labels(space: Space, trained: Trained, labels: Labels, chosen: Ints, y:
     else:
         place = {name: i for i, name in enumerate(space.choices)}
         parts = [
-            Part(np.array([place[name] for name in unit.choices]), unit.variants, unit.scores) for unit in labels.units
+            ScoredPart(np.array([place[name] for name in unit.choices]), unit.variants, unit.scores)
+            for unit in labels.units
         ]
     if level == "node":
         seen = [labels.nodes[i, chosen[:, i]] for i in range(len(space.choices))]
@@ -105,7 +110,7 @@ def from_labels(space: Space, trained: Trained, labels: Labels, chosen: Ints, y:
     total = np.sum(seen, axis=(0, 2))
     good = np.isfinite(total)  # the others have options that recipes may not take
     scale = _slope(total[good], y[good]) * labels.nodes.shape[2]
-    return [Part(part.choices, part.variants, part.scores * scale) for part in parts]
+    return [ScoredPart(part.choices, part.variants, part.scores * scale) for part in parts]
 
 
 def _slope(total: Floats, y: Floats) -> float:
@@ -116,7 +121,7 @@ def _slope(total: Floats, y: Floats) -> float:
     return max(along, _LEAST * float(y.std())) / spread
 
 
-def additive_labels(space: Space, parts: Sequence[Part]) -> Labels:
+def additive_labels(space: NodeSpace, parts: Sequence[ScoredPart]) -> Labels:
     """Return parts of one choice each as labels: a variant's score is the sum of its options'."""
     table, units = _table(space, parts), []
     table[~space.allowed] = np.nan
@@ -133,7 +138,7 @@ def additive_labels(space: Space, parts: Sequence[Part]) -> Labels:
     return Labels(space.options, space.choices, table, tuple(units))
 
 
-def _table(space: Space, parts: Sequence[Part]) -> Floats:
+def _table(space: NodeSpace, parts: Sequence[ScoredPart]) -> Floats:
     """Return the scores (choices, options, folds) of parts of one choice each; 0 where an option is not allowed."""
     table = np.zeros((len(space.choices), len(space.options), parts[0].scores.shape[1]))
     for part in parts:
@@ -141,10 +146,10 @@ def _table(space: Space, parts: Sequence[Part]) -> Floats:
     return table
 
 
-def _nodes(space: Space, table: Floats) -> list[Part]:
+def _nodes(space: NodeSpace, table: Floats) -> list[ScoredPart]:
     """Return a part for every choice from scores (choices, options, folds)."""
     parts = []
     for i, row in enumerate(space.allowed):
         free = np.flatnonzero(row)
-        parts.append(Part(np.array([i]), free[:, None], table[i, free]))
+        parts.append(ScoredPart(np.array([i]), free[:, None], table[i, free]))
     return parts

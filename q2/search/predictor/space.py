@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from q2.graph.flow.units import Unit
 
-__all__ = ["COMBINE", "Space"]
+__all__ = ["COMBINE", "NodeSpace"]
 
 COMBINE = "combine"
 FULL_BITS = 16
@@ -28,7 +28,7 @@ SIZE, ERROR = "100·full/quantized size", "100·error"
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
+class NodeSpace:
     """The choices of a denoiser: flow nodes of kind weight, where copies (ties) follow the first of them.
 
     `choice` (N,) is the choice that a node follows, -1 for a combine; `bits` and `errors` (choices, options) are an
@@ -63,7 +63,7 @@ class Space:
         errors: Mapping[str, Mapping[str, float]] | None = None,
         ties: Iterable[Collection[str]] = (),
         allowed: Mapping[str, Collection[str]] | None = None,
-    ) -> Space:
+    ) -> NodeSpace:
         """Make the space of a flow graph (`Graph.flow`, `Graph.units`).
 
         By node of kind weight: `sizes` are an option's bits, codebooks and scales included, `weights` the number of
@@ -169,7 +169,7 @@ class Space:
         save_npz(path, head, arrays | ({} if self.errors is None else {"errors": self.errors}))
 
     @classmethod
-    def load(cls, path: str | Path) -> Space:
+    def load(cls, path: str | Path) -> NodeSpace:
         """Read a file that `save` wrote. Raises PredictorError, one line, for one that is damaged or another."""
         head, arrays = load_npz(path, "space", _VERSION)
         try:

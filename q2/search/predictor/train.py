@@ -15,10 +15,10 @@ from torch import Tensor
 
 from q2.errors import PredictorError
 from q2.search.predictor.dataset import Floats, GraphSet, Ints
-from q2.search.predictor.features import Embedding, FeatureMLP
+from q2.search.predictor.features import FeatureMLP, NodeEmbedding
 from q2.search.predictor.link import Link
 from q2.search.predictor.losses import LossName, ndcg, ranking_loss, relevance, srcc
-from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
+from q2.search.predictor.model import LAYERS, HopNetwork, Scale, Table
 
 _LEAST_WEIGHT = 0.01
 _TINY = 1e-12
@@ -126,13 +126,13 @@ class Fold:
 
 def build(
     fields: Mapping[str, tuple[str, ...]], numbers: tuple[str, ...], hops: tuple[int, ...], training: Training
-) -> Predictor:
+) -> HopNetwork:
     """Make an untrained predictor for features as in `GraphSet`, with a head that reads `hops`."""
-    kind = Embedding if training.embedding == "plain" else FeatureMLP
-    return Predictor(kind(fields, len(numbers)), hops)
+    kind = NodeEmbedding if training.embedding == "plain" else FeatureMLP
+    return HopNetwork(kind(fields, len(numbers)), hops)
 
 
-def predict(model: Predictor, table: Table, graphs: GraphSet, chosen: Ints, batch: int = 128) -> tuple[Floats, Floats]:
+def predict(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints, batch: int = 128) -> tuple[Floats, Floats]:
     """Return standardized predictions (n,) and hop scores (n, 5) of the graphs `chosen`, in their order."""
     model.eval()
     found = []

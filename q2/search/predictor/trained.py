@@ -22,11 +22,11 @@ from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.features import FeatureMLP
 from q2.search.predictor.link import Link
-from q2.search.predictor.model import LAYERS, Predictor, Scale, Table
+from q2.search.predictor.model import LAYERS, HopNetwork, Scale, Table
 from q2.search.predictor.train import Fold, Prior, Training, build, folds_of, predict, train_fold
 
 if TYPE_CHECKING:
-    from q2.search.predictor.space import Space
+    from q2.search.predictor.space import NodeSpace
 
 __all__ = ["Trained", "train"]
 
@@ -80,12 +80,12 @@ class Trained:
     scale: Scale
     folds: tuple[Fold, ...]
 
-    def models(self) -> Iterator[Predictor]:
+    def models(self) -> Iterator[HopNetwork]:
         """Yield every fold's network, ready to predict."""
         return iter(self._networks)
 
     @cached_property
-    def _networks(self) -> list[Predictor]:
+    def _networks(self) -> list[HopNetwork]:
         networks = []
         for fold in self.folds:
             model = build(self.fields, self.numbers, self.hops, self.training)
@@ -93,7 +93,7 @@ class Trained:
             networks.append(model.eval())
         return networks
 
-    def table(self, features: GraphSet | Space) -> Table:
+    def table(self, features: GraphSet | NodeSpace) -> Table:
         """Return the table of a graph set or space. Raises PredictorError where it has other features."""
         if dict(features.fields) != dict(self.fields) or features.numbers != self.numbers:
             names = [*self.fields, *self.numbers]

@@ -9,7 +9,7 @@ import pytest
 from q2.errors import ConfigError
 from q2.search.building.variants import Piece, Variants, knapsack_of, pieces_of, put_together, single_choices
 from q2.search.objective.constraints import Constraint
-from q2.search.space import Choice, Space
+from q2.search.space import Space, SpaceChoice
 from q2.search.strategies.base import Problem
 from q2.testing import tiny_graph, tiny_problem
 
@@ -50,9 +50,9 @@ def test_choices_with_options_of_their_own_are_put_together_rightly() -> None:
 
 
 def test_a_choice_belongs_to_the_first_unit_that_holds_it_and_strangers_stand_alone() -> None:
-    tied = Choice(("attn.to_out", "ff.up"), ("uaq-4",), 64)
-    space = Space((Choice(("attn.to_q",), ("uaq-4",), 64), tied, Choice(("ff.down", "x"), ("uaq-4",), 64)))
-    stranger = Choice(("elsewhere",), ("uaq-4",), 8)
+    tied = SpaceChoice(("attn.to_out", "ff.up"), ("uaq-4",), 64)
+    space = Space((SpaceChoice(("attn.to_q",), ("uaq-4",), 64), tied, SpaceChoice(("ff.down", "x"), ("uaq-4",), 64)))
+    stranger = SpaceChoice(("elsewhere",), ("uaq-4",), 8)
     pieces = pieces_of(tiny_graph(), Space((*space.choices, stranger)))
     assert pieces == [Piece("attn", (0, 1)), Piece("ff", (2,)), Piece("elsewhere", (3,))]
 

@@ -7,7 +7,7 @@ import numpy as np
 from q2.graph import Graph, trace
 from q2.graph.flow.units import find_units
 from q2.search.predictor.dataset import Floats, GraphSet, Ints
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained, train
 from tests.graph.tiny import FAMILIES
@@ -22,14 +22,14 @@ def graph(name: str) -> Graph:
 
 
 @cache
-def space(name: str, tied: bool = False, options: tuple[str, ...] = OPTIONS) -> Space:
+def space(name: str, tied: bool = False, options: tuple[str, ...] = OPTIONS) -> NodeSpace:
     """The space of a tiny denoiser; `tied` makes copies of all its timestep embedders."""
     flow = graph(name).flow()
     nodes = [node for node, data in flow.nodes(data=True) if data["kind"] == "weight"]
     copies = [[n for n in nodes if n.endswith(f"timestep_embedder.linear_{i}")] for i in (1, 2)] if tied else []
     rng = np.random.default_rng(7)
     errors = {node: {o: float(2.0 ** -int(o[-1]) * rng.lognormal(0, 0.5)) for o in options} for node in nodes}
-    return Space.from_flow(
+    return NodeSpace.from_flow(
         flow,
         find_units(flow, graph(name).model, None, copies),
         options,
@@ -40,7 +40,7 @@ def space(name: str, tied: bool = False, options: tuple[str, ...] = OPTIONS) -> 
     )
 
 
-def trials(of: Space, count: int, seed: int = 0) -> tuple[Ints, Floats]:
+def trials(of: NodeSpace, count: int, seed: int = 0) -> tuple[Ints, Floats]:
     """Random choices, and as their target minus the sum of errors, each times its layer's sensitivity."""
     rng = np.random.default_rng(seed)
     assert of.errors is not None
@@ -49,7 +49,7 @@ def trials(of: Space, count: int, seed: int = 0) -> tuple[Ints, Floats]:
     return chosen, -cost[np.arange(len(of.choices)), chosen].sum(1)
 
 
-def graphs(of: Space, count: int, seed: int = 0) -> GraphSet:
+def graphs(of: NodeSpace, count: int, seed: int = 0) -> GraphSet:
     chosen, y = trials(of, count, seed)
     return of.graphs(chosen, {"y": y})
 

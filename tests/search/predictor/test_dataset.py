@@ -10,8 +10,8 @@ import torch
 
 from q2.errors import PredictorError
 from q2.search.predictor.dataset import GraphSet
-from q2.search.predictor.features import Embedding
-from q2.search.predictor.model import Predictor, Scale, Table
+from q2.search.predictor.features import NodeEmbedding
+from q2.search.predictor.model import HopNetwork, Scale, Table
 from tests.search.predictor.spaces import graphs, space
 
 
@@ -45,7 +45,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 def test_graphs_of_other_topologies_side_by_side_are_as_alone() -> None:
     made = GraphSet.of(sequences(7))
     torch.manual_seed(0)
-    model = Predictor(Embedding(made.fields, 1), made.hops(4)).eval()
+    model = HopNetwork(NodeEmbedding(made.fields, 1), made.hops(4)).eval()
     table = Table.of(made, Scale.of(made))
     together = made.layout(range(7), 4)
     assert together.copies == 1

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from q2.search.predictor.features import CountedBatchNorm, Embedding, FeatureMLP
+from q2.search.predictor.features import CountedBatchNorm, FeatureMLP, NodeEmbedding
 
 FIELDS = {"method": ("uaq", "kmeans-c"), "role": ("to_q", "to_k", "to_v")}
 
@@ -24,7 +24,9 @@ def test_counted_batch_norm_is_batch_norm_of_repeated_rows() -> None:
 
 
 def test_widths_are_the_papers() -> None:
-    embedding = Embedding({**FIELDS, "bits": ("3", "4"), "stage": ("a",), "block": ("0",), "transformer": ("0",)}, 2)
+    embedding = NodeEmbedding(
+        {**FIELDS, "bits": ("3", "4"), "stage": ("a",), "block": ("0",), "transformer": ("0",)}, 2
+    )
     assert [len(cast(Tensor, table.weight)[0]) for table in embedding.fields] == [5, 10, 5, 10, 10, 10]
     assert embedding.linears[0].in_features == 5 + 10 + 5 + 3 * 10 + 2 * 5
     assert [linear.out_features for linear in embedding.linears] == [64, 16]

@@ -8,18 +8,18 @@ import pytest
 from q2.search.building.knapsack import Knapsack
 from q2.search.objective.constraints import Constraint
 from q2.search.predictor.dataset import Floats, Ints
-from q2.search.predictor.scores import Part, chosen_of, groups_of
+from q2.search.predictor.scores import ScoredPart, chosen_of, groups_of
 
 BOUNDS = (Constraint("avg_bits", "<=", 2.0), Constraint("bops", ">=", 2.0))
 
 
-def problem(seed: int) -> tuple[list[Part], Floats, dict[str, Floats], Ints, Floats]:
+def problem(seed: int) -> tuple[list[ScoredPart], Floats, dict[str, Floats], Ints, Floats]:
     """Five choices with three options, in parts of two, two and one; all recipes, and what each scores in two folds."""
     rng = np.random.default_rng(seed)
     parts = []
     for own in ([0, 3], [1, 4], [2]):
         variants = np.array(list(itertools.product(range(3), repeat=len(own))))
-        parts.append(Part(np.array(own), variants, rng.normal(size=(len(variants), 2))))
+        parts.append(ScoredPart(np.array(own), variants, rng.normal(size=(len(variants), 2))))
     tables = {name: rng.uniform(0, 1, (5, 3)) for name in ("avg_bits", "bops")}
     known = rng.normal(size=(5, 3))
     every = np.array(list(itertools.product(range(3), repeat=5)))
@@ -46,7 +46,7 @@ def test_it_is_the_best_of_all_recipes_within_the_bounds(seed: int, count: int, 
 
 def test_a_bound_holds_within_what_the_solver_lets_pass() -> None:
     table = np.array([[1.0, 1.0 + 1e-8]] * 4)
-    parts = [Part(np.array([i]), np.array([[0], [1]]), np.array([[0.0], [1.0]])) for i in range(4)]
+    parts = [ScoredPart(np.array([i]), np.array([[0], [1]]), np.array([[0.0], [1.0]])) for i in range(4)]
     knapsack = Knapsack(groups_of(parts, np.zeros((4, 2)), {"avg_bits": table}))
     built = knapsack.solve([Constraint("avg_bits", "<=", 4.0 + 2.5e-8)])
     assert chosen_of(parts, built).sum() == 2

@@ -8,7 +8,7 @@ import pytest
 from q2.errors import PredictorError
 from q2.quant.options import Option
 from q2.quant.recipe import Recipe
-from q2.search.predictor.space import Space
+from q2.search.predictor.space import NodeSpace
 from tests.search.predictor.spaces import OPTIONS, graph, space, trials
 
 
@@ -88,8 +88,8 @@ def test_sizes_must_be_there_for_every_layer_and_option() -> None:
     sizes = {node: dict.fromkeys(OPTIONS, 10.0) for node in nodes}
     weights = dict.fromkeys(nodes, 1)
     with pytest.raises(PredictorError, match="^sizes: none for option 'kmeans-c-4' of layer 'proj_out_2'$"):
-        Space.from_flow(flow, units, OPTIONS, sizes={**sizes, "proj_out_2": {}}, weights=weights)
+        NodeSpace.from_flow(flow, units, OPTIONS, sizes={**sizes, "proj_out_2": {}}, weights=weights)
     with pytest.raises(PredictorError, match="^sizes: every weight layer needs weights and a size above 0$"):
-        Space.from_flow(flow, units, OPTIONS, sizes=sizes, weights={})
+        NodeSpace.from_flow(flow, units, OPTIONS, sizes=sizes, weights={})
     with pytest.raises(PredictorError, match="^options: expected two or more different ones, found uaq-4$"):
-        Space.from_flow(flow, units, ("uaq-4",), sizes=sizes, weights=weights)
+        NodeSpace.from_flow(flow, units, ("uaq-4",), sizes=sizes, weights=weights)

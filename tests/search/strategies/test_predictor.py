@@ -9,11 +9,11 @@ import pytest
 from q2.errors import ConfigError, PredictorError
 from q2.passes import Step
 from q2.search.building.knapsack import Knapsack
-from q2.search.loop import Run, run
+from q2.search.loop import SearchRun, run
 from q2.search.objective.constraints import Constraint
 from q2.search.predictor.label import Labels
-from q2.search.predictor.scores import Part, chosen_of, groups_of
-from q2.search.predictor.space import Space
+from q2.search.predictor.scores import ScoredPart, chosen_of, groups_of
+from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 from q2.search.strategies.base import Problem
 from q2.search.strategies.predictor import Predictor
@@ -24,20 +24,20 @@ from tests.search.predictor.searches import Measured, problem, sensitivities
 NEEDED = {"forward": ["quality"]}
 
 
-def searched(of: Problem, strategy: Predictor | Random, engine: Measured | None = None) -> tuple[Run, Measured]:
+def searched(of: Problem, strategy: Predictor | Random, engine: Measured | None = None) -> tuple[SearchRun, Measured]:
     store = TrialStore.open(of.folder / "trials", Fingerprint("tiny", "0", "0.1.0"))
     engine = engine or Measured(of.costs)
     return run(of, strategy.searcher(of), engine, store, name=strategy.name, needed=NEEDED), engine  # type: ignore[arg-type]
 
 
-def best(of: Problem, done: Run) -> float:
+def best(of: Problem, done: SearchRun) -> float:
     return max(of.worth([trial for trial in done.trials if trial.state == "complete"]))
 
 
 def optimum(of: Problem) -> float:
     """Return the most that a recipe of the problem can be worth."""
     table = -of.costs.tables["quantized_error"] * sensitivities(of.costs) - 2 * of.costs.tables["avg_bits"]
-    parts = [Part(np.array([i]), np.arange(table.shape[1])[:, None], row[:, None]) for i, row in enumerate(table)]
+    parts = [ScoredPart(np.array([i]), np.arange(table.shape[1])[:, None], row[:, None]) for i, row in enumerate(table)]
     built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
     chosen = chosen_of(parts, built)
     return float(table[np.arange(len(table)), chosen].sum())
@@ -110,7 +110,7 @@ def test_networks_are_trained_and_kept_with_labels_and_space(
     assert "SRCC of others: avg_bits" in steps[0].summary
     assert "most tolerant" in steps[-1].summary
     folder = tmp_path / "predictor"
-    space, labels = Space.load(folder / "space.npz"), Labels.load(folder / "labels.npz")
+    space, labels = NodeSpace.load(folder / "space.npz"), Labels.load(folder / "labels.npz")
     assert Trained.load(folder).fields == space.fields
     assert labels.choices == space.choices
 

@@ -14,7 +14,7 @@ from q2.search.engines.base import Engine, Worker
 from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.evaluator import LADDER
 from q2.search.evaluation.jobs import Evaluated, Job
-from q2.search.loop import Run, known, run
+from q2.search.loop import SearchRun, known, run
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
@@ -113,14 +113,14 @@ def store(path: Path) -> TrialStore:
     return TrialStore.open(path, Fingerprint("tiny", "0", "0"))
 
 
-def search(strategy: Strategy, of: Problem, engine: Fake, path: Path) -> Run:
+def search(strategy: Strategy, of: Problem, engine: Fake, path: Path) -> SearchRun:
     """Search as `q2 search` does, in the store at `path`."""
     trials = store(path)
     of = replace(of, known=lambda proposal: known(of, trials, NEEDED, 0, proposal))
     return run(of, strategy.searcher(of), engine, trials, name="tiny", needed=NEEDED)
 
 
-def recipes(done: Run) -> list[tuple[str, ...]]:
+def recipes(done: SearchRun) -> list[tuple[str, ...]]:
     return [tuple(trial.recipe.values()) for trial in done.trials]
 
 
