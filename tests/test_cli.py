@@ -52,7 +52,7 @@ def test_the_default_run_writes_report_recipe_settings_manifest_and_picture(
     assert 3.5 <= report["passes"]["size"]["avg_bits"] <= 4.6
     assert report["passes"]["bops"]["tbops"] < report["passes"]["bops"]["full_tbops"]
     assert report["passes"]["bops"]["gmacs"] > 0
-    assert {"full", "quantized", "loss", "interval"} == set(report["samples"]["accuracy"])
+    assert {"full", "quantized", "loss", "low", "high"} == set(report["samples"]["accuracy"])
     assert all(result["seconds"] >= 0 for result in report["passes"].values())
     with Image.open(out / "samples.png") as picture:
         assert picture.width > picture.height > 200

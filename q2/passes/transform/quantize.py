@@ -19,6 +19,8 @@ from q2.quant.resolve import known_option
 
 __all__ = ["Quantize", "Rule"]
 
+By = Literal["type", "name", "regex", "recipe"]
+
 
 @dataclass(frozen=True)
 class RuleConfig:
@@ -41,6 +43,17 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class _Options:
+    """The options as TOML has them, every rule a table."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    by: By = "type"
+    recipe: Path | None = None
+    default: Rule = Rule(RuleConfig("none"))
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Quantize(TransformPass):
     """Quantize weight layers, each as the first rule that matches it says; biases and norms stay.
 
@@ -51,7 +64,7 @@ class Quantize(TransformPass):
     """
 
     name: ClassVar[str] = "quantize"
-    by: Literal["type", "name", "regex", "recipe"] = "type"
+    by: By = "type"
     recipe: Path | None = None
     default: Rule | str = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule | str] = field(default_factory=dict)
@@ -73,7 +86,10 @@ class Quantize(TransformPass):
         for key, value in (*rules.items(), ("default", options.get("default"))):
             if isinstance(value, str):
                 (options if key == "default" else rules)[key] = _rule(value, where((key,)))
-        return validate(cls, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key))
+        read = validate(
+            _Options, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key)
+        )
+        return cls(read.by, read.recipe, read.default, read.rules)
 
     def to_table(self) -> Table:
         """Return the options as `from_table` reads them."""

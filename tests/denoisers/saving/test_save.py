@@ -26,7 +26,7 @@ from tests.plugins.test_manager import install
 
 SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
 MIX = {"by": "regex", "default": "uaq-4", r"to_|conv1|proj": "kmeans-c-3", r"ff|conv2": "kmeans-a-3"}
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "packed.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "packed.py"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -45,7 +45,7 @@ def check(device: str, dtypes: tuple[torch.dtype, ...] = DTYPES) -> int:
 
 def test_the_interpreted_kernel_gives_the_very_values() -> None:
     code = "from tests.quant.kernels.test_fused import INTERPRETED, check; print(check('cpu', INTERPRETED))"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env, cwd=root)
     assert run.stdout.strip() == str(len(OPTIONS) * len(INTERPRETED) * 2), run.stderr

@@ -125,8 +125,8 @@ def test_a_target_of_costs_alone_is_learnt_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "trials", "line"),
     [
-        (Predictor(random=0.0), 60, "search.strategies.predictor.random: expected a share above 0 and up to 1, not 0"),
-        (Predictor(folds=1), 60, "search.strategies.predictor.folds: expected 2 or more, not 1"),
+        (Predictor(random=0.0), 60, "random: expected a share above 0 and up to 1, not 0"),
+        (Predictor(folds=1), 60, "folds: expected 2 or more, not 1"),
         (
             Predictor(),
             20,
