@@ -115,9 +115,9 @@ def search(session: Session, folder: Path) -> SearchResult:
     strategy = strategy_of(session, wanted.strategy)
     clock = time.perf_counter()
     with opened(session, folder, {wanted.strategy: strategy}) as ready:
-        start = time.perf_counter()
+        start, workers = time.perf_counter(), ready.engine.workers
         done = ready.run(strategy, wanted.strategy, ready.problem)
-    end, workers = time.perf_counter(), ready.engine.workers
+    end = time.perf_counter()
     working = ready.reference + (done.spent.get("sample", 0) + done.spent.get("score", 0)) / workers
     share = min(working / (end - clock), 1.0)
     line = f"{_line(done, workers)} · {share:.0%} of the time sampling and scoring"
