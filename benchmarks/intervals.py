@@ -22,7 +22,6 @@ from q2.search.evaluation.reference import Reference, drawn, outputs_of
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Outputs
 from q2.search.metrics.contract import estimate_of, value_of
 from q2.search.metrics.intervals import Estimate
-from q2.session.bank import bank_folder, find_bank
 from q2.session.evaluation import Loaded, load, make_ready
 from q2.session.session import Session
 
@@ -68,8 +67,7 @@ def sample(loaded: Loaded, folder: Path, name: str, seeds: int, option: str) -> 
             took = references[path].make(loaded.denoiser, loaded.graph, ["full"], loaded.metrics)
             print(f"{path}: full precision in {took:.1f} s", flush=True)
     if references:
-        bank = find_bank(loaded.session, bank_folder(loaded.session, folder / name))
-        ready = make_ready(loaded, bank)
+        ready = make_ready(loaded, None)
         recipe = {layer: Option.parse(option) for layer in ready.space.layers}
         apply_options(ready.graph, recipe, ready.ctx)
     for path, reference in references.items():
@@ -119,7 +117,7 @@ def recombined(rows: list[Mapping[str, Array]], draws: int) -> list[Mapping[str,
     images, calls = np.arange(len(rows[0]["labels"])), rows[0]["call images"].astype(np.int64)
     stacked = {key: np.stack([entry[key] for entry in rows]) for key in rows[0] if key != "call seconds"}
     for _ in range(draws):
-        seeds = rng.integers(len(rows), size=len(images))
+        seeds = rng.integers(len(rows), size=max(len(images), calls.max() + 1))
         picked = {"call seconds": rows[0]["call seconds"]}
         for key, values in stacked.items():
             which = calls if key.startswith("call") else images

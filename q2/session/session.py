@@ -53,10 +53,12 @@ class Session:
 
     @contextmanager
     def at(self, *key: str) -> Iterator[None]:
-        """Put the run file's name, and the key, in front of a user's mistake made inside."""
+        """Put the run file's name, and the key, in front of a user's mistake made inside that does not say them yet."""
         try:
             yield
         except Q2Error as error:
+            if isinstance(error, ConfigError) and str(error).startswith((f"{self.run.name}:", f"{self.run.name}, --")):
+                raise
             raise ConfigError(f"{self.run.where(key) if key else self.run.name}: {error}") from error
 
     @cached_property
