@@ -116,7 +116,7 @@ def recombined(rows: list[Mapping[str, Array]], draws: int) -> list[Mapping[str,
     images, calls = np.arange(len(rows[0]["labels"])), rows[0]["call images"].astype(np.int64)
     stacked = {key: np.stack([entry[key] for entry in rows]) for key in rows[0] if key != "call seconds"}
     for _ in range(draws):
-        seeds = rng.integers(len(rows), size=len(images))
+        seeds = rng.integers(len(rows), size=max(len(images), calls.max() + 1))
         picked = {"call seconds": rows[0]["call seconds"]}
         for key, values in stacked.items():
             which = calls if key.startswith("call") else images
