@@ -62,7 +62,7 @@ def accuracies(full: Tensor, quantized: Tensor) -> Accuracy:
     """Return the accuracies of images that are recognised or not, bool (N,), and their difference with its interval.
 
     Bonett and Price's (2012): one image more is counted as lost, and one as gained. So a few images without any change
-    leave a doubt; where fewer than about five change, the interval covers more than 95 % of the time.
+    leave a doubt; where fewer than about seven change, the interval covers more than 95 % of the time.
 
     >>> same = torch.ones(20, dtype=torch.bool)
     >>> found = accuracies(same, same)
