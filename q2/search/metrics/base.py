@@ -4,12 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q2.denoisers import Denoiser, Samples
+from q2.errors import Q2Error
 from q2.search.metrics.finite import check_samples
 from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
 from q2.settings import EvaluationSettings
@@ -75,6 +76,20 @@ class Metric(ABC):
 
     def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
         """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Raise `Q2Error` for a subclass that is not well formed; called when a plugin's metric is loaded."""
+        kinds = {"free": FreeMetric, "forward": ForwardMetric, "images": ImageMetric}
+        allowed = {"better": get_args(Better), "cost": get_args(Cost)}
+        allowed |= {"against": get_args(Against)} if issubclass(cls, ImageMetric) else {}
+        for key, values in allowed.items():
+            found = getattr(cls, key, None)
+            if found not in values:
+                expected = " or ".join(map(repr, values))
+                raise Q2Error(f"is the class {cls.__name__}, whose {key} is {found!r}, expected {expected}")
+        if not issubclass(cls, kinds[cls.cost]):
+            raise Q2Error(f"is the class {cls.__name__}, whose cost is {cls.cost!r}, and no {kinds[cls.cost].__name__}")
 
     @classmethod
     def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:

@@ -6,53 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from numbers import Real
-from typing import get_args
 
 import numpy as np
 
-from q2.errors import PluginError, Q2Error, TrialError
+from q2.errors import Q2Error, TrialError
 from q2.plugins.catalogue import one_line
 from q2.search.metrics.base import (
-    Against,
     Array,
-    Better,
     Chunk,
-    Cost,
     ForwardMetric,
-    FreeMetric,
     ImageMetric,
-    Metric,
     Outputs,
 )
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate, Labels
 
-__all__ = ["check_class", "check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "value_of"]
-
-_KINDS: dict[str, type[Metric]] = {"free": FreeMetric, "forward": ForwardMetric, "images": ImageMetric}
-
-
-def check_class(name: str, kind: type[Metric], owner: str) -> None:
-    """Raise `PluginError` for a class that is no metric called `name`: one line with its `owner` and the hook."""
-    for fault in _faults(name, kind):
-        raise PluginError(f"{owner}: q2_metrics: {name!r} ({getattr(kind, '__name__', kind)}): {fault}")
-
-
-def _faults(name: str, kind: type[Metric]) -> Iterator[str]:
-    """Yield what is wrong; what comes after the first presumes that it is not."""
-    if not (inspect.isclass(kind) and issubclass(kind, Metric)):
-        yield "is no subclass of Metric"
-    if getattr(kind, "name", None) != name:
-        yield f"its name is {getattr(kind, 'name', None)!r}, expected {name!r}"
-    for key, allowed in (("better", get_args(Better)), ("cost", get_args(Cost))):
-        if getattr(kind, key, None) not in allowed:
-            yield f"{key} is {getattr(kind, key, None)!r}, expected {' or '.join(map(repr, allowed))}"
-    if not issubclass(kind, _KINDS[kind.cost]):
-        yield f"cost is {kind.cost!r}, and it is no {_KINDS[kind.cost].__name__}"
-    if issubclass(kind, ImageMetric) and kind.against not in get_args(Against):
-        yield f"against is {kind.against!r}, expected {' or '.join(map(repr, get_args(Against)))}"
-    if inspect.isabstract(kind):
-        yield f"lacks {', '.join(sorted(kind.__abstractmethods__))}"
+__all__ = ["check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "value_of"]
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import torch
 from q2.denoisers import Samples
 from q2.errors import PluginError, TrialError
 from q2.plugins import Plugins
+from q2.plugins.catalogue import Kind, Offer
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
-from q2.search.metrics.contract import check_class, check_forward, check_images, estimate_of, rows_of
+from q2.search.metrics.contract import check_forward, check_images, estimate_of, rows_of
 from q2.search.metrics.intervals import Estimate, Labels
 
 
@@ -53,6 +54,9 @@ class Undirected(ImageMetric):
         return np.ones(4)
 
 
+METRIC = Kind("metric", "q2_metrics", "q2.search.metrics.base:Metric")
+
+
 def of(**parts: object) -> type[Metric]:
     return type("Mine", (Good,), parts)
 
@@ -60,27 +64,27 @@ def of(**parts: object) -> type[Metric]:
 def test_the_metrics_that_ship_keep_to_the_contract() -> None:
     catalogue = Plugins(entry_points=False).metrics
     for name in catalogue:
-        check_class(name, catalogue.load(name), "q2")
+        catalogue.load(name).check_class()
 
 
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
-        (Undirected, "(Undirected): better is None, expected 'higher' or 'lower'"),
-        (of(better="up"), "(Mine): better is 'up', expected 'higher' or 'lower'"),
-        (of(cost="dear"), "(Mine): cost is 'dear', expected 'free' or 'forward' or 'images'"),
-        (of(cost="forward"), "(Mine): cost is 'forward', and it is no ForwardMetric"),
-        (of(name="Sharpness"), "(Mine): its name is 'Sharpness', expected 'sharpness'"),
-        (of(against="reel"), "(Mine): against is 'reel', expected '' or 'full' or 'real'"),
-        (type("Mine", (ImageMetric,), {"name": "sharpness", "better": "lower"}), "(Mine): lacks rows"),
-        (type("Mine", (Metric,), {"name": "sharpness", "better": "lower"}), "(Mine): cost is None, expected"),
-        (dict, "(dict): is no subclass of Metric"),
-        (len, "(len): is no subclass of Metric"),
+        (Undirected, "is the class Undirected, whose better is None, expected 'higher' or 'lower'"),
+        (of(better="up"), "is the class Mine, whose better is 'up', expected 'higher' or 'lower'"),
+        (of(cost="dear"), "is the class Mine, whose cost is 'dear', expected 'free' or 'forward' or 'images'"),
+        (of(cost="forward"), "is the class Mine, whose cost is 'forward', and no ForwardMetric"),
+        (of(name="Sharpness"), "is the class Mine, whose own name is 'Sharpness'"),
+        (of(against="reel"), "is the class Mine, whose against is 'reel', expected '' or 'full' or 'real'"),
+        (type("Mine", (ImageMetric,), {"name": "sharpness", "better": "lower"}), "is the class Mine, which lacks rows"),
+        (type("Mine", (Metric,), {"name": "sharpness", "better": "lower"}), "is the class Mine, whose cost is None"),
+        (dict, "is the class dict, expected a subclass of q2.search.metrics.Metric"),
+        (len, "is of type builtin_function_or_method, expected a subclass of q2.search.metrics.Metric"),
     ],
 )
 def test_a_class_that_is_no_metric_is_one_line(kind: Any, fault: str) -> None:
     with pytest.raises(PluginError) as error:
-        check_class("sharpness", kind, "mine.py")
+        METRIC.check(Offer("sharpness", "mine.py", kind), kind)
     assert str(error.value).startswith(f"mine.py: q2_metrics: 'sharpness' {fault}")
 
 
@@ -153,4 +157,5 @@ def test_a_value_that_needs_more_images_is_not_refused(error: Exception) -> None
 
 
 def test_a_free_metric_needs_no_method() -> None:
-    check_class("tax", type("Tax", (FreeMetric,), {"name": "tax", "better": "lower"}), "mine.py")
+    tax = type("Tax", (FreeMetric,), {"name": "tax", "better": "lower"})
+    METRIC.check(Offer("tax", "mine.py", tax), tax)
