@@ -6,17 +6,15 @@ import functools
 import inspect
 import math
 import operator
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import fx
 
-if TYPE_CHECKING:
-    from q2.graph.tracing.tracer import ShadowTracer
-
-__all__ = ["ShadowProxy", "TracedString", "shadow_of"]
+__all__ = ["Concretizer", "ShadowProxy", "TracedString", "shadow_of"]
 
 _RANK_AND_KIND = frozenset({"ndim", "layout", "requires_grad", "is_sparse", "is_quantized", "is_nested"})
 _RANK_METHODS = frozenset({"dim", "ndimension"})
@@ -57,6 +55,18 @@ class TracedString(str):
         return bool(self.proxy.tracer.create_proxy("call_method", "startswith", (self.proxy, *args), {}))
 
 
+class Concretizer(fx.Tracer):
+    """A tracer that gives Python the real values that proxies carry, and guards them; see `q2.graph.tracing.tracer`."""
+
+    @abstractmethod
+    def concrete(self, proxy: ShadowProxy, convert: type[bool] | type[int] | type[float]) -> bool | int | float:
+        """Give Python the real value it asks for; the graph gets a guard that it is the same when run."""
+
+    @abstractmethod
+    def concrete_length(self, proxy: ShadowProxy) -> int:
+        """Give Python a length, which is guarded unless it is a rank."""
+
+
 class ShadowProxy(fx.Proxy):
     """A node of the growing graph, and the value that the node has for the example inputs.
 
@@ -65,9 +75,9 @@ class ShadowProxy(fx.Proxy):
     """
 
     shadow_value: Any
-    tracer: ShadowTracer
+    tracer: Concretizer
 
-    def __init__(self, node: fx.Node, tracer: ShadowTracer) -> None:
+    def __init__(self, node: fx.Node, tracer: Concretizer) -> None:
         super().__init__(node, tracer)
         self._parts: dict[object, ShadowProxy] = {}
 

@@ -19,7 +19,7 @@ from q2.graph.tracing.experts import shared_evenly, structure, zero_weights
 from q2.graph.tracing.guards import guard, guard_length, writes_in_place
 from q2.graph.tracing.inputs import Call, forward_signature, is_symbolic
 from q2.graph.tracing.opaque import Opaque
-from q2.graph.tracing.proxy import ShadowProxy, TracedString, shadow_of
+from q2.graph.tracing.proxy import Concretizer, ShadowProxy, TracedString, shadow_of
 from q2.graph.tracing.surroundings import on_one_device, stand_in, without_data, zeros
 
 __all__ = ["DataDependentError", "ShadowTracer"]
@@ -33,7 +33,7 @@ class DataDependentError(TraceError):
     """Python asked for a value that depends on weights, which a trace has not."""
 
 
-class ShadowTracer(fx.Tracer):
+class ShadowTracer(Concretizer):
     """An fx.Tracer whose proxies know their values for the example call.
 
     Shapes, dtypes, devices and numbers stay symbolic; every decision on a value becomes a guard node. An operation

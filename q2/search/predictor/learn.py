@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -26,10 +26,7 @@ from q2.search.predictor.trained import Trained, train
 from q2.search.strategies.base import Problem
 from q2.search.trials.trial import Trial
 
-if TYPE_CHECKING:
-    from q2.search.strategies.predictor import Predictor
-
-__all__ = ["Learner"]
+__all__ = ["Learner", "LearnerOptions"]
 
 _FRONT, _FOLDS = 0.25, 0.25
 _PARENTS = 4
@@ -45,10 +42,34 @@ class _Learned:
     trained: Trained | None = None
 
 
+class LearnerOptions(Protocol):
+    """What a learner reads of its strategy's options."""
+
+    @property
+    def scores(self) -> Literal["labels", "effects", "ridge"]:
+        """Where scores to build from come from."""
+
+    @property
+    def loss(self) -> Literal["srcc", "ndcg", "hybrid"]:
+        """What the networks minimize beside the squared error."""
+
+    @property
+    def folds(self) -> int:
+        """How many folds."""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs at most."""
+
+    @property
+    def jobs(self) -> int:
+        """How many folds are trained at a time."""
+
+
 class Learner:
     """Learns from a search's trials, round after round. What it knows last is kept in the search's folder."""
 
-    def __init__(self, problem: Problem, options: Predictor) -> None:
+    def __init__(self, problem: Problem, options: LearnerOptions) -> None:
         self.problem, self.options = problem, options
         self.bridge = Bridge.of(problem.graph, problem.space, problem.costs)
         self.parts = Parts.of(problem.target, problem.costs)

@@ -122,14 +122,13 @@ class _Optuna(Searcher):
         self.tried: set[tuple[str, ...]] = set()
         self.broken: set[tuple[str, ...]] = set()
         self.batch: list[_Asked] = []
-        self.stage = 0
-        self.most = 0
-        self.drawn = 0
+        self.stage = self.most = self.drawn = 0
         self.known: list[Proposal] = []
         self.handed: set[tuple[str, ...]] = set()
         self.copies: dict[int, int] = {}
         directions: list[Direction] = [o.direction for o in problem.objectives] if self.several else ["maximize"]
-        self.shared = SharedStudy(options, problem, directions) if options.storage else None
+        shared = options.study, options.storage, options.grace
+        self.shared = SharedStudy(*shared, problem, directions) if options.storage else None
         seed = [problem.seed, *(self.shared.place if self.shared else ())]
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with _quiet():

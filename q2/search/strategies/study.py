@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,9 +21,6 @@ from q2.errors import ConfigError, Q2Error
 from q2.passes import Step
 from q2.plugins.catalogue import one_line
 from q2.search.strategies.base import Problem
-
-if TYPE_CHECKING:
-    from q2.search.strategies.optuna import Optuna
 
 __all__ = ["Claim", "Direction", "SharedStudy", "key_of"]
 
@@ -62,14 +59,16 @@ class SharedStudy:
     without an error was given back: it does not count. Raises `ConfigError` for a storage out of reach.
     """
 
-    def __init__(self, options: "Optuna", problem: Problem, directions: Sequence[Direction]) -> None:
-        self.name, self.grace, self.problem = options.study, options.grace, problem
-        self.where = _shown(options.storage)
+    def __init__(
+        self, name: str, storage: str, grace: float, problem: Problem, directions: Sequence[Direction]
+    ) -> None:
+        self.name, self.grace, self.problem = name, grace, problem
+        self.where = _shown(storage)
         self.owner = uuid.uuid4().hex
         self.heard: dict[str, tuple[object, float]] = {}
         self._waits = False
         with self._reached(ConfigError):
-            self.storage = _opened(options.storage)
+            self.storage = _opened(storage)
             optuna.create_study(
                 storage=self.storage, study_name=self.name, directions=list(directions), load_if_exists=True
             )
