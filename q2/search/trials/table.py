@@ -13,9 +13,9 @@ class TrialTable(list[Trial]):
     """A list of trials that shows itself as a table.
 
     >>> print(TrialTable([Trial({"proj": "uaq-4"}, {"avg_bits": 4.2}, number=0)]))
-    number    state     fidelity    avg_bits
+    number    state     fidelity      avg_bits
     --------  --------  ----------  ----------
-    0         complete  full        4.2
+    0         complete  full               4.2
     """
 
     def __init__(self, trials: Sequence[Trial] = (), values: Sequence[float] = ()) -> None:

@@ -4,7 +4,6 @@ import json
 import runpy
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from q2.passes.analysis.size import Size
 from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins, use
 from q2.quant.packed.layers import Packed
+from q2.version import version
 from tests.plugins.test_manager import install
 
 SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
@@ -320,7 +320,7 @@ def test_a_folder_says_which_plugins_its_quantizers_came_from(with_mine: tuple[P
     path = folder / "transformer" / "config.json"
     assert json.loads(path.read_text(encoding="utf-8"))["quantization_config"]["quantizers"] == {
         "mine": {"plugin": "my_quant.py", "version": "local", "origin": "local"},
-        "uaq": {"plugin": "q2", "version": version("q2"), "origin": "built in"},
+        "uaq": {"plugin": "q2", "version": version(), "origin": "built in"},
     }
     assert str(folder.parent) not in path.read_text(encoding="utf-8")
 
