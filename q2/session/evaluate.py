@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from q2.config import RunFile
-from q2.errors import RecipeError, TrialError
+from q2.errors import RecipeError, TrialError, did_you_mean
 from q2.quant import Option, Recipe
 from q2.search.evaluation.jobs import Job
 from q2.search.trials.trial import Trial
@@ -29,7 +29,8 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     session = _measuring(session, layers, metrics)
     unknown = next((name for name in layers if name not in session.outline.choices), None)
     if unknown is not None:
-        raise RecipeError(f"recipe: {session.title} has no layer {unknown!r}")
+        near = did_you_mean(unknown, session.outline.choices)
+        raise RecipeError(f"recipe: {session.title} has no layer {unknown!r}{near}")
     check_search(session, {}, folder)
     with TemporaryDirectory() as scratch:
         place, fidelity = folder or Path(scratch), session.settings.search.evaluation.fidelity
