@@ -32,8 +32,8 @@ Given = Recipe | Mapping[str, str] | str | Path
 class Run(Session):
     """A session with all that can be done with it, as a notebook wants it. Made by `open`.
 
-    Each method does what the command of its name does, and gives an object in place of printed lines. What it writes
-    goes into the folder that it is given; `transform`, `sample` and `evaluate` write nothing without one.
+    Each method does what the command of its name does, and gives an object in place of printed lines. `sample` writes
+    nothing, and `transform` and `evaluate` write nothing unless they are given a folder.
     """
 
     @property

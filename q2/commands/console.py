@@ -81,7 +81,9 @@ def drawn_progress() -> "Iterator[Progress]":
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+    console, shown = Console(stderr=True), sys.stderr.isatty()
+    # Results go to standard output, which may be a file: it is left alone unless both are the same terminal.
+    with Bars(console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty()) as bars:
 
         def draw(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
             bar = bars.add_task(label, total=total)

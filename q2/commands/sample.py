@@ -35,6 +35,8 @@ def sample(
     """Draw images with the quantized denoiser; image i is the same in any batch."""
     if sum(map(bool, (prompt, prompts, class_id))) > 1:
         raise ConfigError("--prompt, --prompts and --class-id: say one of them")
+    if saved and recipe:
+        raise ConfigError("--from names a folder that is quantized already; leave out --recipe")
     run = load_run(config, override, recipe)
     run = run.with_saved(saved) if saved else run
     from q2.denoisers import Ask

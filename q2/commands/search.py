@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened, text_table
+from q2.errors import ConfigError
 
 __all__ = ["search"]
 
@@ -27,6 +28,8 @@ def find(
 ) -> None:
     """Measure recipes, and keep the best and the front; a search that was stopped goes on where it was."""
     if context.invoked_subcommand is not None:
+        if override or trials or strategy or out or dry_run or config != DEFAULT:
+            raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
         if dry_run:

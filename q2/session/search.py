@@ -146,7 +146,8 @@ def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -
     with session.at("search", "engine"):
         engine: Engine = engine_of(session)(wanted.engine, loader, places)
     with engine:
-        engine.warm()
+        with session.at("search", "engine"):
+            engine.warm()
         loaded = loader.loaded
         start = time.perf_counter()
         bank = find_bank(loaded.session, bank_folder(session, folder))
@@ -180,9 +181,9 @@ def _write(session: Session, outcome: SearchResult) -> None:
     recipes = {f"front-{i}.toml": trial for i, trial in enumerate(result.front)}
     if result.best is not None:
         recipes = {"recipe.toml": result.best, **recipes}
-    for old in folder.glob("front-*.toml"):
+    for old in (*folder.glob("front-*.toml"), folder / "recipe.toml"):
         if old.name not in recipes:
-            old.unlink()
+            old.unlink(missing_ok=True)
     for name, trial in recipes.items():
         outcome.recipe(trial).save(folder / name)
     worth = dict(zip((trial.id for trial in result.trials), result.worth, strict=True))

@@ -29,7 +29,7 @@ __all__ = ["Transformed", "save", "transform"]
 class Transformed:
     """What a transform gave: the quantized denoiser and its graph, the results, and the files in `folder`.
 
-    `full` and `comparison` are there where the run file asks for samples; `seconds` is what these took.
+    `comparison` is there where the run file asks for samples; `seconds` is what these took.
     """
 
     session: Session
