@@ -20,13 +20,11 @@ from q2.session.export import export
 from q2.session.plan import plan_search
 from q2.session.sample import Order, Pictures, pictures
 from q2.session.search import SearchResult, search
-from q2.session.session import Session, quiet, run_folder
+from q2.session.session import Given, Session, quiet, run_folder
 from q2.session.transform import Transformed
 from q2.session.transform import transform as _transform
 
 __all__ = ["Denoiser", "Graph", "Recipe", "Run", "denoiser", "open", "run_passes", "trace", "transform"]
-
-Given = Recipe | Mapping[str, str] | str | Path
 
 
 class Run(Session):

@@ -16,20 +16,23 @@ __all__ = ["check_passes", "check_search"]
 _ERROR = "quantized_error"
 
 
-def check_passes(session: Session, *, transforms: bool = False) -> None:
+def check_passes(session: Session, *, transforms: bool = False, bank: bool = True) -> None:
     """Raise `ConfigError` for a pass whose options do not fit the denoiser, by its shapes; no weights are loaded.
 
-    With `transforms` only these are looked at. A bank that is there must fit, as far as its index says.
+    With `transforms` only these are looked at. A bank that is there must fit, as far as its index says, unless it is
+    not used.
     """
     ctx = PassContext(session.plugins, session.shapes, session.settings.seed, prec=session.settings.prec)
     manager = PassManager(session.passes, ctx, only=is_transform if transforms else lambda step: True)
     with session.at():
         manager.check(session.outline)
-    if session.is_quantizing:
+    if bank and session.is_quantizing:
         check_bank(session, bank_folder(session))
 
 
-def check_search(session: Session, strategies: Mapping[str, Strategy], folder: Path | None = None) -> None:
+def check_search(
+    session: Session, strategies: Mapping[str, Strategy], folder: Path | None = None, *, bank: bool = True
+) -> None:
     """Raise `ConfigError`, with file and key, for what would stop a search and can be known without weights.
 
     First settings and names, then files, then what follows from shapes: rules of passes, layers of the space,
@@ -41,8 +44,9 @@ def check_search(session: Session, strategies: Mapping[str, Strategy], folder: P
     for kind in kinds.values():
         with session.at("search"):
             kind.check(denoiser, session.settings.search.evaluation)
-    check_passes(session, transforms=True)
-    check_bank(session, bank_folder(session, folder))
+    check_passes(session, transforms=True, bank=False)
+    if bank:
+        check_bank(session, bank_folder(session, folder))
     ctx = PassContext(session.plugins, session.shapes, prec=session.settings.prec)
     costs = Costs.of_graph(session.outline, session.space, ctx, None)
     problem = problem_of(session, session.outline, session.space, costs, names=[*costs.tables, _ERROR])

@@ -85,5 +85,5 @@ def _with_all(session: Session, titles: Sequence[str]) -> tuple[Session, dict[st
     search = dict(tables.get("search", {}))
     evaluation = {**search.get("evaluation", {}), "metrics": list(kinds)}
     tables["search"] = {**search, "strategy": titles[0], "evaluation": evaluation}
-    session = replace(session, run=replace(session.run, overrides=tables))
+    session = session.with_run(replace(session.run, overrides=tables))
     return session, {title: strategy_of(session, title) for title in titles}

@@ -6,17 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from q2.config import RunFile
-from q2.errors import RecipeError, TrialError, did_you_mean
-from q2.quant import Option, Recipe
+from q2.errors import TrialError
+from q2.passes import PassContext
+from q2.passes.transform.quantize import Quantize
 from q2.search.evaluation.jobs import Job
 from q2.search.trials.trial import Trial
 from q2.session.checks import check_search
 from q2.session.evaluation import evaluator_of, load, make_ready, make_reference
-from q2.session.session import Session
+from q2.session.session import Given, Session
 
 __all__ = ["evaluate"]
-
-Given = Recipe | Mapping[str, str] | str | Path
 
 
 def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folder: Path | None = None) -> Trial:
@@ -25,13 +24,11 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     Layers that the recipe does not name stay as they are. Full precision's side is kept in `folder`, where one is
     given, for the next recipe. Raises `Q2Error`, also where the evaluation fails.
     """
-    layers = options_of(recipe)
+    for name in metrics:
+        session.plugins.metrics.load(name)
+    layers = _options(session, recipe)
     session = _measuring(session, layers, metrics)
-    unknown = next((name for name in layers if name not in session.outline.choices), None)
-    if unknown is not None:
-        near = did_you_mean(unknown, session.outline.choices)
-        raise RecipeError(f"recipe: {session.title} has no layer {unknown!r}{near}")
-    check_search(session, {}, folder)
+    check_search(session, {}, folder, bank=False)
     with TemporaryDirectory() as scratch:
         place, fidelity = folder or Path(scratch), session.settings.search.evaluation.fidelity
         loaded = load(session)
@@ -45,13 +42,11 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     return trial
 
 
-def options_of(recipe: Given) -> dict[str, str]:
-    """Return layer to option of a recipe, in whatever form it is given. Raises `RecipeError`, `OptionError`."""
-    if isinstance(recipe, str | Path):
-        recipe = Recipe.load(Path(recipe))
-    if isinstance(recipe, Recipe):
-        return {name: str(option) for name, option in recipe.layers.items()}
-    return {name: str(Option.parse(option)) for name, option in recipe.items()}
+def _options(session: Session, recipe: Given) -> dict[str, str]:
+    """Return the option of every choice that a recipe names, as `quantize` reads it. Raises `Q2Error`."""
+    step = next(step for _, step in session.with_recipe(recipe).passes if isinstance(step, Quantize))
+    ctx = PassContext(session.plugins, session.shapes, prec=session.settings.prec)
+    return {name: str(option) for name, option in step.plan(session.outline, ctx).items()}
 
 
 def _measuring(session: Session, layers: Mapping[str, str], metrics: Sequence[str]) -> Session:
@@ -66,4 +61,4 @@ def _measuring(session: Session, layers: Mapping[str, str], metrics: Sequence[st
     file = {key: value for key, value in session.run.file.items() if key != "search"}
     own = {key: value for key, value in session.run.file.get("search", {}).items() if key not in ("layers", "build")}
     run: RunFile = replace(session.run, file=file | {"search": own}, overrides=tables | {"search": search})
-    return replace(session, run=run)
+    return session.with_run(run)

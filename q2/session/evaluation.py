@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from q2.config import RunFile, Table
 from q2.denoisers import Denoiser
@@ -157,8 +158,8 @@ class Loader:
     session: Session | None = None
     _loaded: Loaded | None = None
 
-    def __reduce__(self) -> tuple[type["Loader"], tuple[RunFile]]:
-        return Loader, (self.run,)
+    def __reduce__(self) -> Any:
+        return (_unpacked, self.session.packed()) if self.session else (Loader, (self.run,))
 
     def __call__(self) -> Make:
         """Load, unless that is done."""
@@ -170,6 +171,11 @@ class Loader:
         if self._loaded is None:
             self._loaded = load(self.session or Session(self.run))
         return self._loaded
+
+
+def _unpacked(*parts: Any) -> Loader:
+    session = Session.unpacked(*parts)
+    return Loader(session.run, session)
 
 
 def _evaluator(loaded: Loaded, places: Places) -> Worker:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def fit_trials(
     """
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
     store = TrialStore.read(path)
-    session = replace(session, run=_of_search(session.run, path.parent))
+    session = session.with_run(_of_search(session.run, path.parent))
     found = _comparable(store, session)
     wanted = Target.parse(target or session.settings.search.target, list(session.plugins.metrics))
     y = wanted.values([trial.metrics for trial in found], [trial.label for trial in found])

@@ -2,15 +2,15 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from q2.config import Key, RunFile, Settings, Table
+from q2.config import Key, RunFile, Settings, Table, dotted
 from q2.denoisers import Denoiser, Weights, device_of, load
 from q2.errors import ConfigError, Q2Error
 from q2.graph import Graph, trace
@@ -25,7 +25,10 @@ from q2.quant.bank import Bank
 from q2.quant.resolve import known_option
 from q2.search.space import Space
 
-__all__ = ["Session", "quiet", "run_folder"]
+__all__ = ["Given", "Session", "quiet", "run_folder"]
+
+Given = Recipe | Mapping[str, str] | str | Path
+"""A recipe: a file, or layer to option."""
 
 
 def quiet(step: Step) -> None:
@@ -103,7 +106,7 @@ class Session:
         defaults["passes"] = {title: type(step)().to_table() for title, step in self.passes}
         return self.run.rows(defaults, self.effective)
 
-    def fork(self, weights: Weights | None = None) -> "Session":
+    def fork(self, weights: Weights | None = None) -> Self:
         """Return the same session with nothing loaded yet, with other weights if they are named."""
         fork = copy.copy(self)
         for name in ("settings", "denoiser", "graph"):
@@ -111,27 +114,48 @@ class Session:
         fork._weights = weights or self._weights
         return fork
 
-    def with_passes(self, passes: list[tuple[str, Pass]]) -> "Session":
-        """Return a fork with other passes."""
+    def with_run(self, run: RunFile) -> Self:
+        """Return a fork whose run file says something else of the search or the bank; the passes stay these."""
         fork = self.fork()
-        vars(fork)["passes"] = passes
+        vars(fork).pop("space", None)
+        fork.run = run
+        fork._check_options()
         return fork
 
-    def with_recipe(self, recipe: Recipe | Mapping[str, str] | str | Path) -> "Session":
-        """Return a fork with a recipe, a file or layer to option, in place of every quantize pass. Raises `Q2Error`."""
-        if isinstance(recipe, str | Path):
-            fork = self.fork()
-            fork.run = self.run.with_recipe(Path(recipe))
-            vars(fork).pop("passes", None)
-            return fork
-        layers = recipe.layers if isinstance(recipe, Recipe) else recipe
-        rules = {name: str(layers[name]) for name in sorted(layers, key=lambda name: "#" not in name)}
-        step = Quantize(by="name", rules=rules)
-        others = [each for each in self.passes if each[1].name != QUANTIZE]
-        place = next((i for i, each in enumerate(self.passes) if each[1].name == QUANTIZE), len(others))
-        return self.with_passes([*others[:place], (QUANTIZE, step), *others[place:]])
+    def with_passes(self, passes: Sequence[tuple[str, Pass]]) -> Self:
+        """Return a fork with other passes."""
+        fork = self.fork()
+        vars(fork)["passes"] = list(passes)
+        return fork
 
-    def of_saved(self) -> "Session":
+    def with_recipe(self, recipe: Given) -> Self:
+        """Return a fork with a recipe in place of every quantize pass. Raises `Q2Error` for another denoiser's."""
+        if isinstance(recipe, str | Path):
+            step = Quantize(by="recipe", recipe=Path(recipe).absolute())
+        else:
+            if isinstance(recipe, Recipe):
+                recipe.check(self.outline.choices, self.shapes.label)
+            layers = recipe.layers if isinstance(recipe, Recipe) else recipe
+            parts_first = sorted(layers, key=lambda name: "#" not in name)
+            step = Quantize(by="name", rules={name: str(layers[name]) for name in parts_first})
+        place = next((i for i, each in enumerate(self.passes) if each[1].name == QUANTIZE), len(self.passes))
+        head, tail = self.passes[:place], [each for each in self.passes[place:] if each[1].name != QUANTIZE]
+        return self.with_passes([*head, (QUANTIZE, step), *tail])
+
+    def packed(self) -> tuple[RunFile, Weights | None, list[tuple[str, str, Table]]]:
+        """Return what another process makes the same session of, with `unpacked`."""
+        return self.run, self._weights, [(title, step.name, step.to_table()) for title, step in self.passes]
+
+    @classmethod
+    def unpacked(cls, run: RunFile, weights: Weights | None, passes: Sequence[tuple[str, str, Table]]) -> Self:
+        """Return the session that `packed` was asked of, with nothing loaded, and silent."""
+        session = cls(run).fork(weights)
+        load_pass = session.plugins.passes.load
+        return session.with_passes(
+            [(title, load_pass(name).from_table(table, dotted)) for title, name, table in passes]
+        )
+
+    def of_saved(self) -> Self:
         """Return a fork without the transforms whose results a saved folder has: all but that of activations."""
         kept = [each for each in self.passes if not is_transform(each[1]) or each[1].name == QuantizeActivations.name]
         return self.with_passes(kept)
