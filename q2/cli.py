@@ -1,4 +1,4 @@
-"""The command line: parse, call `q2.api` and friends, print. Heavy imports live inside the commands."""
+"""The command line: parse, call the functions of `q2.session`, print. Heavy imports live inside the commands."""
 
 import sys
 import time
@@ -64,10 +64,12 @@ def transform(
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision."""
     with opened(config, override, recipe) as session:
+        from q2.session.checks import check_passes
         from q2.session.session import run_folder
         from q2.session.transform import transform as start
 
         folder = run_folder(out, session.title)
+        check_passes(session)
         print(f"q2 transform · {session.run.name} · {folder}\n")
         print_table(session.rows(), ["setting", "default", "file", "override", "effective"])
         outcome = start(session, folder, packed=save, verify_each=verify_each)
@@ -105,8 +107,9 @@ def evaluate(
     """Measure one given recipe with the metrics of a search."""
     with opened(config, override) as session:
         from q2.session.evaluate import evaluate as start
+        from q2.session.session import run_folder
 
-        trial = start(session, recipe, metric or (), out)
+        trial = start(session, recipe, metric or (), run_folder(out, "") if out else None)
     rows = [[name, trial.shown(name)] for name in trial.metrics]
     print_table(rows, ["metric", f"{recipe}, {trial.fidelity}, {trial.seconds:.1f} s"])
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import pydantic
 import toml
 
-from q2.errors import ConfigError, did_you_mean
+from q2.errors import ConfigError, did_you_mean, why
 from q2.settings import Settings, Table
 
 __all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten", "shipped", "to_toml", "validate"]
@@ -54,7 +54,7 @@ class RunFile:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{config}: not valid TOML: {error}") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{config}: cannot be read: {error}") from error
+            raise ConfigError(f"{config}: cannot be read: {why(error)}") from error
         return cls(path.name, path.parent.absolute(), file).overridden(overrides)
 
     @classmethod

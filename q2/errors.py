@@ -87,3 +87,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def why(error: Exception) -> str:
+    """Return what is wrong with a file, for a line that names it already.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "recipe.toml"))
+    'No such file or directory'
+    """
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

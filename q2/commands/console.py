@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from q2.errors import ConfigError, RecipeError
+
 if TYPE_CHECKING:
     from q2.config import RunFile
     from q2.passes import Step, TextTable
@@ -37,7 +39,15 @@ def load_run(config: str, override: list[str] | None, recipe: str = "") -> "RunF
     from q2.config import RunFile
 
     run = RunFile.load(config, override or ())
-    return run.with_recipe(Path(recipe)) if recipe else run
+    if not recipe:
+        return run
+    from q2.quant import Recipe
+
+    try:
+        Recipe.load(recipe)
+    except RecipeError as error:
+        raise ConfigError(f"--recipe {error}") from error
+    return run.with_recipe(Path(recipe))
 
 
 @contextmanager
@@ -62,7 +72,7 @@ def text_table(table: "TextTable") -> None:
     limit = 40
     print_table([list(row) for row in table.rows[:limit]], list(table.headers))
     if len(table.rows) > limit:
-        print(f"  … {len(table.rows) - limit} more rows in report.json\n")
+        print(f"  … {len(table.rows) - limit} more rows\n")
 
 
 def print_table(rows: list[list[str | int | float]] | list[list[str]], headers: list[str]) -> None:

@@ -32,18 +32,19 @@ def find(
             raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
+        from q2.session.session import run_folder
+
+        folder = run_folder(out, f"{session.title}-search")
         if dry_run:
             from q2.session.plan import plan_search
 
-            for step in plan_search(session):
+            for step in plan_search(session, folder):
                 print(f"{step.title:<12} {step.summary}")
                 for table in step.tables:
                     text_table(table)
             return
         from q2.session.search import search as start
-        from q2.session.session import run_folder
 
-        folder = run_folder(out, f"{session.title}-search")
         print(f"q2 search · {session.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
         outcome = start(session, folder)
     text_table(outcome.found.failures())

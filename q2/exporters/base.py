@@ -25,6 +25,9 @@ class Exporter(ABC):
 
     name: ClassVar[str]
 
+    def check(self, out: Path) -> None:
+        """Raise `Q2Error` if `out` is no place to write to; asked before anything is loaded."""
+
     @abstractmethod
     def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
         """Write `denoiser`, whose quantized layers are simulated or packed, to `out`: all of it or nothing.

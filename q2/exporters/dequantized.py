@@ -8,7 +8,7 @@ import torch
 from q2.denoisers import Denoiser
 from q2.denoisers.saving.save import check_folder, make_plain
 from q2.denoisers.silence_libraries import quiet
-from q2.errors import CheckpointError
+from q2.errors import CheckpointError, why
 from q2.exporters.base import Exported, Exporter
 from q2.files import creating
 from q2.progress import Progress, silent
@@ -21,15 +21,19 @@ class Dequantized(Exporter):
 
     name: ClassVar[str] = "dequantized"
 
+    def check(self, out: Path) -> None:
+        """Raise `CheckpointError` if `out` is there already and not an empty folder."""
+        check_folder(out)
+
     def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
         """Write the folder; `denoiser` is a plain float16 one afterwards. Raises `CheckpointError`."""
-        check_folder(out)
+        self.check(out)
         pipeline, model = denoiser.pipeline(), denoiser.model
         count = make_plain(model, torch.float16, progress)
         try:
             with quiet(), creating(out) as beside:
                 pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
         except OSError as error:
-            raise CheckpointError(f"{out}: cannot be written: {error.strerror or error}") from error
+            raise CheckpointError(f"{out}: cannot be written: {why(error)}") from error
         size = sum(file.stat().st_size for file in out.rglob("*.safetensors"))
         return Exported(f"{out}/: {size / 1e6:.2f} MB, {count} layers dequantized to float16")

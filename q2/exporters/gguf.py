@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from q2.denoisers import Denoiser
-from q2.errors import Q2Error
+from q2.errors import Q2Error, why
 from q2.exporters.base import Exported, Exporter
 from q2.files import replacing
 from q2.passes.base import TextTable
@@ -50,14 +51,18 @@ class Gguf(Exporter):
 
     name: ClassVar[str] = "gguf"
 
-    def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
-        """Write the file. Raises `Q2Error` for a name that does not end in .gguf, and without the gguf package."""
-        try:
-            import gguf
-        except ImportError as error:
-            raise Q2Error(_MISSING) from error
+    def check(self, out: Path) -> None:
+        """Raise `Q2Error` for a name that does not end in .gguf, and without the gguf package."""
+        if find_spec("gguf") is None:
+            raise Q2Error(_MISSING)
         if out.suffix != ".gguf":
             raise Q2Error(f"--out {out}: expected a name that ends in .gguf")
+
+    def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
+        """Write the file. Raises `Q2Error`, as `check` does."""
+        self.check(out)
+        import gguf
+
         model, layers = denoiser.model, []
         tensors = list(_tensors(model))
         try:
@@ -76,7 +81,7 @@ class Gguf(Exporter):
                 writer.write_tensors_to_file()
                 writer.close()
         except OSError as error:
-            raise Q2Error(f"--out {out}: cannot be written: {error.strerror or error}") from error
+            raise Q2Error(f"--out {out}: cannot be written: {why(error)}") from error
         return Exported(f"{out}: {out.stat().st_size / 1e6:.2f} MB", (_table(layers),))
 
 

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -135,8 +135,18 @@ class Pass(ABC):
 
     def to_table(self) -> Table:
         """Return every option with its value, as a TOML table without empty values."""
-        table = {key: value for key, value in asdict(self).items() if value is not None}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in table.items()}
+        return _plain(asdict(self))
+
+    @classmethod
+    def defaults(cls) -> Table:
+        """Return the same of the options that need not be given."""
+        table: Table = {}
+        for each in fields(cls):
+            if each.default is not MISSING:
+                table[each.name] = each.default
+            elif each.default_factory is not MISSING:
+                table[each.name] = each.default_factory()
+        return _plain(table)
 
     def with_paths(self, find: Callable[[str], str]) -> Self:
         """Return the pass with every option that is a `Path` as `find` finds it."""
@@ -190,6 +200,11 @@ class TransformPass(Pass):
         A search restores parameters and buffers other than the weights of weight layers, which modules there are, and
         the graph's rewrites. A pass that changes weights of weight layers, or anything else, restores these here.
         """
+
+
+def _plain(options: Mapping[str, Any]) -> Table:
+    table = {key: value for key, value in options.items() if value is not None}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in table.items()}
 
 
 def _check_all(kind: type[Pass], attribute: str, wanted: type, what: str) -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from q2.errors import BankError, Q2Error, did_you_mean
+from q2.errors import BankError, Q2Error, did_you_mean, why
 from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, Quantizer, check_weight
@@ -25,9 +25,10 @@ from q2.quant.kernels.errors import Errors
 from q2.quant.options import Option
 from q2.quant.simulated import Part
 
-__all__ = ["Bank", "BankPlan", "LayerPlan", "build", "options_in"]
+__all__ = ["INDEX", "Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 
-_INDEX, _VERSION, _OWNER = "index.json", 2, "bank"
+INDEX = "index.json"
+_VERSION, _OWNER = 2, "bank"
 Quantizers = Callable[[str], Quantizer]
 
 
@@ -187,21 +188,22 @@ def build(
         with alone(folder):
             return _build(folder, plan, read, quantizers, progress)
     except OSError as error:
-        reason = error.strerror or error
-        raise BankError(f"{folder}: cannot be written: {reason}; what is complete stays, q2 bank resumes it") from error
+        raise BankError(
+            f"{folder}: cannot be written: {why(error)}; what is complete stays, q2 bank resumes it"
+        ) from error
 
 
 def _build(
     folder: Path, asked: BankPlan, read: Callable[[str], Tensor], quantizers: Quantizers, progress: Progress
 ) -> int:
-    there = _plan(folder) if (folder / _INDEX).exists() else replace(asked, options=())
+    there = _plan(folder) if (folder / INDEX).exists() else replace(asked, options=())
     if difference := there.differs(asked):
         raise BankError(f"{folder}: is a bank for other settings ({difference}); choose another folder, or remove it")
     plan = replace(asked, options=tuple(dict.fromkeys((*there.options, *asked.options))))
     held = {layer: _readable(folder, plan, layer) for layer in plan.layers}
     wanted = {*asked.options, *_common(plan, [options for options in held.values() if options])}
     if plan.options != there.options:
-        write_json(folder / _INDEX, {"q2": "bank", "version": _VERSION} | asdict(plan))
+        write_json(folder / INDEX, {"q2": "bank", "version": _VERSION} | asdict(plan))
     for left in (*folder.glob(".*.safetensors"), *folder.glob(".index-*.json")):  # by a build that was killed
         left.unlink()
     todo = [layer for layer, options in held.items() if not wanted.issubset(options)]
@@ -278,7 +280,7 @@ def _damaged(path: Path, error: Exception) -> BankError:
 
 
 def _plan(folder: Path) -> BankPlan:
-    path = folder / _INDEX
+    path = folder / INDEX
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         if table.pop("q2") != "bank":
@@ -288,7 +290,7 @@ def _plan(folder: Path) -> BankPlan:
         layers = {name: _layer_plan(layer) for name, layer in table.pop("layers").items()}
         return BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{folder}: is no bank: {_INDEX} cannot be read ({error})") from error
+        raise BankError(f"{folder}: is no bank: {INDEX} cannot be read ({why(error)})") from error
 
 
 def _layer_plan(table: Mapping[str, object]) -> LayerPlan:

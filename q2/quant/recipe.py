@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import toml
 
-from q2.errors import OptionError, RecipeError, did_you_mean
+from q2.errors import OptionError, RecipeError, did_you_mean, why
 from q2.files import write_text
 from q2.quant.options import Option
 
@@ -65,7 +65,7 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path}: not valid TOML: {error}") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read: {error}") from error
+            raise RecipeError(f"{path}: cannot be read: {why(error)}") from error
         try:
             return cls._from_table(table)
         except RecipeError as error:
@@ -98,7 +98,7 @@ class Recipe:
         try:
             write_text(Path(path), toml.dumps({**head, "avg_bits": self.avg_bits, "layers": options}))
         except OSError as error:
-            raise RecipeError(f"{path}: cannot be written: {error}") from error
+            raise RecipeError(f"{path}: cannot be written: {why(error)}") from error
 
     def check(self, layer_names: Iterable[str], denoiser: str) -> None:
         """Raise `RecipeError` if the recipe is for another denoiser, or names a layer that is not among `layer_names`.

@@ -15,7 +15,7 @@ from q2.passes.base import weight_of
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Quantizer
-from q2.quant.bank import Bank, BankPlan, LayerPlan, build, options_in
+from q2.quant.bank import INDEX, Bank, BankPlan, LayerPlan, build, options_in
 from q2.quant.options import NONE, Option
 from q2.quant.resolve import known_option
 from q2.search.space import Space
@@ -69,18 +69,9 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     The shapes are traced on meta, and the weights are read layer by layer from the checkpoint: they are in memory as a
     whole only where no file has them. Raises `ConfigError`.
     """
-    settings = session.settings
-    denoiser = session.create_denoiser()
-    with session.at():
-        return fit_bank(
-            denoiser,
-            session.outline,
-            folder or bank_folder(session),
-            options=options or settings.bank.options,
-            prec=settings.prec,
-            plugins=session.plugins,
-            progress=session.progress,
-        )
+    place = folder or bank_folder(session)
+    check_bank(session, place, grows=True)
+    return _fit(session, session.create_denoiser(), place, options or session.settings.bank.options)
 
 
 def fit_bank(
@@ -132,7 +123,7 @@ def find_bank(session: Session, place: Path) -> Bank:
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
         session.show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
-        build_bank(session, place, lacking)
+        _fit(session, session.denoiser, place, lacking)
     bank = open_bank(session, place)
     if bank is None:
         raise Q2Error("a search needs a bank, and weights on meta have none")
@@ -151,16 +142,36 @@ def bank_needs(session: Session, space: Space, place: Path) -> tuple[tuple[str, 
     return tuple(text for text in wanted if text not in (NONE, *there)), bool(there)
 
 
-def check_bank(session: Session, place: Path) -> None:
-    """Raise `ConfigError` if the bank at `place`, by its index, is of another denoiser, dtype, `prec` or other layers.
+def check_bank(session: Session, place: Path, *, grows: bool = False) -> None:
+    """Raise `ConfigError` if what is at `place` is no bank, or one of another denoiser, dtype, `prec` or other layers.
 
-    Whether it is of the same weights shows only when they are loaded.
+    Whether it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and
+    complete, unless it `grows`: then what it lacks will be fitted.
     """
     denoiser = session.create_denoiser()
-    if (place / "index.json").exists() and denoiser.weights != "meta":
-        with session.at("bank", "path"):
-            plan = Bank.plan_of(place)
+    if denoiser.weights == "meta":
+        return
+    with session.at("bank", "path"):
+        if grows:
+            plan = Bank.plan_of(place) if options_in(place) or (place / INDEX).exists() else None
+        else:
+            there = session.settings.bank.path or place.exists()
+            plan = Bank.open(place, _finder(session.plugins)).plan if there else None
+        if plan:
             _check(plan, session.outline, denoiser, plan.weights, session.settings.prec, place)
+
+
+def _fit(session: Session, denoiser: Denoiser, place: Path, options: Sequence[str]) -> BankReport:
+    with session.at():
+        return fit_bank(
+            denoiser,
+            session.outline,
+            place,
+            options=options,
+            prec=session.settings.prec,
+            plugins=session.plugins,
+            progress=session.progress,
+        )
 
 
 def _check(  # noqa: PLR0917 (one sentence about six things)

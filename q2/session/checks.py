@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, is_transform
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import check
 from q2.search.strategies.base import Strategy
 from q2.session.bank import bank_folder, check_bank
+from q2.session.evaluation import Loader, places_of
 from q2.session.problem import engine_of, metrics_of, problem_of
 from q2.session.session import Session
 
@@ -36,18 +38,26 @@ def check_search(
     """Raise `ConfigError`, with file and key, for what would stop a search and can be known without weights.
 
     First settings and names, then files, then what follows from shapes: rules of passes, layers of the space,
-    constraints that no recipe satisfies, strategies that need more trials. `strategies` go by their tables' names.
+    constraints that no recipe satisfies, strategies that need more trials. `strategies` go by their tables' names; the
+    engine is theirs, and is not looked at without any.
     """
-    engine_of(session)
+    settings = session.settings
+    if settings.denoiser.weights == "meta":
+        with session.at("denoiser", "weights"):
+            raise ConfigError("'meta' has no values to measure; expected 'pretrained' or 'random'")
+    if strategies:
+        places = places_of(session, folder or Path())
+        with session.at("search", "engine"):
+            engine_of(session)(settings.search.engine, Loader(session.run, session), places)
     kinds, _ = metrics_of(session)
     denoiser = session.create_denoiser()
     for kind in kinds.values():
         with session.at("search"):
-            kind.check(denoiser, session.settings.search.evaluation)
+            kind.check(denoiser, settings.search.evaluation)
     check_passes(session, transforms=True, bank=False)
     if bank:
-        check_bank(session, bank_folder(session, folder))
-    ctx = PassContext(session.plugins, session.shapes, prec=session.settings.prec)
+        check_bank(session, bank_folder(session, folder), grows=True)
+    ctx = PassContext(session.plugins, session.shapes, prec=settings.prec)
     costs = Costs.of_graph(session.outline, session.space, ctx, None)
     problem = problem_of(session, session.outline, session.space, costs, names=[*costs.tables, _ERROR])
     with session.at("search", "constraints"):

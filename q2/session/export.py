@@ -27,12 +27,14 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     whatever the exporter cannot do.
     """
     exporter = session.plugins.exporters.load(to)()
+    exporter.check(out)
     if saved is not None:
         return exporter.export(_saved(saved, session.plugins), out, session.progress)
     check_passes(session, transforms=True)
     session = session.fork()
     bank = open_bank(session) if session.is_quantizing else None
-    PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
+    with session.at():
+        PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
     parts = (part for module in session.denoiser.model.modules() for part in parts_of(module))
     if all(part.option.is_none for part in parts):
         with session.at("passes"):

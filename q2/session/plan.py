@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,14 +26,14 @@ _PIXELS, _LATENT = 3, 8
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
-def plan_search(session: Session) -> list[Step]:
-    """Return what a search would take here, a line each; nothing is written, the denoiser is built on meta.
+def plan_search(session: Session, folder: Path | None = None) -> list[Step]:
+    """Return what a search in `folder` would take here, a line each; nothing is written, all is built on meta.
 
     Times are lower bounds: multiply-accumulates at the speed of a large product of matrices. Raises `Q2Error` for
     whatever a search would stop at without its weights.
     """
     wanted = session.settings.search
-    check_search(session, {wanted.strategy: strategy_of(session, wanted.strategy)})
+    check_search(session, {wanted.strategy: strategy_of(session, wanted.strategy)}, folder)
     kinds, target = metrics_of(session)
     denoiser, graph, space = session.shapes, session.outline, session.space
     units = len(graph.units())
@@ -52,7 +53,7 @@ def plan_search(session: Session) -> list[Step]:
     return [
         Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
         Step("target", 0, f"{target} · {space}"),
-        Step("bank", 0, _bank(session, graph, space)),
+        Step("bank", 0, _bank(session, graph, space, folder)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
@@ -88,9 +89,9 @@ def _speed(session: Session) -> float:
     return float(side**3 / min(times))
 
 
-def _bank(session: Session, graph: Graph, space: Space) -> str:
+def _bank(session: Session, graph: Graph, space: Space, run: Path | None) -> str:
     """Return where the bank is, or how long it takes to fit what it lacks, from one layer that is fitted here."""
-    folder = bank_folder(session)
+    folder = bank_folder(session, run)
     lacking, there = bank_needs(session, space, folder)
     if not lacking:
         return f"{folder}: there"

@@ -52,7 +52,7 @@ def _with_options(session: Session, dag: Dag) -> tuple[bytes, str]:
     manager = PassManager([*passes, ("dag", dag)], ctx, only=lambda step: step is dag or is_transform(step))
     with session.at():
         manager.check(session.graph)
-    report = manager.run(session.graph)[-1].report
+        report = manager.run(session.graph)[-1].report
     left = [title for title, step in session.passes if is_transform(step) and session.needs_weights(step)]
     line = report.summary.partition(" → ")[0]
     line += f"; left out, as weights on meta have no values: {', '.join(left)}" if left else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import RunFile, Table
-from q2.errors import PredictorError, did_you_mean
+from q2.errors import PredictorError, did_you_mean, why
 from q2.passes import Step
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -149,7 +149,7 @@ def _of_search(run: RunFile, folder: Path) -> RunFile:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PredictorError(f"{file}: cannot be read: {error}") from error
+        raise PredictorError(f"{file}: cannot be read: {why(error)}") from error
     parts: Table = {key: table[key] for key in ("prec", "bank", "search") if key in table}
     return dataclasses.replace(run, file=run.file | parts)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from q2.denoisers import Denoiser
-from q2.errors import Q2Error
+from q2.errors import Q2Error, why
 from q2.graph import Graph
 from q2.passes import PassContext
 from q2.passes.analysis.size import SIZES, Size
@@ -30,7 +30,7 @@ def writing(place: Path, option: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         name = f"{option} {place}" if option else str(place)
-        raise Q2Error(f"{name}: cannot be written: {error.strerror or error}") from error
+        raise Q2Error(f"{name}: cannot be written: {why(error)}") from error
 
 
 def manifest(session: Session, denoiser: Denoiser) -> dict[str, object]:

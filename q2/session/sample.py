@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from q2.denoisers import Ask, Denoiser, Samples
+from q2.denoisers import Ask, Denoiser, Samples, device_of
 from q2.denoisers.picture import picture_of
 from q2.denoisers.saving.save import saved_activations
-from q2.errors import ConfigError
+from q2.errors import ConfigError, why
 from q2.files import replacing, write_json
 from q2.passes import Pass, PassManager, Step, TextTable, is_transform
 from q2.passes.transform.quantize_activations import QuantizeActivations
@@ -51,7 +51,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     try:
         prompts = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--prompts {path}: cannot be read: {error}") from error
+        raise ConfigError(f"--prompts {path}: cannot be read: {why(error)}") from error
     if not prompts:
         raise ConfigError(f"--prompts {path}: holds no prompt, expected one a line")
     return prompts
@@ -83,8 +83,10 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     """Draw what is ordered: return it, full precision's side where it is wanted, and the session that drew it."""
     given = {} if order.act_bits is None else {"bits": order.act_bits}
     session = session.with_passes(_passes(session, given, "--act-bits"))
-    check_passes(session, transforms=True)
+    if order.offload and device_of(session.settings.denoiser.device).type == "cpu":
+        raise ConfigError("--offload: the denoiser runs on the CPU already")
     session.create_denoiser().check_classes(order.ask)
+    check_passes(session, transforms=True)
     session.load_pipeline()
     denoiser, graph = session.denoiser, session.graph
     if order.act_bits is None:
@@ -94,7 +96,8 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     denoiser.check(order.ask)
     bank = open_bank(session) if session.is_quantizing else None
     manager = PassManager(session.passes, session.context(bank), only=is_transform)
-    manager.check(graph)
+    with session.at():
+        manager.check(graph)
 
     def drawn() -> Samples:
         with graph.installed():
@@ -108,8 +111,9 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
             )
 
     full = drawn() if order.compare else None
-    for result in manager.each(graph):
-        session.show(Step(result.title, result.seconds, result.report.summary))
+    with session.at():
+        for result in manager.each(graph):
+            session.show(Step(result.title, result.seconds, result.report.summary))
     made = drawn()
     pipeline.maybe_free_model_hooks()
     return made, full, session
@@ -160,8 +164,6 @@ def _saving(denoiser: Denoiser, order: Order) -> Any:
     if order.vae_tiling:
         pipeline.vae.enable_tiling()
     if order.offload:
-        if denoiser.device.type == "cpu":
-            raise ConfigError("--offload: the denoiser runs on the CPU already")
         switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[order.offload]
         getattr(pipeline, switch)(device=denoiser.device)
     return pipeline

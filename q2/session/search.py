@@ -19,7 +19,7 @@ from q2.search.strategies.base import Problem, Strategy
 from q2.search.trials.store import TrialStore
 from q2.search.trials.table import TrialTable
 from q2.search.trials.trial import Trial
-from q2.session.bank import bank_folder, find_bank
+from q2.session.bank import find_bank
 from q2.session.checks import check_search
 from q2.session.evaluation import Loader, Ready, fingerprint_of, make_ready, make_reference, places_of
 from q2.session.problem import engine_of, measured_at, problem_of, strategy_of
@@ -150,7 +150,7 @@ def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -
             engine.warm()
         loaded = loader.loaded
         start = time.perf_counter()
-        bank = find_bank(loaded.session, bank_folder(session, folder))
+        bank = find_bank(loaded.session, places["bank"])
         session.show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
         took = make_reference(loaded, folder, fidelities)
         ready = make_ready(loaded, bank)

@@ -103,7 +103,7 @@ class Session:
     def rows(self) -> list[list[str]]:
         """Return the effective-settings table: name, default, file, override, effective."""
         defaults = Settings().model_dump(mode="json")
-        defaults["passes"] = {title: type(step)().to_table() for title, step in self.passes}
+        defaults["passes"] = {title: type(step).defaults() for title, step in self.passes}
         return self.run.rows(defaults, self.effective)
 
     def fork(self, weights: Weights | None = None) -> Self:
@@ -186,8 +186,8 @@ class Session:
 
     @cached_property
     def graph(self) -> Graph:
-        """The loaded denoiser, traced."""
-        return trace(self.denoiser.model, self.denoiser.example_inputs())
+        """The loaded denoiser, traced. Raises `ConfigError`."""
+        return self._traced(self.denoiser)
 
     @cached_property
     def shapes(self) -> Denoiser:
@@ -196,8 +196,8 @@ class Session:
 
     @cached_property
     def outline(self) -> Graph:
-        """The denoiser on meta, traced."""
-        return trace(self.shapes.model, self.shapes.example_inputs())
+        """The denoiser on meta, traced. Raises `ConfigError`."""
+        return self._traced(self.shapes)
 
     @cached_property
     def space(self) -> Space:
@@ -224,6 +224,10 @@ class Session:
     def is_quantizing(self) -> bool:
         """Whether the run has a pass that uses the bank."""
         return any(step.name == QUANTIZE for _, step in self.passes)
+
+    def _traced(self, denoiser: Denoiser) -> Graph:
+        with self.at("denoiser", self._denoiser_key):
+            return trace(denoiser.model, denoiser.example_inputs())
 
     @property
     def _denoiser_key(self) -> str:

@@ -40,6 +40,9 @@ SEARCHES = {
         "CMMD: needs search.evaluation.clip",
     ),
     "an engine that is not there": (["search.engine.name=slurm"], "no engine named 'slurm'"),
+    "weights that are only shapes": (["denoiser.weights=meta"], "denoiser.weights: 'meta' has no values to measure"),
+    "a bank that is something else": (["bank.path=notes"], "notes: is no bank"),
+    "an output that is a file": (["seed=1"], "--out file/run: file is a file, expected a folder"),
 }
 
 
@@ -61,6 +64,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return whole(self)
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "today.txt").write_text("no bank")
+    (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(DigitsDiT, "load_model", load_model)
 
 
@@ -69,25 +75,35 @@ def test_a_search_says_it_before_it_loads_weights_and_so_does_a_dry_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str
 ) -> None:
     sets, line = SEARCHES[case]
-    command = ["search", *(part for each in (*FREE, *sets) for part in ("--set", each)), "--out", "run"]
+    out = "file/run" if "--out" in line else "run"
+    command = ["search", *(part for each in (*FREE, *sets) for part in ("--set", each)), "--out", out]
     first = said(monkeypatch, capsys, *command)
     assert line in first
-    assert first.startswith("q2: digits-dit.toml")
+    assert first.startswith("q2: --out" if "--out" in line else "q2: digits-dit.toml")
     assert first.count("\n") == 1
     assert said(monkeypatch, capsys, *command, "--dry-run") == first
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "file"}
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["transform", "--recipe", "none.toml"], "none.toml"),
+        (["transform", "--recipe", "none.toml"], "q2: --recipe none.toml: cannot be read: No such file or directory\n"),
+        (["transform", "--set", "bank.path=none"], "bank.path: none: is no bank"),
+        (["transform", "--set", "bank.path=notes"], "notes: is no bank"),
+        (["bank", "--set", "bank.path=notes"], "notes: is no bank"),
+        (["bank", "--out", "notes"], "notes: is no bank"),
+        (["transform", "--save", "notes"], "notes: is there already"),
         (["transform", "--set", "passes.quantize.by=regex", "--set", "passes.quantize.transfomer='uaq-4'"], "no layer"),
         (["sample", "--class-id", "11"], "class 11 is outside 0 to 9"),
         (["sample", "--recipe", "none.toml"], "none.toml"),
+        (["sample", "--offload", "model"], "--offload: the denoiser runs on the CPU already"),
         (["export", "--to", "ggml", "--out", "x"], "no exporter named 'ggml'"),
         (["export", "--to", "dequantized", "--out", "x", "--recipe", "none.toml"], "none.toml"),
+        (["export", "--to", "dequantized", "--out", "notes"], "notes: is there already"),
+        (["export", "--to", "gguf", "--out", "x"], "--out x: expected a name that ends in .gguf"),
         (["evaluate", "--recipe", "none.toml"], "none.toml"),
+        (["evaluate", "--recipe", "none.toml", "--out", "file"], "--out file: file is a file, expected a folder"),
         (["bank", "--set", 'bank.options=["uaq-9"]'], "uaq-9"),
     ],
 )
@@ -97,4 +113,4 @@ def test_other_commands_say_it_before_they_load_weights(
     error = said(monkeypatch, capsys, *command)
     assert line in error
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "file"}

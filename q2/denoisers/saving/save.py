@@ -10,7 +10,7 @@ from torch import nn
 
 from q2.denoisers.base import Denoiser
 from q2.denoisers.silence_libraries import quiet
-from q2.errors import CheckpointError, Q2Error
+from q2.errors import CheckpointError, Q2Error, why
 from q2.files import creating
 from q2.plugins import Plugins, current
 from q2.progress import Progress, silent
@@ -56,7 +56,7 @@ def save_packed(
         with kept as size, creating(folder) as beside, quiet():
             pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"{folder}: cannot be written: {why(error)}") from error
     component = next(name for name, part in pipeline.components.items() if part is model)
     return Saved(sum(file.stat().st_size for file in (folder / component).glob("*.safetensors")), size)
 

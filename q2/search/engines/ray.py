@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from q2.errors import ConfigError, Q2Error
+from q2.errors import ConfigError, Q2Error, why
 from q2.search.engines.base import Engine, Load, Make, Places, Worker
 from q2.search.engines.shipping import digest, packed, unpack
 from q2.search.evaluation.jobs import Evaluated, Job
@@ -231,7 +231,7 @@ def _reach(address: str) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
         except OSError as error:
-            raise ConfigError(f"address: no Ray cluster at {address!r}: {error.strerror or error}") from error
+            raise ConfigError(f"address: no Ray cluster at {address!r}: {why(error)}") from error
 
 
 def _fetched(ref: Any) -> bytes:

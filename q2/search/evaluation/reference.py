@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.family import batches
-from q2.errors import TrialError
+from q2.errors import TrialError, why
 from q2.files import replacing
 from q2.graph import Graph
 from q2.progress import Progress, silent
@@ -80,7 +80,7 @@ class Reference:
                 if fidelity in ("few-step", "full") and images:
                     self._make_images(denoiser, graph, fidelity, images, progress)
         except OSError as error:
-            raise TrialError(f"{self.folder}: cannot be written: {error}") from error
+            raise TrialError(f"{self.folder}: cannot be written: {why(error)}") from error
         return time.perf_counter() - start
 
     def chunks(self, fidelity: Fidelity) -> list[range]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from q2.errors import PredictorError
+from q2.errors import PredictorError, why
 from q2.files import replacing
 
 __all__ = ["GraphSet", "Layout", "Topology", "UnitNodes"]
@@ -245,7 +245,7 @@ def save_npz(path: str | Path, head: Mapping[str, object], arrays: Mapping[str, 
             every: dict[str, Any] = {**arrays, "head": np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)}
             np.savez_compressed(file, **every)
     except OSError as error:
-        raise PredictorError(f"{path}: cannot be written: {error}") from error
+        raise PredictorError(f"{path}: cannot be written: {why(error)}") from error
 
 
 def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -255,7 +255,7 @@ def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any],
             arrays = {name: npz[name] for name in npz.files}
         head = json.loads(arrays.pop("head").tobytes())
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise PredictorError(f"{path}: cannot be read: {error}") from error
+        raise PredictorError(f"{path}: cannot be read: {why(error)}") from error
     if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != (kind, version):
         raise PredictorError(f"{path}: expected a file of {kind}, version {version}")
     return head, arrays

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from q2.errors import PredictorError
+from q2.errors import PredictorError, why
 from q2.files import replacing, write_text
 from q2.quant.options import Option
 from q2.search.predictor.dataset import Floats
@@ -61,7 +61,7 @@ class Plot:
                     self.figure.savefig(beside, dpi=200, bbox_inches="tight")
             write_text(paths[2], text.getvalue())
         except OSError as error:
-            raise PredictorError(f"{folder}: cannot be written: {error}") from error
+            raise PredictorError(f"{folder}: cannot be written: {why(error)}") from error
         return paths
 
 

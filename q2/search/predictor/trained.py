@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from q2.errors import PredictorError, did_you_mean
+from q2.errors import PredictorError, did_you_mean, why
 from q2.files import replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
@@ -157,7 +157,7 @@ class Trained:
             }
             write_text(Path(folder) / _HEAD, json.dumps(head, indent=1) + "\n")
         except OSError as error:
-            raise PredictorError(f"{folder}: cannot be written: {error}") from error
+            raise PredictorError(f"{folder}: cannot be written: {why(error)}") from error
 
     @classmethod
     def load(cls, folder: str | Path) -> Trained:
@@ -166,7 +166,7 @@ class Trained:
             head = json.loads((Path(folder) / _HEAD).read_text(encoding="utf-8"))
             data = (Path(folder) / _TENSORS).read_bytes()
         except (OSError, ValueError) as error:
-            raise PredictorError(f"{folder}: no predictor can be read: {error}") from error
+            raise PredictorError(f"{folder}: no predictor can be read: {why(error)}") from error
         if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != ("predictor", _VERSION):
             raise PredictorError(f"{folder}: {_HEAD}: expected a predictor, version {_VERSION}")
         if head.get("sha256") != hashlib.sha256(data).hexdigest():

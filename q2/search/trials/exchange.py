@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from q2.config import dotted, validate
-from q2.errors import OptionError, TrialError
+from q2.errors import OptionError, TrialError, why
 from q2.files import write_text
 from q2.quant.options import Option
 from q2.search.trials.store import Fingerprint, TrialStore
@@ -27,7 +27,7 @@ def export(store: TrialStore, path: str | Path, format: Format = "json") -> None
     try:
         write_text(Path(path), text)
     except OSError as error:
-        raise TrialError(f"{path}: cannot be written: {error}") from error
+        raise TrialError(f"{path}: cannot be written: {why(error)}") from error
 
 
 def to_json(trials: Iterable[Trial], fingerprint: Fingerprint | None = None) -> str:
@@ -85,7 +85,7 @@ def import_(store: TrialStore, path: str | Path) -> int:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrialError(f"{path}: cannot be read as JSON: {error}") from error
+        raise TrialError(f"{path}: cannot be read as JSON: {why(error)}") from error
     if not isinstance(table, dict) or not isinstance(table.get("trials"), list):
         raise TrialError(f'{path}: expected {{"trials": [{{"recipe": {{…}}, "metrics": {{…}}}}, …]}}')
     for entry in table["trials"]:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from q2.config import Key, dotted, flatten, validate
-from q2.errors import TrialError
+from q2.errors import TrialError, why
 from q2.search.trials.trial import Trial, join
 
 __all__ = ["Fingerprint", "TrialStore", "store_in"]
@@ -108,7 +108,7 @@ class TrialStore:
         except (FileNotFoundError, NotADirectoryError):
             raise TrialError(f"{path}: no trial store, expected a folder with {_HEAD}") from None
         except (OSError, ValueError) as error:
-            raise TrialError(f"{head}: cannot be read: {error}") from error
+            raise TrialError(f"{head}: cannot be read: {why(error)}") from error
         if not isinstance(table, dict) or table.get("q2") != "trials" or table.get("version") != _VERSION:
             raise TrialError(f"{head}: expected a trial store of version {_VERSION}")
         found = validate(Fingerprint, table.get("fingerprint", {}), lambda key: f"{head}: fingerprint.{dotted(key)}")
@@ -165,7 +165,7 @@ class TrialStore:
             try:
                 return sum(self._take_in(segment) for segment in sorted(self.path.glob("*.jsonl")))
             except OSError as error:
-                raise TrialError(f"{self.path}: cannot be read: {error}") from error
+                raise TrialError(f"{self.path}: cannot be read: {why(error)}") from error
 
     def _take_in(self, segment: Path) -> int:
         start = self._read.get(segment.name, 0)
@@ -204,7 +204,7 @@ class TrialStore:
                         os.fsync(file.fileno())
             except OSError as error:
                 self._forget(new)
-                raise TrialError(f"{self.path}: cannot be written: {error}") from error
+                raise TrialError(f"{self.path}: cannot be written: {why(error)}") from error
             return len(new)
 
     def _own_segment(self) -> Path:

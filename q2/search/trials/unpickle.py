@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from q2.errors import TrialError
+from q2.errors import TrialError, why
 
 __all__ = ["read_pickle"]
 
@@ -29,7 +29,7 @@ def read_pickle(path: str | Path) -> object:
             f"{path}: refused, {error}; only containers, numbers, text and NumPy arrays are read"
         ) from None
     except OSError as error:
-        raise TrialError(f"{path}: cannot be read: {error}") from error
+        raise TrialError(f"{path}: cannot be read: {why(error)}") from error
     except Exception as error:  # what a damaged pickle raises is anybody's guess
         reason = " ".join(str(error).split())[:100]
         raise TrialError(f"{path}: not a pickle that can be read: {type(error).__name__}: {reason}") from None
