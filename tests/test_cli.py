@@ -177,7 +177,7 @@ def test_our_own_fault_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("q2.session.session.trace", broken)
+    monkeypatch.setattr("q2.graph.trace", broken)
     assert run(monkeypatch, "transform") == 1
     assert "internal error: ZeroDivisionError: by zero" in capsys.readouterr().err
 

@@ -5,17 +5,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, did_you_mean
-from q2.graph import Graph
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
-from q2.passes.transform.apply import Changed, apply_options
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
 from q2.quant.resolve import known_option
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
+    from q2.passes.transform.apply import Changed
 
 __all__ = ["Quantize", "Rule"]
 
@@ -97,11 +99,11 @@ class Quantize(TransformPass):
         rules = {"default": self.default, **self.rules}
         return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a rule that matches no layer, `OptionError` for an option that does not exist."""
         self.plan(graph, ctx)
 
-    def plan(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
+    def plan(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         """Return the option of every choice that is to have one, before anything is changed.
 
         A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
@@ -119,14 +121,16 @@ class Quantize(TransformPass):
             found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
         return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
-    def run(self, graph: Graph, ctx: PassContext) -> Change:
+    def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.
 
         Parameters come from the bank where it has the option, else they are fitted here.
         """
+        from q2.passes.transform.apply import apply_options
+
         return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
 
-    def _recipe(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
+    def _recipe(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         if not self.recipe or self.rules:
             raise ConfigError("by = 'recipe' needs the key recipe = 'FILE' and no rules")
         recipe = Recipe.load(self.recipe)
@@ -136,7 +140,7 @@ class Quantize(TransformPass):
         return dict(recipe.layers)
 
 
-def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
+def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
     groups: dict[tuple[str, str], list[Changed]] = {}
     for each in changed.values():
         groups.setdefault((each.type, each.option), []).append(each)
@@ -162,11 +166,11 @@ def _shown(ratio: float | None) -> str | float:
     return "–" if ratio is None else ratio
 
 
-def _sum(group: list[Changed], key: str) -> float:
+def _sum(group: "list[Changed]", key: str) -> float:
     return float(sum(getattr(each, key) for each in group))
 
 
-def _sqnr(group: list[Changed]) -> float | None:
+def _sqnr(group: "list[Changed]") -> float | None:
     if any(each.energy is None for each in group):
         return None
     error = _sum(group, "squared_error")

@@ -12,9 +12,9 @@ from q2.graph import Choice, Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import BOPS, Bops
 from q2.quant import Option
-from q2.quant.activations import FULL
 from q2.quant.bank import Bank
 from q2.quant.dtypes import compact
+from q2.quant.widths import FULL
 from q2.search.space import Indices, Space
 
 __all__ = ["Costs"]
