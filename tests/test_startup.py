@@ -28,7 +28,10 @@ def started(folder: Path, *args: str) -> tuple[int, str, list[str], float]:
     ("args", "said"),
     [
         (("config", "show", "--config", "digits-dit.toml"), "passes.quantize.timestep_embedder"),
-        (("config", "show", "--config", "sdxl.toml", "--set", "seed=11", "--set", "passes.dag.format=png"), "passes.dag.format"),
+        (
+            ("config", "show", "--config", "sdxl.toml", "--set", "seed=11", "--set", "passes.dag.format=png"),
+            "passes.dag.format",
+        ),
         (("list", "passes"), "quantize-activations"),
         (("list", "plugins"), "pass quantize"),
         (("list", "configs"), "sdxl.toml"),
@@ -54,3 +57,34 @@ def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout == "8 []\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("transform", "--config", "gone.toml"), "gone.toml: no such run file"),
+        (("transform", "--recipe", "gone.toml"), "--recipe gone.toml: cannot be read"),
+        (("transform", "--set", "samples.images=x"), '--set samples.images: should be a valid integer, not "x"'),
+        (("transform", "--set", "passes.stats.sampels=2"), "sampels: unknown key; did you mean 'samples'?"),
+        (("transform", "--set", "passes.quantize.default=uaq-17"), "width 17 of 'uaq-17' is outside 1 to 8"),
+        (("bank", "--set", 'bank.options=["uap-4"]'), "no quantizer named 'uap' in 'uap-4'; did you mean 'uaq'?"),
+        (("sample", "--set", "denoiser.name=digit-dit"), "denoiser.name: no denoiser named 'digit-dit'; did you mean"),
+        (("search", "--strategy", "randm"), "--set search.strategy: no strategy named 'randm'; did you mean 'random'?"),
+        (("search", "--set", "search.strategies.random.sed=1"), "search.strategies.random.sed: unknown key"),
+        (("search", "--set", "search.target=avgbits"), "unknown metric 'avgbits'; did you mean 'avg_bits'?"),
+        (("search", "--set", "search.engine.name=locl"), "no engine named 'locl'; did you mean 'local'?"),
+        (("search", "compare", "--strategies", "random,randm"), "--strategies: no strategy named 'randm'"),
+        (("evaluate", "--recipe", "gone.toml"), "--recipe gone.toml: cannot be read"),
+        (("export", "--to", "ggu", "--out", "x"), "no exporter named 'ggu'; did you mean 'gguf'?"),
+        (("plot", "dag", "--set", "passes.quantise.by=type"), "no pass named 'quantise'; did you mean 'quantize'?"),
+        (("predictor", "train", "--trials", "x", "--set", 'search.evaluation.metrics=["SIM"]'), "named 'SIM'"),
+    ],
+)
+def test_a_mistake_in_settings_is_said_before_torch_is_imported(
+    tmp_path: Path, args: tuple[str, ...], said: str
+) -> None:
+    code, text, heavy, _ = started(tmp_path, *args)
+    assert code == 2
+    assert said in text
+    assert heavy == []
+    assert list(tmp_path.iterdir()) == []

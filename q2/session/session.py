@@ -16,7 +16,7 @@ from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of
 from q2.passes.requires import all_required
 from q2.passes.transform.quantize import Quantize
 from q2.passes.transform.quantize_activations import QuantizeActivations
-from q2.plugins import Plugins
+from q2.plugins import Catalogue, Plugins
 from q2.progress import Progress, silent
 from q2.quant import Recipe
 from q2.quant.resolve import known_option
@@ -52,9 +52,9 @@ class Session:
     _weights: "Weights | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for what the run file names and nobody offers: plugins, passes, options."""
+        """Raise `ConfigError` for what the run file names and nobody offers; torch is not imported for it."""
         _ = self.passes
-        self._check_options()
+        self._check_names()
 
     @contextmanager
     def at(self, *key: str) -> Iterator[None]:
@@ -121,7 +121,7 @@ class Session:
         fork = self.fork()
         vars(fork).pop("space", None)
         fork.run = run
-        fork._check_options()
+        fork._check_names()
         return fork
 
     def with_passes(self, passes: Sequence[tuple[str, Pass]]) -> Self:
@@ -241,16 +241,33 @@ class Session:
     def _denoiser_key(self) -> str:
         return next((key for key in ("checkpoint", "model") if getattr(self.settings.denoiser, key)), "name")
 
-    def _check_options(self) -> None:
-        """Raise `ConfigError`, with the key, for an option of the bank or the search that there is not."""
-        search = self.settings.search
+    def _check_names(self) -> None:
+        """Raise `ConfigError`, with the key, for a denoiser, engine, strategy, metric or option that there is not."""
+        plugins, search = self.plugins, self.settings.search
+        strategy = str(search.strategies.get(search.strategy, {}).get("strategy", search.strategy))
+        offered: dict[Key, tuple[Catalogue[Any], Sequence[str]]] = {
+            ("search", "engine", "name"): (plugins.engines, [search.engine.name]),
+            ("search", "strategy"): (plugins.strategies, [strategy]),
+            ("search", "evaluation", "metrics"): (plugins.metrics, search.evaluation.metrics),
+        }
+        offered |= {("search", "metrics", name): (plugins.metrics, [name]) for name in search.metrics}
+        if self.settings.denoiser.name:
+            offered[("denoiser", "name")] = (plugins.denoisers, [self.settings.denoiser.name])
+        for key, (catalogue, names) in offered.items():
+            for name in names:
+                with self.at(*key):
+                    catalogue.find(name)
+        for title, step in self.passes:
+            if isinstance(step, Quantize):
+                with self.at("passes", title):
+                    step.check_options(plugins.quantizers)
         keys: dict[Key, tuple[str, ...]] = {("bank", "options"): self.settings.bank.options}
         keys[("search", "options")] = search.options
         keys |= {("search", "layers", pattern): options for pattern, options in search.layers.items()}
         for key, options in keys.items():
             for text in options:
                 with self.at(*key):
-                    known_option(text, self.plugins.quantizers)
+                    known_option(text, plugins.quantizers)
 
 
 def run_folder(out: Path | None, name: str) -> Path:

@@ -18,6 +18,8 @@ from q2.quant.resolve import known_option
 if TYPE_CHECKING:
     from q2.graph import Graph
     from q2.passes.transform.apply import Changed
+    from q2.plugins import Catalogue
+    from q2.quant import Quantizer
 
 __all__ = ["Quantize", "Rule"]
 
@@ -99,6 +101,11 @@ class Quantize(TransformPass):
         rules = {"default": self.default, **self.rules}
         return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
 
+    def check_options(self, quantizers: "Catalogue[Quantizer]") -> None:
+        """Raise `Q2Error` for an option that nobody offers; a recipe is not read. No torch is needed for q2's own."""
+        for key, rule in {**self.rules, "default": self.default}.items():
+            _option(rule, key, quantizers)
+
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a rule that matches no layer, `OptionError` for an option that does not exist."""
         self.plan(graph, ctx)
@@ -108,7 +115,7 @@ class Quantize(TransformPass):
 
         A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
         """
-        choices, default = graph.choices, _option(self.default, "default", ctx)
+        choices, default = graph.choices, _option(self.default, "default", ctx.plugins.quantizers)
         if self.by == "recipe":
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
@@ -117,7 +124,7 @@ class Quantize(TransformPass):
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
         for key, rule in self.rules.items():
-            option = _option(rule, key, ctx)
+            option = _option(rule, key, ctx.plugins.quantizers)
             found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
         return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
@@ -136,7 +143,8 @@ class Quantize(TransformPass):
         recipe = Recipe.load(self.recipe)
         recipe.check(graph.choices, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
-            _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
+            rule = Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits))
+            _option(rule, name, ctx.plugins.quantizers)
         return dict(recipe.layers)
 
 
@@ -181,16 +189,16 @@ def _as_rule(rule: Rule | str, key: str) -> Rule:
     return validate(Rule, _rule(rule, key), lambda _: key) if isinstance(rule, str) else rule
 
 
-def _option(rule: Rule | str, key: str, ctx: PassContext) -> Option:
+def _option(rule: Rule | str, key: str, quantizers: "Catalogue[Quantizer]") -> Option:
     config = _as_rule(rule, key).config
     name, width = config.name, config.weight_width
     if name.lower() in ("none", "na"):
         return Option.parse("none")
-    if name not in ctx.plugins.quantizers:
-        raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, ctx.plugins.quantizers)}")
+    if name not in quantizers:
+        raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
-    return known_option(f"{name}-{width}", ctx.plugins.quantizers)
+    return known_option(f"{name}-{width}", quantizers)
 
 
 def _rule(option: str, place: str) -> Table:
