@@ -72,6 +72,7 @@ def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> N
         (("search", "--strategy", "randm"), "--set search.strategy: no strategy named 'randm'; did you mean 'random'?"),
         (("search", "--set", "search.strategies.random.sed=1"), "search.strategies.random.sed: unknown key"),
         (("search", "--set", "search.target=avgbits"), "unknown metric 'avgbits'; did you mean 'avg_bits'?"),
+        (("search", "--set", "search.constraints=['avgbits <= 3']"), "no metric 'avgbits'; did you mean 'avg_bits'?"),
         (("search", "--set", "search.engine.name=locl"), "no engine named 'locl'; did you mean 'local'?"),
         (("search", "compare", "--strategies", "random,randm"), "--strategies: no strategy named 'randm'"),
         (("evaluate", "--recipe", "gone.toml"), "--recipe gone.toml: cannot be read"),

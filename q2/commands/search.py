@@ -32,12 +32,11 @@ def find(
             raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
-        from q2.session.problem import metrics_of, strategy_of
+        from q2.session.problem import check_settings
         from q2.session.session import run_folder
 
         folder = run_folder(out, f"{session.title}-search")
-        strategy_of(session, session.settings.search.strategy)  # what can be said before torch is imported
-        metrics_of(session)
+        check_settings(session)  # before torch is imported
         if dry_run:
             from q2.session.plan import plan_search
 
@@ -71,11 +70,11 @@ def compare(
     """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
     titles = [name.strip() for name in strategies.split(",")]
     with opened(config, _sets(override, trials)) as session:
-        from q2.session.problem import metrics_of, strategies_of
+        from q2.session.problem import check_settings, strategies_of
         from q2.session.session import run_folder
 
         folder = run_folder(out, f"{session.title}-compare")
-        metrics_of(session, list(strategies_of(session, titles)))  # what can be said before torch is imported
+        check_settings(session, list(strategies_of(session, titles)))  # before torch is imported
         from q2.session.compare import compare as start
 
         print(f"q2 search compare · {session.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")

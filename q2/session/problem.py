@@ -19,7 +19,16 @@ from q2.settings import Fidelity
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["constraints_of", "engine_of", "measured_at", "metrics_of", "problem_of", "strategies_of", "strategy_of"]
+__all__ = [
+    "check_settings",
+    "constraints_of",
+    "engine_of",
+    "measured_at",
+    "metrics_of",
+    "problem_of",
+    "strategies_of",
+    "strategy_of",
+]
 
 
 def constraints_of(session: Session, names: Sequence[str]) -> tuple[Constraint, ...]:
@@ -53,6 +62,18 @@ def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy
         if title not in known:
             raise ConfigError(f"--strategies: no strategy named {title!r}{did_you_mean(title, known)}")
     return {title: strategy_of(session, title) for title in titles}
+
+
+def check_settings(session: Session, strategies: Sequence[str] = ()) -> None:
+    """Raise `ConfigError` for what is wrong in a search's settings, whatever the denoiser.
+
+    Strategies, constraints and target need no torch; metrics, which may, come last.
+    """
+    for title in strategies or (session.settings.search.strategy,):
+        strategy_of(session, title)
+    with session.at("search", "constraints"):
+        constraints_of(session, list(session.plugins.metrics))
+    metrics_of(session, strategies)
 
 
 def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[str, type[Metric]], Target]:
