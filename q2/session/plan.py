@@ -12,8 +12,7 @@ from q2.denoisers import Denoiser, device_of
 from q2.graph import Graph
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
-from q2.search.evaluation.evaluator import metrics_at
-from q2.search.metrics.base import Metric
+from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs
 from q2.session.checks import check_search

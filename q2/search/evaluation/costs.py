@@ -2,20 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from q2.errors import ConfigError
-from q2.graph import Choice, Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import BOPS, Bops
 from q2.quant import Option
-from q2.quant.activations import FULL
-from q2.quant.bank import Bank
-from q2.quant.dtypes import compact
+from q2.quant.widths import FULL
 from q2.search.space import Indices, Space
+
+if TYPE_CHECKING:
+    from q2.graph import Choice, Graph
+    from q2.quant.bank import Bank
 
 __all__ = ["Costs"]
 
@@ -35,13 +36,15 @@ class Costs:
     constants: Mapping[str, float]
 
     @classmethod
-    def of_graph(cls, graph: Graph, space: Space, ctx: PassContext, bank: Bank | None) -> "Costs":
+    def of_graph(cls, graph: "Graph", space: Space, ctx: PassContext, bank: "Bank | None") -> "Costs":
         """Work out ``avg_bits``, ``quantized_size``, ``model_size``, ``bops`` and, with a bank, ``quantized_error``.
 
         The graph is the denoiser's before it is quantized; activations count as they are quantized in it.
         ``model_size`` is what the tensors of a saved denoiser take in its files, where float32 that float16 holds
         exactly takes 16 bits; weights on meta have no values to tell, and count in their own dtype.
         """
+        from q2.quant.dtypes import compact
+
         options = [Option.parse(text) for text in space.options]
         quantizers = [ctx.plugins.quantizers.load(option.quantizer)() for option in options]
         total = float(str(Bops().run(graph, ctx).data["tbops"])) * 1e12
@@ -120,14 +123,18 @@ class Costs:
                 raise ConfigError(f"{name}: is no sum over layers; these are: {', '.join(self.tables)}")
 
 
-def _kept_bytes(choice: Choice) -> int:
+def _kept_bytes(choice: "Choice") -> int:
     """Return what a choice that is not quantized takes in a file."""
+    from torch import Tensor
+
+    from q2.quant.dtypes import compact
+
     weight = choice.layer.module.weight
     assert isinstance(weight, Tensor)
     return choice.weights * compact(weight.detach()).element_size()
 
 
-def _error(bank: Bank, name: str, option: Option) -> float:
+def _error(bank: "Bank", name: str, option: Option) -> float:
     """Return the bank's error of an option; an option that no bank holds has none, or is not known."""
     if option.is_none:
         return 0.0
