@@ -1,13 +1,12 @@
 """Options fitted to a layer's output: codebooks or scales, and codes, for the inputs that the layer sees."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from q2.quant.base import Fitted, OutputErrors, Quantizer
-from q2.quant.calibration.gram import Piece
 from q2.quant.calibration.problem import Codes, Problem
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels.errors import measure
@@ -20,9 +19,9 @@ _ROUNDS, _ENOUGH = 4, 2e-3
 
 @torch.no_grad()
 def fit_outputs(
-    weight: Tensor, quantizer: Quantizer, widths: Sequence[int], pieces: Sequence[Piece], prec: int = 16
+    weight: Tensor, quantizer: Quantizer, widths: Sequence[int], problem: Problem, prec: int = 16
 ) -> list[Fitted]:
-    """Fit `weight` (O, I, ...) at each of `widths` so that its outputs change least, by the moments in `pieces`.
+    """Fit `weight` (O, I, ...) at each of `widths` so that its outputs change least; `problem` is about this weight.
 
     A fit to the weight alone comes first, and what is worse than that, in a channel or where channels share parameters
     in all, is not kept: no output error is above that of the plain option. Weighted codebooks, error compensation,
@@ -30,7 +29,6 @@ def fit_outputs(
     (ICLR'23), SqueezeLLM (ICML'24), QuantEase (2023).
     """
     plain = quantizer.fit_each(weight, widths, prec)
-    problem = Problem(weight.detach().flatten(1).float(), pieces)
     signal, found = problem.signal, []
     starts: Sequence[Mapping[str, Tensor] | None] = [None] * len(plain)
     if all(quantizer.levels(each.parameters, each.option.bits) is not None for each in plain):
@@ -40,7 +38,10 @@ def fit_outputs(
         before = problem.errors(values.flatten(1).float())
         best = _Fit(each.parameters, each.codes().flatten(1), before)
         if start is not None:
-            best = _improved(problem, quantizer, each.option.bits, weight.dtype, start, best)
+            new = _improved(problem, quantizer, each.option.bits, weight.dtype, start)
+            values = cast_to(quantizer.decode(new.codes.reshape(weight.shape), new.parameters), weight.dtype)
+            new = replace(new, errors=problem.errors(values.flatten(1).float()))
+            best = _better(quantizer, best, new)
             values = cast_to(quantizer.decode(best.codes.reshape(weight.shape), best.parameters), weight.dtype)
         errors = OutputErrors(float(best.errors.sum()), float(before.sum()), signal)
         codes = pack(best.codes.flatten(), each.option.bits)
@@ -69,27 +70,28 @@ class _Fit:
     errors: Tensor
 
 
-def _improved(  # noqa: PLR0917 (what is fitted, and from where)
+def _improved(
     problem: Problem,
     quantizer: Quantizer,
     bits: int,
     dtype: torch.dtype,
     parameters: Mapping[str, Tensor],
-    best: _Fit,
 ) -> _Fit:
-    """Return the best of `best` and what the rounds from `parameters` give."""
+    """Return the best of what the rounds from `parameters` give."""
     levels = _levels(quantizer, parameters, bits, dtype)
     codes: Codes = problem.compensated(levels)
-    last = torch.inf
+    best, last = None, torch.inf
     for _ in range(_ROUNDS):
         parameters = quantizer.refit(problem.normal(codes, 2**bits), parameters, bits)
         levels = _levels(quantizer, parameters, bits, dtype)
         codes, errors = problem.descended(levels, codes)
-        best = _better(quantizer, best, _Fit(parameters, problem.given(codes), errors))
+        new = _Fit(parameters, problem.given(codes), errors)
+        best = _better(quantizer, best, new) if best else new
         now = float(errors.sum())
         if now > last * (1 - _ENOUGH):
             break
         last = now
+    assert best is not None
     return best
 
 

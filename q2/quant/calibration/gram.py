@@ -20,13 +20,15 @@ _DAMPING, _ROWS = 0.01, 1024
 class Gram:
     """H = sum of x x^T over the inputs of one image, with the inputs in the order in which codes are chosen.
 
-    `order` (n,) has inputs by falling H_jj; `matrix` (n, n) float32 is H in that order, damped; `factor` (n, n) float32
-    the upper Cholesky factor of its inverse. Where all inputs are zero, H is the identity and `live` is False.
+    `order` (n,) has inputs by falling H_jj; `matrix` (n, n) float32 is H in that order, with `damping` added to its
+    diagonal; `factor` (n, n) float32 the upper Cholesky factor of its inverse. Where all inputs are zero, H is the
+    identity and `live` is False.
     """
 
     order: Tensor
     matrix: Tensor
     factor: Tensor
+    damping: float
     live: bool
 
     @classmethod
@@ -48,13 +50,13 @@ class Gram:
         live = mean > torch.finfo(torch.float32).smallest_normal
         if not live:
             identity = torch.eye(size, device=rows.device)
-            return cls(order, identity, identity, live)
-        damping = _DAMPING * max(1.0, size / count)
+            return cls(order, identity, identity, 0.0, live)
+        damping = _DAMPING * max(1.0, size / count) * mean
         moments = moments[order][:, order].mul_(scale)
-        moments.diagonal().add_(damping * mean)
+        moments.diagonal().add_(damping)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
         factor = torch.linalg.cholesky(inverse, upper=True)
-        return cls(order, moments.float().contiguous(), factor.float().contiguous(), live)
+        return cls(order, moments.float().contiguous(), factor.float().contiguous(), damping, live)
 
     @property
     def importance(self) -> Tensor:

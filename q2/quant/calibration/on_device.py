@@ -19,7 +19,7 @@ def compensate_block(rows: Tensor, factor: Tensor, levels: Tensor, block: Block,
     """
     start, stop = block
     errors, edges = rows.new_empty(len(rows), stop - start), _edges(levels)
-    if rows.device.type == "cpu":
+    if _is_cpu(rows):
         one, shares, table, bounds = rows.numpy(), factor.numpy(), levels.numpy(), edges.numpy()
         left, found = errors.numpy(), codes.numpy()
 
@@ -40,7 +40,7 @@ def descend_block(pull: Tensor, matrix: Tensor, levels: Tensor, block: Block, co
     """Improve the codes of a block of columns and return by how much each value moved (R, columns)."""
     start, stop = block
     moved, edges = pull.new_empty(len(pull), stop - start), _edges(levels)
-    if pull.device.type == "cpu":
+    if _is_cpu(pull):
         one, shares, table, bounds = pull.numpy(), matrix.numpy(), levels.numpy(), edges.numpy()
         steps, found = moved.numpy(), codes.numpy()
 
@@ -60,7 +60,7 @@ def descend_block(pull: Tensor, matrix: Tensor, levels: Tensor, block: Block, co
 
 def normal_block(matrix: Tensor, codes: Tensor, tile: int, into: Tensor) -> None:
     """Add to `into` (R, k, k) what every row's codes make of H: the sums over columns of code a and code b."""
-    if codes.device.type == "cpu":
+    if _is_cpu(codes):
         table, found, sums = matrix.numpy(), codes.numpy(), into.numpy()
 
         def work(part: slice) -> None:
@@ -72,6 +72,10 @@ def normal_block(matrix: Tensor, codes: Tensor, tile: int, into: Tensor) -> None
     for r in range(len(codes)):
         ones = torch.nn.functional.one_hot(codes[r].long(), into.shape[1]).float()
         into[r] += (ones.T @ (matrix @ ones)).double()
+
+
+def _is_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
 
 def _edges(levels: Tensor) -> Tensor:

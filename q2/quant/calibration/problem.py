@@ -33,6 +33,11 @@ class _Rows:
         """W H."""
         return self.weight @ self.gram.matrix
 
+    def error(self, pull: Tensor, difference: Tensor) -> Tensor:
+        """Return the output error of every channel, (outputs,) float64, of W - W' and of that times the damped H."""
+        exact = pull.double().addcmul_(difference.double(), torch.tensor(-self.gram.damping, dtype=torch.float64))
+        return (exact * difference).sum(1).clamp_(min=0) * self.gram.live
+
     def levels(self, levels: Tensor) -> Tensor:
         """Return the levels of these outputs: (outputs or 1, k)."""
         return levels if len(levels) == 1 else levels[self.piece.outputs]
@@ -83,8 +88,7 @@ class Problem:
                 pull[:, :start].addmm_(moved, matrix[start:stop, :start], alpha=-1)
                 pull[:, stop:].addmm_(moved, matrix[start:stop, stop:], alpha=-1)
             found.append(new)
-            if rows.gram.live:
-                errors[rows.piece.outputs] += _dot(pull, rows.weight - _looked_up(own, new))
+            errors[rows.piece.outputs] += rows.error(pull, rows.weight - _looked_up(own, new))
         return found, errors
 
     def normal(self, codes: Codes, k: int) -> Normal:
@@ -128,18 +132,12 @@ class Problem:
     def _sums(self, differences: Sequence[Tensor]) -> Tensor:
         sums = torch.zeros(self.outputs, dtype=torch.float64, device=differences[0].device)
         for rows, each in zip(self._rows, differences, strict=True):
-            if rows.gram.live:
-                sums[rows.piece.outputs] += _dot(each @ rows.gram.matrix, each)
+            sums[rows.piece.outputs] += rows.error(each @ rows.gram.matrix, each)
         return sums
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
     return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Return the products of two matrices' rows, float64."""
-    return (one.double() * other).sum(1)
 
 
 def _looked_up(levels: Tensor, codes: Tensor) -> Tensor:
