@@ -53,6 +53,7 @@ class _Options:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
     by: By = "type"
     recipe: Path | None = None
+    calibration: str = ""
     default: Rule = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
@@ -64,12 +65,14 @@ class Quantize(TransformPass):
     Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
     A layer that reads a skip connection is quantized in two parts, which a rule tells apart as ``path`` and ``path#1``;
     by name, ``path`` means both. A layer that no rule matches gets `default`, and stays what it is if that is ``none``.
-    Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow.
+    Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow. A recipe, or
+    `calibration`, may say to which rows of inputs the options were fitted: then the bank must be that one.
     """
 
     name: ClassVar[str] = "quantize"
     by: By = "type"
     recipe: Path | None = None
+    calibration: str = ""
     default: Rule | str = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule | str] = field(default_factory=dict)
 
@@ -93,11 +96,12 @@ class Quantize(TransformPass):
         read = validate(
             _Options, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key)
         )
-        return cls(read.by, read.recipe, read.default, read.rules)
+        return cls(read.by, read.recipe, read.calibration, read.default, read.rules)
 
     def to_table(self) -> Table:
         """Return the options as `from_table` reads them."""
         recipe = {"recipe": str(self.recipe)} if self.recipe else {}
+        recipe |= {"calibration": self.calibration} if self.calibration else {}
         rules = {"default": self.default, **self.rules}
         return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
 
@@ -135,7 +139,17 @@ class Quantize(TransformPass):
         """
         from q2.passes.transform.apply import apply_options
 
+        if ctx.denoiser is None or ctx.denoiser.weights != "meta":
+            self.check_calibration(ctx.bank.plan.calibration if ctx.bank else "")
         return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
+
+    def check_calibration(self, found: str) -> None:
+        """Raise `ConfigError` if options were calibrated and `found`, the calibration of the bank, is another."""
+        wanted = Recipe.load(self.recipe).calibration if self.recipe else self.calibration
+        if wanted and wanted != found:
+            head = f"{self.recipe}: " if self.recipe else ""
+            there = f"the bank's is {found}" if found else "there is no calibrated bank"
+            raise ConfigError(f"{head}its options are of calibration {wanted}, and {there}; name that bank: bank.path")
 
     def _recipe(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         if not self.recipe or self.rules:

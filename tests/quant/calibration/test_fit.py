@@ -104,7 +104,7 @@ def test_a_convolution_of_any_kind_loses_what_its_outputs_say(kernel: tuple[int,
     lost = run(given, weight, groups=groups) - run(given, found.restore(weight), groups=groups)
     assert found.outputs is not None
     assert found.outputs.error == pytest.approx(float(lost.double().square().sum()), rel=1e-4)
-    assert found.outputs.error < 0.8 * found.outputs.plain
+    assert found.outputs.error < 0.9 * found.outputs.plain
     whole = run(given, weight, groups=groups)
     assert found.outputs.signal == pytest.approx(float(whole.double().square().sum()), rel=1e-4)
 
