@@ -1,0 +1,1 @@
+"""Calibration: what layers read while images are denoised, and options fitted to it."""
