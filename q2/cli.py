@@ -98,6 +98,21 @@ def bank(
 
 
 @app.command()
+def calibrate(
+    config: Config = DEFAULT,
+    override: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the rows.", show_default="calibration/…")] = None,
+) -> None:
+    """Denoise a few images and keep rows of what every layer reads; a calibration that was stopped goes on."""
+    start = time.perf_counter()
+    with opened(config, override) as session:
+        from q2.session.calibrate import calibrate as collect
+
+        report = collect(session, out)
+    print(f"calibrate {time.perf_counter() - start:.1f} s   {report.summary}\nwritten: {report.store.folder}/")
+
+
+@app.command()
 def evaluate(
     recipe: Annotated[str, typer.Option(help="The recipe, a TOML file.")],
     config: Config = DEFAULT,

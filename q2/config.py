@@ -86,10 +86,11 @@ class RunFile:
         modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
         plugins = settings.plugins.model_copy(update={"modules": modules})
         bank = settings.bank.model_copy(update={"path": self.find(settings.bank.path)})
+        rows = settings.calibration.model_copy(update={"path": self.find(settings.calibration.path)})
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
         search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
-        changed = {"denoiser": denoiser, "plugins": plugins, "bank": bank, "search": search}
+        changed = {"denoiser": denoiser, "plugins": plugins, "bank": bank, "calibration": rows, "search": search}
         return settings.model_copy(update=changed)
 
     def find(self, path: str) -> str:

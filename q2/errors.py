@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "BankError",
+    "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "GuardError",
@@ -39,6 +40,10 @@ class RecipeError(Q2Error):
 
 class BankError(Q2Error):
     """A bank that is missing, incomplete, damaged or for other weights."""
+
+
+class CalibrationError(Q2Error):
+    """Rows of layers' inputs that are missing, incomplete, damaged, not finite or for other weights."""
 
 
 class CheckpointError(Q2Error):

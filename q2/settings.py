@@ -52,6 +52,23 @@ class BankSettings(_Section):
     options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
 
 
+class CalibrationSettings(_Section):
+    """`[calibration]`: rows of layers' inputs, and where they are (empty: ``calibration/<denoiser>``).
+
+    `images` are denoised in `steps` steps (0: the protocol's), `batch` at a time, from noise of `seed`, which is none
+    that recipes are measured with; they show `prompts` in turn (empty: the denoiser's own, or its classes). Of every
+    input at most `rows` rows are kept.
+    """
+
+    images: int = pydantic.Field(default=20, ge=1)
+    steps: int = pydantic.Field(default=0, ge=0)
+    rows: int = pydantic.Field(default=4096, ge=1)
+    seed: int = pydantic.Field(default=20_000, ge=0, lt=2**63)
+    batch: int = pydantic.Field(default=4, ge=1)
+    prompts: tuple[str, ...] = ()
+    path: str = ""
+
+
 class EvaluationSettings(_Section):
     """`[search.evaluation]`: how a recipe is measured, and by what beside the target's metrics.
 
@@ -133,4 +150,5 @@ class Settings(_Section):
     passes: dict[str, Table] = {}
     samples: SampleSettings = SampleSettings()
     bank: BankSettings = BankSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     search: SearchSettings = SearchSettings()

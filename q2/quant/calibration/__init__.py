@@ -1,1 +1,1 @@
-"""Fits options to what layers put out: rows of real inputs, and codebooks and codes chosen for them."""
+"""What layers put out: rows of their inputs during real denoising, and options fitted so that outputs change least."""
