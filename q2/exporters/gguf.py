@@ -57,7 +57,7 @@ class Gguf(Exporter):
         except ImportError as error:
             raise Q2Error(_MISSING) from error
         if out.suffix != ".gguf":
-            raise Q2Error(f"--out {out}: expected a name that ends in .gguf")
+            raise Q2Error(f"{out}: expected a name that ends in .gguf")
         model, layers = denoiser.model, []
         tensors = list(_tensors(model))
         try:
@@ -76,7 +76,7 @@ class Gguf(Exporter):
                 writer.write_tensors_to_file()
                 writer.close()
         except OSError as error:
-            raise Q2Error(f"--out {out}: cannot be written: {error.strerror or error}") from error
+            raise Q2Error(f"{out}: cannot be written: {error.strerror or error}") from error
         return Exported(f"{out}: {out.stat().st_size / 1e6:.2f} MB", (_table(layers),))
 
 

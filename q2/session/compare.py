@@ -10,7 +10,7 @@ import numpy as np
 from q2.config import to_toml
 from q2.errors import ConfigError, did_you_mean
 from q2.files import write_json, write_text
-from q2.passes import Step
+from q2.passes import Step, TextTable
 from q2.search.comparison import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
 from q2.search.strategies.base import Strategy
@@ -31,6 +31,18 @@ class StrategyComparison:
     folder: Path
     files: list[Path]
 
+    @property
+    def table(self) -> TextTable:
+        """A row for each strategy: mean ± half the 95 % interval over its seeds."""
+        return self.compared.table()
+
+    def __repr__(self) -> str:
+        title = f"{len(self.compared.searches)} searches of {self.compared.trials} trials, in {self.folder}/"
+        return f"{title}\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
 
 def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -> StrategyComparison:
     """Let every strategy search `seeds` times in `folder`: with the run's seed, and those after it.
@@ -39,7 +51,7 @@ def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -
     recipes that are in the folder's store are not measured again, whichever search asks for them. Raises `Q2Error`.
     """
     if len(set(titles)) < len(titles) or not titles:
-        raise ConfigError(f"--strategies {','.join(titles)}: expected one or more, all different")
+        raise ConfigError(f"strategies {','.join(titles)}: expected one or more, all different")
     session, strategies = _with_all(session, titles)
     searches: list[Searched] = []
     with opened(session, folder, strategies) as ready:
@@ -79,7 +91,7 @@ def _with_all(session: Session, titles: Sequence[str]) -> tuple[Session, dict[st
     known = {*session.plugins.strategies, *session.settings.search.strategies}
     for title in titles:
         if title not in known:
-            raise ConfigError(f"--strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+            raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
     kinds, _ = metrics_of(session, titles)
     tables = dict(session.run.overrides)
     search = dict(tables.get("search", {}))
