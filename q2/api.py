@@ -77,7 +77,7 @@ class Run(Session):
         ('unit', 'layers', 'among them')
         """
         rows = [
-            (unit.name, len(unit.layers), " ".join(name.removeprefix(unit.name) for name in unit.layers[:3]))
+            (unit.name, len(unit.layers), " ".join(name.removeprefix(unit.name) or name for name in unit.layers[:3]))
             for unit in self.outline.units()
         ]
         return TextTable(("unit", "layers", "among them"), tuple(rows))

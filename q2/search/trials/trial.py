@@ -27,7 +27,7 @@ class Trial:
 
     >>> trial = Trial({"proj": "uaq-4"}, {"avg_bits": 4.2}, number=3)
     >>> trial
-    trial 3: 1 layers, complete, full, avg_bits 4.2
+    trial 3: 1 layer, complete, full, avg_bits 4.2
     >>> trial.id == Trial({"proj": "uaq-4"}, {"avg_bits": 4.3}).id
     True
     >>> trial.id == Trial({"proj": "uaq-3"}).id
@@ -60,7 +60,8 @@ class Trial:
         object.__setattr__(self, "intervals", bounded)
 
     def __repr__(self) -> str:
-        words = [f"{len(self.recipe)} layers", self.state, self.fidelity]
+        layers = f"{len(self.recipe)} layer{'' if len(self.recipe) == 1 else 's'}"
+        words = [layers, self.state, self.fidelity]
         shown = ", ".join([*words, *(f"{name} {self.shown(name)}" for name in self.metrics)])
         return f"{self.label}: {shown}" + (f" ({self.error})" if self.error else "")
 
