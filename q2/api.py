@@ -148,6 +148,8 @@ class Run(Session):
         [('random', 2)]
         """
         titles, seeds = texts("strategies", strategies), whole("seeds", seeds, 1)
+        if not titles:
+            raise unexpected("strategies", strategies, "one strategy or more, by name")
         place = run_folder(path_of("folder", folder), f"{self.title}-compare", "folder=")
         from q2.session.compare import compare
 

@@ -100,7 +100,7 @@ def test_a_single_text_is_one_item_everywhere(run: q2.Run, monkeypatch: pytest.M
         (lambda run: run.transform(folder="a-file/x"), "folder=a-file/x: a-file is a file, expected a folder"),
         (lambda run: run.evaluate({}, folder=""), "folder='': expected a path"),
         (lambda run: run.evaluate({}, metrics=5), "metrics=5: expected text, or a list of texts"),
-        (lambda run: run.compare([]), "strategies : expected one or more, all different"),
+        (lambda run: run.compare([]), "strategies=[]: expected one strategy or more, by name"),
         (lambda run: run.compare("random", seeds=0), "seeds=0: expected a whole number, 1 or more"),
         (lambda run: run.predict(5), "trials=5: expected a search or its folder"),
         (lambda run: run.predict("m", folds=1), "folds=1: expected a whole number, 2 or more"),
