@@ -187,6 +187,8 @@ class Run(Session):
         place = (
             trials.folder if isinstance(trials, SearchResult) else the_path("trials", trials, "a search or its folder")
         )
+        if not isinstance(target, str):
+            raise unexpected("target", target, "text, such as 'SQNR - 4*avg_bits'")
         out, jobs = folder_of(folder), whole("jobs", jobs, 1)
         folds, epochs, seed = whole("folds", folds, 2), whole("epochs", epochs, 1), whole("seed", seed, 0)
         from q2.search.predictor.train import Training
@@ -327,6 +329,8 @@ def open(  # noqa: A001 (q2.open is what a reader expects)
     """
     if not isinstance(denoiser, str):
         raise unexpected("denoiser", denoiser, "a denoiser's name, such as 'digits-dit'")
+    if not callable(progress):
+        raise unexpected("progress", progress, "a function such as q2.progress.silent")
     given = overrides if isinstance(overrides, Mapping) else texts("overrides", overrides)
     if isinstance(given, Mapping) and not all(isinstance(key, str) for key in given):
         raise unexpected("overrides", overrides, "dotted keys, such as 'search.trials', with their values")

@@ -104,6 +104,11 @@ def test_a_single_text_is_one_item_everywhere(run: q2.Run, monkeypatch: pytest.M
         (lambda run: run.compare("random", seeds=0), "seeds=0: expected a whole number, 1 or more"),
         (lambda run: run.predict(5), "trials=5: expected a search or its folder"),
         (lambda run: run.predict("m", folds=1), "folds=1: expected a whole number, 2 or more"),
+        (lambda run: run.predict("m", target=5), "target=5: expected text, such as 'SQNR - 4*avg_bits'"),
+        (
+            lambda run: q2.open(progress=_given(5)),
+            "progress=5: expected a function such as q2.progress.silent",
+        ),
         (lambda run: run.label(None), "predictor=None: expected a folder"),
         (lambda run: run.export("gguf", None), "out=None: expected the path of a folder or file"),
         (lambda run: q2.open(_given(5)), "config=5: expected a run file"),
