@@ -74,10 +74,6 @@ class GuardError(TraceError):
     """A call that leaves the path on which the graph was traced."""
 
 
-class CalibrationError(Q2Error):
-    """Rows of inputs that cannot be collected, read or used."""
-
-
 class PassError(Q2Error):
     """A pass that failed; says which, where, and what ran before it. `ours` where the cause is no user's mistake."""
 

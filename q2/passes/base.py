@@ -15,6 +15,7 @@ from q2.graph import Fact
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Option
+from q2.tables import drawn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,23 +42,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for people: column heads and rows; numbers are formatted when it is drawn."""
+    """A table for people: column heads and rows; numbers are formatted when it is drawn, the first 20 rows as text."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
     title: str = ""
 
     def __str__(self) -> str:
-        return self._drawn("simple")
+        return drawn(self.headers, self.rows)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Return the table as a notebook shows it."""
-        return self._drawn("html")
-
-    def _drawn(self, form: str) -> str:
-        from tabulate import tabulate
-
-        return str(tabulate(self.rows, headers=self.headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0]))
+        return drawn(self.headers, self.rows, "html")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ class PassResult:
     seconds: float
     reused: bool = False
 
+    def __repr__(self) -> str:
+        return f"{self.title}: {self.report.summary} ({self.seconds:.1f} s)"
+
 
 @dataclass
 class PassManager:

@@ -12,6 +12,7 @@ import toml
 from q2.errors import OptionError, RecipeError, did_you_mean, why
 from q2.files import write_text
 from q2.quant.options import Option
+from q2.tables import drawn
 
 __all__ = ["Recipe"]
 
@@ -31,6 +32,11 @@ class Recipe:
     >>> recipe = Recipe.of({"proj": "kmeans-c-4"}, "digits-dit", "", 4.5)
     >>> recipe.layers["proj"]
     Option(quantizer='kmeans-c', bits=4)
+    >>> recipe
+    recipe for 'digits-dit': 4.5 bits a weight
+    layer    option
+    -------  ----------
+    proj     kmeans-c-4
     """
 
     layers: Mapping[str, Option]
@@ -49,6 +55,10 @@ class Recipe:
         options = {name: _option(name, value) for name, value in self.layers.items()}
         object.__setattr__(self, "layers", options)
         object.__setattr__(self, "avg_bits", float(self.avg_bits))
+
+    def __repr__(self) -> str:
+        title = f"recipe for {self.denoiser!r}: {self.avg_bits:.4g} bits a weight"
+        return f"{title}\n{drawn(('layer', 'option'), [(name, str(each)) for name, each in self.layers.items()])}"
 
     @classmethod
     def of(

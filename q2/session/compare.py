@@ -9,7 +9,7 @@ import numpy as np
 
 from q2.config import to_toml
 from q2.files import write_json, write_text
-from q2.passes import Step
+from q2.passes import Step, TextTable
 from q2.search.comparison import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
 from q2.search.strategies.base import Strategy
@@ -29,6 +29,18 @@ class StrategyComparison:
     compared: Compared
     folder: Path
     files: list[Path]
+
+    @property
+    def table(self) -> TextTable:
+        """A row for each strategy: mean ± half the 95 % interval over its seeds."""
+        return self.compared.table()
+
+    def __repr__(self) -> str:
+        title = f"{len(self.compared.searches)} searches of {self.compared.trials} trials, in {self.folder}/"
+        return f"{title}\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
 
 def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -> StrategyComparison:

@@ -54,13 +54,13 @@ def strategy_of(session: Session, title: str) -> Strategy:
 
 
 def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy]:
-    """Return the strategies that ``--strategies`` names. Raises `ConfigError`."""
+    """Return the strategies that `titles` name. Raises `ConfigError`."""
     if len(set(titles)) < len(titles) or not titles:
-        raise ConfigError(f"--strategies {','.join(titles)}: expected one or more, all different")
+        raise ConfigError(f"strategies {','.join(titles)}: expected one or more, all different")
     known = {*session.plugins.strategies, *session.settings.search.strategies}
     for title in titles:
         if title not in known:
-            raise ConfigError(f"--strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+            raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
     return {title: strategy_of(session, title) for title in titles}
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from q2.quant.bank import Bank
     from q2.search.space import Space
 
-__all__ = ["Given", "Session", "quiet", "run_folder"]
+__all__ = ["Given", "Session", "quiet", "run_folder", "usable"]
 
 Given = Recipe | Mapping[str, str] | str | Path
 """A recipe: a file, or layer to option."""
@@ -62,7 +62,7 @@ class Session:
         try:
             yield
         except Q2Error as error:
-            if isinstance(error, ConfigError) and str(error).startswith((f"{self.run.name}:", f"{self.run.name}, --")):
+            if isinstance(error, ConfigError) and str(error).startswith((f"{self.run.name}:", f"{self.run.name}, ")):
                 raise
             raise ConfigError(f"{self.run.where(key) if key else self.run.name}: {error}") from error
 
@@ -270,13 +270,17 @@ class Session:
                     known_option(text, plugins.quantizers)
 
 
-def run_folder(out: Path | None, name: str) -> Path:
-    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError` if that is a file."""
-    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+def run_folder(out: Path | None, name: str, called: str = "--out ") -> Path:
+    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError`; see `usable`."""
+    return usable(out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}", called)
+
+
+def usable(folder: Path, called: str) -> Path:
+    """Return `folder` if it can be written to. Raises `ConfigError`, after the argument's name, if it cannot."""
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
-            raise ConfigError(f"--out {folder}: {part} is a file, expected a folder")
+            raise ConfigError(f"{called}{folder}: {part} is a file, expected a folder")
     there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not os.access(there, os.W_OK):
-        raise ConfigError(f"--out {folder}: {there} cannot be written to")
+        raise ConfigError(f"{called}{folder}: {there} cannot be written to")
     return folder
