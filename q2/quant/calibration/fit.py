@@ -1,7 +1,7 @@
 """Options fitted to a layer's output: codebooks or scales, and codes, for the inputs that the layer sees."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from q2.quant.packed.packing import pack
 
 __all__ = ["fit_outputs"]
 
-_ROUNDS, _ENOUGH = 4, 2e-3
+_ROUNDS, _ENOUGH = 3, 5e-3
 
 
 @torch.no_grad()
@@ -39,8 +39,6 @@ def fit_outputs(
         best = _Fit(each.parameters, each.codes().flatten(1), before)
         if start is not None:
             new = _improved(problem, quantizer, each.option.bits, weight.dtype, start)
-            values = cast_to(quantizer.decode(new.codes.reshape(weight.shape), new.parameters), weight.dtype)
-            new = replace(new, errors=problem.errors(values.flatten(1).float()))
             best = _better(quantizer, best, new)
             values = cast_to(quantizer.decode(best.codes.reshape(weight.shape), best.parameters), weight.dtype)
         errors = OutputErrors(float(best.errors.sum()), float(before.sum()), signal)

@@ -6,7 +6,7 @@ from torch import Tensor
 from q2.quant.kernels.chunks import in_blocks
 from q2.quant.kernels.columns import compensate_columns, descend_columns, normal_rows
 
-__all__ = ["compensate_block", "descend_block", "normal_block"]
+__all__ = ["compensate_block", "descend", "normal_block"]
 
 Block = tuple[int, int]
 """The first column of a block, and the one behind its last."""
@@ -36,38 +36,35 @@ def compensate_block(rows: Tensor, factor: Tensor, levels: Tensor, block: Block,
     return errors
 
 
-def descend_block(pull: Tensor, matrix: Tensor, levels: Tensor, block: Block, codes: Tensor) -> Tensor:
-    """Improve the codes of a block of columns and return by how much each value moved (R, columns)."""
-    start, stop = block
-    moved, edges = pull.new_empty(len(pull), stop - start), _edges(levels)
+def descend(pull: Tensor, matrix: Tensor, levels: Tensor, codes: Tensor) -> None:
+    """Improve the codes, column by column; `pull` (R, n), which is (W - W') H, is kept right."""
+    edges = _edges(levels)
     if _is_cpu(pull):
         one, shares, table, bounds = pull.numpy(), matrix.numpy(), levels.numpy(), edges.numpy()
-        steps, found = moved.numpy(), codes.numpy()
+        found = codes.numpy()
 
         def work(part: slice) -> None:
             own = part if len(table) > 1 else slice(None)
-            descend_columns(one[part], shares, bounds[own], table[own], start, stop, steps[part], found[part])
+            descend_columns(one[part], shares, bounds[own], table[own], found[part])
 
         in_blocks(work, len(one))
-        return moved
-    for j in range(start, stop):
+        return
+    for j in range(pull.shape[1]):
         held = _values(levels, codes[:, j])
         codes[:, j], values = _rounded(held + pull[:, j] / matrix[j, j], edges, levels)
-        moved[:, j - start] = values - held
-        pull[:, start:stop].addr_(moved[:, j - start], matrix[j, start:stop], alpha=-1)
-    return moved
+        pull.addr_(values - held, matrix[j], alpha=-1)
 
 
-def normal_block(matrix: Tensor, codes: Tensor, tile: int, into: Tensor) -> None:
+def normal_block(matrix: Tensor, codes: Tensor, into: Tensor) -> None:
     """Add to `into` (R, k, k) what every row's codes make of H: the sums over columns of code a and code b."""
     if _is_cpu(codes):
-        table, found, sums = matrix.numpy(), codes.numpy(), into.numpy()
+        table, found, sums = matrix.flatten().numpy(), codes.numpy(), torch.zeros_like(into)
 
         def work(part: slice) -> None:
-            room = torch.empty(into.shape[1], tile).numpy()
-            normal_rows(table, found[part], tile, room, sums[part])
+            normal_rows(table, found[part], sums[part].numpy())
 
         in_blocks(work, len(found))
+        into.add_(sums, alpha=0.5).add_(sums.mT, alpha=0.5)
         return
     for r in range(len(codes)):
         ones = torch.nn.functional.one_hot(codes[r].long(), into.shape[1]).float()

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from q2.quant.calibration.gram import Gram, Piece
 from q2.quant.calibration.normal import Normal
-from q2.quant.calibration.on_device import compensate_block, descend_block, normal_block
+from q2.quant.calibration.on_device import compensate_block, descend, normal_block
 
 __all__ = ["Problem"]
 
-_BLOCK, _TILE = 128, 128
+_BLOCK = 128
 Codes = list[Tensor]
 
 
@@ -35,8 +35,8 @@ class _Rows:
 
     def error(self, pull: Tensor, difference: Tensor) -> Tensor:
         """Return the output error of every channel, (outputs,) float64, of W - W' and of that times the damped H."""
-        exact = pull.double().addcmul_(difference.double(), torch.tensor(-self.gram.damping, dtype=torch.float64))
-        return (exact * difference).sum(1).clamp_(min=0) * self.gram.live
+        exact = torch.add(pull, difference, alpha=-self.gram.damping).mul_(difference)
+        return exact.sum(1, dtype=torch.float64).clamp_(min=0) * self.gram.live
 
     def levels(self, levels: Tensor) -> Tensor:
         """Return the levels of these outputs: (outputs or 1, k)."""
@@ -83,10 +83,7 @@ class Problem:
         for rows, mine in zip(self._rows, codes, strict=True):
             new, own, matrix = mine.clone(), rows.levels(levels), rows.gram.matrix
             pull = rows.pulled.addmm(_looked_up(own, mine), matrix, alpha=-1)
-            for start, stop in _blocks(pull.shape[1]):
-                moved = descend_block(pull, matrix, own, (start, stop), new)
-                pull[:, :start].addmm_(moved, matrix[start:stop, :start], alpha=-1)
-                pull[:, stop:].addmm_(moved, matrix[start:stop, stop:], alpha=-1)
+            descend(pull, matrix, own, new)
             found.append(new)
             errors[rows.piece.outputs] += rows.error(pull, rows.weight - _looked_up(own, new))
         return found, errors
@@ -105,7 +102,7 @@ class Problem:
                 if start < stop:
                     here, there = slice(start - outputs.start, stop - outputs.start), slice(start, stop)
                     into = slice(there.start - part.start, there.stop - part.start)
-                    normal_block(rows.gram.matrix, mine[here], _TILE, curvature[into])
+                    normal_block(rows.gram.matrix, mine[here], curvature[into])
                     pull[into].scatter_add_(1, mine[here].long(), rows.pulled[here].double())
             return curvature, pull
 
