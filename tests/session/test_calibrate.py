@@ -1,4 +1,4 @@
-"""`q2 calibrate` and what uses its rows: real denoisers, killed and resumed, found again, refused if they do not fit."""
+"""`q2 calibrate` and its rows: real denoisers, killed and resumed, found again, refused where they do not fit."""
 
 import os
 import signal

@@ -64,7 +64,7 @@ def test_unequal_sides_kernels_and_strides_come_dimension_by_dimension() -> None
 @pytest.mark.parametrize("groups", [1, 2])
 def test_rows_times_weight_are_the_output(kind: type[nn.Conv3d], groups: int, mode: str) -> None:
     dims = (nn.Conv1d, nn.Conv2d, nn.Conv3d).index(kind) + 1
-    layer = kind(4, 6, 3, stride=2, padding=2, dilation=1, groups=groups, padding_mode=mode)
+    layer = kind(4, 6, 3, stride=2, padding=2, dilation=1, groups=groups, padding_mode=mode)  # type: ignore[arg-type]
     x = noise(2, 4, *(5, 6, 7)[:dims])
     rows, out = all_rows(layer, x), layer(x)
     halves = rows.chunk(groups, 1)
