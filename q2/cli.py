@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, opened, print_table
+from q2.commands.console import DEFAULT, Config, Set, check_recipe, opened, print_table
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
@@ -64,11 +64,12 @@ def transform(
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision."""
     with opened(config, override, recipe) as session:
-        from q2.session.checks import check_passes
         from q2.session.session import run_folder
-        from q2.session.transform import transform as start
 
         folder = run_folder(out, session.title)
+        from q2.session.checks import check_passes
+        from q2.session.transform import transform as start
+
         check_passes(session)
         print(f"q2 transform · {session.run.name} · {folder}\n")
         print_table(session.rows(), ["setting", "default", "file", "override", "effective"])
@@ -121,10 +122,15 @@ def evaluate(
 ) -> None:
     """Measure one given recipe with the metrics of a search."""
     with opened(config, override) as session:
-        from q2.session.evaluate import evaluate as start
         from q2.session.session import run_folder
 
-        trial = start(session, recipe, metric or (), run_folder(out, "") if out else None)
+        folder = run_folder(out, "") if out else None
+        check_recipe(recipe)  # what can be said before torch is imported
+        for name in metric or ():
+            session.plugins.metrics.find(name)
+        from q2.session.evaluate import evaluate as start
+
+        trial = start(session, recipe, metric or (), folder)
     rows = [[name, trial.shown(name)] for name in trial.metrics]
     print_table(rows, ["metric", f"{recipe}, {trial.fidelity}, {trial.seconds:.1f} s"])
 

@@ -32,6 +32,8 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 class RunFile:
     """A run file as found, with its overrides. Precedence: default, then file, then override.
 
+    Messages name an overridden key by `form`; `called` has those that an option or argument of their own said.
+
     >>> RunFile.load("digits-dit.toml", ["seed=11"]).settings.seed
     11
     """
@@ -40,10 +42,16 @@ class RunFile:
     folder: Path
     file: Table
     overrides: Table = field(default_factory=dict)
-    saved: str = ""
+    form: str = "--set {}"
+    called: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, config: str = DEFAULT, overrides: Sequence[str] | Mapping[str, object] = ()) -> "RunFile":
+    def load(
+        cls,
+        config: str = DEFAULT,
+        overrides: Sequence[str] | Mapping[str, object] = (),
+        form: str = "--set {}",
+    ) -> "RunFile":
         """Read `config`, a path or the name of a shipped run file, with overrides. Raises `ConfigError`.
 
         These are ``a.b=c`` as on the command line, or dotted keys with their values.
@@ -55,21 +63,16 @@ class RunFile:
             raise ConfigError(f"{config}: not valid TOML: {error}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{config}: cannot be read: {why(error)}") from error
-        return cls(path.name, path.parent.absolute(), file).overridden(overrides)
-
-    @classmethod
-    def of_denoiser(cls, name: str, overrides: Sequence[str] | Mapping[str, object] = ()) -> "RunFile":
-        """Return the shipped run file of a denoiser, or an empty one where there is none. Raises `ConfigError`."""
-        if f"{name}.toml" in shipped():
-            return cls.load(f"{name}.toml", overrides)
-        return cls(name or "run", Path.cwd(), {}).overridden(overrides)
+        return cls(path.name, path.parent.absolute(), file, form=form).overridden(overrides)
 
     def overridden(self, overrides: Sequence[str] | Mapping[str, object]) -> "RunFile":
         """Return the same run with more overrides; see `load`. Raises `ConfigError`."""
         given = overrides.items() if isinstance(overrides, Mapping) else [(text, None) for text in overrides]
         table = self.overrides
         for key, value in given:
-            table = _merge(table, _override(key) if not isinstance(overrides, Mapping) else _nested(key, value))
+            named = self.form.format(key)
+            found = _nested(key, value, named) if isinstance(overrides, Mapping) else _override(key, named)
+            table = _merge(table, found)
         run = dataclasses.replace(self, overrides=table)
         _ = run.settings
         return run
@@ -113,14 +116,15 @@ class RunFile:
         """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint."""
         place = str(Path(folder).absolute()) if Path(folder).exists() else folder
         overrides = _merge(self.overrides, {"denoiser": {"checkpoint": place}})
-        return dataclasses.replace(self, overrides=overrides, saved=folder)
+        called = {**self.called, ("denoiser", "checkpoint"): f"--from {folder}"}
+        return dataclasses.replace(self, overrides=overrides, called=called)
 
     def where(self, key: Key) -> str:
-        """Return how a message names `key`: after the file, and after ``--set`` if an override said it."""
-        if self.saved and key == ("denoiser", "checkpoint"):
-            return f"{self.name}, --from {self.saved}"
+        """Return how a message names `key`: after the file, and as an override's if one said it."""
+        if key in self.called:
+            return f"{self.name}, {self.called[key]}"
         overridden = _at(self.overrides, key) is not None
-        return f"{self.name}, --set {dotted(key)}" if overridden else f"{self.name}: {dotted(key)}"
+        return f"{self.name}, {self.form.format(dotted(key))}" if overridden else f"{self.name}: {dotted(key)}"
 
     def rows(self, default: Table, effective: Table) -> list[list[str]]:
         """Return the five columns name, default, file, override, effective; a row for each setting in effect."""
@@ -193,15 +197,15 @@ def _find(config: str) -> Path:
     raise ConfigError(f"{config}: no such run file{did_you_mean(config, shipped())} (shipped: {', '.join(shipped())})")
 
 
-def _override(text: str) -> Table:
+def _override(text: str, named: str) -> Table:
     """Read ``a.b=c``: a TOML value, or plain text; where the setting is text it is that, in quotes or not."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name:
-        raise ConfigError(f"--set {text}: expected key=value")
+        raise ConfigError(f"{named}: expected key=value")
     try:
         key = _path(tomllib.loads(f"{name} = 0"))
-    except tomllib.TOMLDecodeError:
-        raise ConfigError(f"--set {text}: {name!r} is no TOML key") from None
+    except ValueError:  # no TOML, or several keys
+        raise ConfigError(f"{named}: {name!r} is no TOML key") from None
     kinds = _kinds(Settings, key)
     plain = f"{name} = {json.dumps(value)}"
     if str in kinds and not value.startswith(("'", '"', *("{" for kind in kinds if kind is dict))):
@@ -213,16 +217,17 @@ def _override(text: str) -> Table:
             continue
         if not any(isinstance(leaf, date | time) for leaf in flatten(table).values()):
             return table
-    raise ConfigError(f"--set {text}: {value!r} is neither TOML nor one line of text")
+    raise ConfigError(f"{named}: {value!r} is neither TOML nor one line of text")
 
 
-def _nested(key: str, value: object) -> Table:
-    """Return the table that sets the setting at a dotted key."""
+def _nested(key: str, value: object, named: str) -> Table:
+    """Return the table that sets the setting at a dotted key; a number of numpy's is one of Python's."""
     try:
         path = _path(tomllib.loads(f"{key} = 0"))
-    except tomllib.TOMLDecodeError:
-        raise ConfigError(f"{key!r} is no TOML key") from None
+    except ValueError:  # no TOML, or several keys
+        raise ConfigError(f"{named}: expected a dotted key, such as 'search.trials'") from None
     table: Any = str(value) if isinstance(value, Path) else value
+    table = table.item() if hasattr(table, "item") and getattr(table, "ndim", None) == 0 else table
     for part in reversed(path):
         table = {part: table}
     return dict(table)

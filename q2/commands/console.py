@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT",
     "Config",
     "Set",
+    "check_recipe",
     "drawn_progress",
     "load_run",
     "opened",
@@ -41,13 +42,18 @@ def load_run(config: str, override: list[str] | None, recipe: str = "") -> "RunF
     run = RunFile.load(config, override or ())
     if not recipe:
         return run
+    check_recipe(recipe)
+    return run.with_recipe(Path(recipe))
+
+
+def check_recipe(recipe: str) -> None:
+    """Raise `ConfigError` for a recipe that cannot be read; no torch is imported for it."""
     from q2.quant import Recipe
 
     try:
         Recipe.load(recipe)
     except RecipeError as error:
         raise ConfigError(f"--recipe {error}") from error
-    return run.with_recipe(Path(recipe))
 
 
 @contextmanager

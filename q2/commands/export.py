@@ -26,6 +26,7 @@ def export(
     if saved and (recipe or override):
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe and --set")
     with opened(config, override, recipe) as session:
+        session.plugins.exporters.find(to)  # before torch is imported
         from q2.session.export import export as start
 
         done = start(session, to, out, saved)

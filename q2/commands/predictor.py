@@ -49,20 +49,21 @@ def train(
     if (trials is None) == (graphs is None):
         raise ConfigError("--trials or --graphs: expected one of them: a search's folder, or a JSON file of graphs")
     run = load_run(config, override)
-    from q2.search.predictor.tables import fold_tables
-    from q2.search.predictor.train import Training
-    from q2.session.predict import fit_graphs, fit_trials
     from q2.session.session import Session, run_folder
 
     if out is not None:
         run_folder(out, "")
-    training = Training(loss.value, embedding.value, folds=folds, epochs=epochs, seed=seed)
     with drawn_progress() as progress:
+        session = Session(run, progress, print_step)  # what is wrong in the run file: before torch is imported
+        from q2.search.predictor.tables import fold_tables
+        from q2.search.predictor.train import Training
+        from q2.session.predict import fit_graphs, fit_trials
+
+        training = Training(loss.value, embedding.value, folds=folds, epochs=epochs, seed=seed)
         if graphs is not None:
             fit = fit_graphs(graphs, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step)
         else:
             assert trials is not None
-            session = Session(run, progress, print_step)
             fit = fit_trials(session, trials, training, target=target, out=out, jobs=jobs)
     for table in fold_tables(fit.trained, fit.others):
         text_table(table)
@@ -80,12 +81,14 @@ def label(
 ) -> None:
     """Score every option of every layer, and every variant of every unit; say which are most sensitive."""
     run = load_run(config, override) if config else None
-    from q2.search.predictor.tables import sensitivity_tables
-    from q2.session.predict import make_labels
     from q2.session.session import Session
 
+    session = Session(run) if run else None
+    from q2.search.predictor.tables import sensitivity_tables
+    from q2.session.predict import make_labels
+
     with drawn_progress() as progress:
-        labels, path = make_labels(predictor, out, session=Session(run) if run else None, progress=progress)
+        labels, path = make_labels(predictor, out, session=session, progress=progress)
     variants = sum(len(unit.variants) for unit in labels.units)
     layers, options = labels.nodes.shape[:2]
     print(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")

@@ -39,29 +39,30 @@ def sample(
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe")
     run = load_run(config, override, recipe)
     run = run.with_saved(saved) if saved else run
-    from q2.denoisers import Ask
-    from q2.session.sample import Order, read_prompts
-    from q2.session.sample import sample as draw
-    from q2.session.session import Session, run_folder
-
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:
         raise ConfigError(f"--offload {offload}: expected model or sequential")
-    texts = read_prompts(prompts) if prompts else tuple(prompt or ())
-    order = Order(
-        Ask(texts, tuple(class_id or ()), size, guidance),
-        n=n,
-        seed=run.settings.seed if seed is None else seed,
-        steps=steps,
-        batch=batch,
-        act_bits=act_bits,
-        compare=compare,
-        offload=modes[offload],
-        vae_slicing=vae_slicing,
-        vae_tiling=vae_tiling,
-    )
+    from q2.session.session import Session, run_folder
+
     with drawn_progress() as progress:
-        session = Session(run, progress, print_step)
+        session = Session(run, progress, print_step)  # what is wrong in the run file: before torch is imported
+        from q2.denoisers import Ask
+        from q2.session.sample import Order, read_prompts
+        from q2.session.sample import sample as draw
+
+        texts = read_prompts(prompts) if prompts else tuple(prompt or ())
+        order = Order(
+            Ask(texts, tuple(class_id or ()), size, guidance),
+            n=n,
+            seed=run.settings.seed if seed is None else seed,
+            steps=steps,
+            batch=batch,
+            act_bits=act_bits,
+            compare=compare,
+            offload=modes[offload],
+            vae_slicing=vae_slicing,
+            vae_tiling=vae_tiling,
+        )
         folder = run_folder(out, f"{session.title}-samples")
         files = draw(session.of_saved() if saved else session, order, folder)
     print(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")

@@ -32,9 +32,11 @@ def find(
             raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
+        from q2.session.problem import check_settings
         from q2.session.session import run_folder
 
         folder = run_folder(out, f"{session.title}-search")
+        check_settings(session)  # before torch is imported
         if dry_run:
             from q2.session.plan import plan_search
 
@@ -68,10 +70,13 @@ def compare(
     """Let strategies search with the same budget and seeds; what one has measured is not measured again."""
     titles = [name.strip() for name in strategies.split(",")]
     with opened(config, _sets(override, trials)) as session:
-        from q2.session.compare import compare as start
+        from q2.session.problem import check_settings, strategies_of
         from q2.session.session import run_folder
 
         folder = run_folder(out, f"{session.title}-compare")
+        check_settings(session, list(strategies_of(session, titles)))  # before torch is imported
+        from q2.session.compare import compare as start
+
         print(f"q2 search compare · {session.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
         outcome = start(session, titles, seeds, folder)
     print("mean ± half the 95 % interval over seeds")

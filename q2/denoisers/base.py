@@ -140,7 +140,7 @@ class Denoiser(ABC):
         """Raise `ConfigError` if it cannot draw what is asked for."""
 
     def check_classes(self, ask: Ask) -> None:
-        """Raise `ConfigError` for classes that it cannot draw; nothing is loaded."""
+        """Raise `ConfigError` for classes, or prompts in place of classes, that it cannot draw; nothing is loaded."""
 
     @abstractmethod
     def generate(

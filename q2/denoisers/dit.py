@@ -65,10 +65,14 @@ class DiT(Family):
 
         return {"vae": self.autoencoder(), "scheduler": DPMSolverMultistepScheduler()}
 
-    def check(self, ask: Ask) -> None:
-        """Raise `ConfigError` for prompts, and for a size: a DiT draws classes, at the size that it was made for."""
+    def check_classes(self, ask: Ask) -> None:
+        """Raise `ConfigError` for prompts, and for a class that is not there."""
         if ask.prompts:
             raise ConfigError(f"{self.name} draws classes, 0 to {self.classes() - 1}, and takes no prompt")
+        super().check_classes(ask)
+
+    def check(self, ask: Ask) -> None:
+        """Raise `ConfigError` for prompts, and for a size: a DiT draws classes, at the size that it was made for."""
         super().check(ask)
         side = self.side * self.scale
         if ask.size not in (None, side):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from q2.arguments import unexpected
 from q2.denoisers.base import Denoiser, Weights
 from q2.errors import ConfigError
 from q2.plugins import Plugins, current
@@ -39,6 +40,8 @@ def load(
     >>> load("sdxl", weights="meta").model.device
     device(type='meta')
     """
+    if not isinstance(name, str):
+        raise unexpected("name", name, "a denoiser's name, such as 'digits-dit'")
     if model and name:
         raise ConfigError(f"name {name!r} and model {model!r} both name a denoiser; leave one out")
     if config and not model:

@@ -19,6 +19,9 @@ class Exported:
     summary: str
     tables: tuple[TextTable, ...] = ()
 
+    def __repr__(self) -> str:
+        return "\n\n".join(map(str, (self.summary, *self.tables)))
+
 
 class Exporter(ABC):
     """Writes a quantized denoiser in a format of its own. Plugins hand the class over in `q2_exporters`."""

@@ -56,7 +56,7 @@ class Gguf(Exporter):
         if find_spec("gguf") is None:
             raise Q2Error(_MISSING)
         if out.suffix != ".gguf":
-            raise Q2Error(f"--out {out}: expected a name that ends in .gguf")
+            raise Q2Error(f"{out}: expected a name that ends in .gguf")
 
     def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:
         """Write the file. Raises `Q2Error`, as `check` does."""
@@ -81,7 +81,7 @@ class Gguf(Exporter):
                 writer.write_tensors_to_file()
                 writer.close()
         except OSError as error:
-            raise Q2Error(f"--out {out}: cannot be written: {why(error)}") from error
+            raise Q2Error(f"{out}: cannot be written: {why(error)}") from error
         return Exported(f"{out}: {out.stat().st_size / 1e6:.2f} MB", (_table(layers),))
 
 

@@ -7,18 +7,22 @@ from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from q2.config import Key, Table, validate
-from q2.denoisers import Denoiser
 from q2.errors import ConfigError, Q2Error, did_you_mean
-from q2.graph import Choice, Fact, Graph, WeightLayer
+from q2.graph import Fact
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
-from q2.quant import Option, parts_of
-from q2.quant.bank import Bank
+from q2.quant import Option
+from q2.tables import drawn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from q2.denoisers import Denoiser
+    from q2.graph import Choice, Graph, WeightLayer
+    from q2.quant.bank import Bank
 
 __all__ = [
     "AnalysisPass",
@@ -38,23 +42,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for people: column heads and rows; numbers are formatted when it is drawn."""
+    """A table for people: column heads and rows; numbers are formatted when it is drawn, the first 20 rows as text."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
     title: str = ""
 
     def __str__(self) -> str:
-        return self._drawn("simple")
+        return drawn(self.headers, self.rows)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Return the table as a notebook shows it."""
-        return self._drawn("html")
-
-    def _drawn(self, form: str) -> str:
-        from tabulate import tabulate
-
-        return str(tabulate(self.rows, headers=self.headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0]))
+        return drawn(self.headers, self.rows, "html")
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ class PassContext:
     """What a pass may use besides the graph and its own options."""
 
     plugins: Plugins = field(default_factory=Plugins)
-    denoiser: Denoiser | None = None
+    denoiser: "Denoiser | None" = None
     seed: int = 0
     progress: Progress = silent
     prec: int = 16
     """Bits of a parameter of a quantizer, and of a weight that is not quantized."""
-    bank: Bank | None = None
+    bank: "Bank | None" = None
 
-    def need_denoiser(self, why: str) -> Denoiser:
+    def need_denoiser(self, why: str) -> "Denoiser":
         """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""
         if self.denoiser is None:
             raise Q2Error(f"{why} needs a denoiser; pass one to run_passes(graph, passes, denoiser=...)")
@@ -154,7 +155,7 @@ class Pass(ABC):
         found = {key: Path(find(str(value))) for key, value in options.items() if isinstance(value, Path)}
         return replace(self, **found)
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `Q2Error` if the options do not fit the graph. Called for every pass before the first one runs."""
 
 
@@ -171,7 +172,7 @@ class AnalysisPass(Pass):
     provides: ClassVar[tuple[Fact[Any], ...]] = ()
 
     @abstractmethod
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Put facts into ``graph.facts`` and return the report."""
 
 
@@ -191,10 +192,10 @@ class TransformPass(Pass):
     """
 
     @abstractmethod
-    def run(self, graph: Graph, ctx: PassContext) -> Change:
+    def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Change the graph and return which layers changed and which facts still hold."""
 
-    def undo(self, graph: Graph, ctx: PassContext) -> None:
+    def undo(self, graph: "Graph", ctx: PassContext) -> None:
         """Take back what a search cannot take back itself, before the next recipe; for `per_recipe` passes.
 
         A search restores parameters and buffers other than the weights of weight layers, which modules there are, and
@@ -232,16 +233,21 @@ def at_layer(name: str) -> Iterator[None]:
         raise LayerError(name) from error
 
 
-def weight_of(module: nn.Module) -> Tensor:
+def weight_of(module: "nn.Module") -> "Tensor":
     """Return a weight layer's weight, without gradient. Raises `Q2Error` if the layer has no values (meta device)."""
+    from torch import Tensor
+
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.is_meta:
         raise Q2Error("the layer has no weights (device meta)")
     return weight.detach()
 
 
-def options_in_place(graph: Graph) -> Iterator[tuple[Choice, Option]]:
+def options_in_place(graph: "Graph") -> "Iterator[tuple[Choice, Option]]":
     """Yield what can be chosen with the option that is in place; a layer quantized as a whole by hand is one choice."""
+    from q2.graph import Choice
+    from q2.quant import parts_of
+
     for choice in graph.choices.values():
         parts = parts_of(choice.layer.module)
         mine = next((part for part in parts if part.channels == choice.channels), None)
@@ -253,7 +259,7 @@ def options_in_place(graph: Graph) -> Iterator[tuple[Choice, Option]]:
             yield Choice(choice.name, choice.layer), parts[0].option
 
 
-def select(layers: Mapping[str, WeightLayer], pattern: str) -> Sequence[str]:
+def select(layers: "Mapping[str, WeightLayer]", pattern: str) -> Sequence[str]:
     """Return the names that match a shell-style `pattern`. Raises `ConfigError` with the nearest name if none does."""
     names = [name for name in layers if fnmatchcase(name, pattern)]
     if not names:

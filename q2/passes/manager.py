@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from q2.config import Key, RunFile, dotted
 from q2.errors import ConfigError, PassError, PluginError, Q2Error
-from q2.graph import Graph
-from q2.graph.fingerprint import fingerprint
 from q2.passes.base import AnalysisPass, Change, LayerError, Pass, PassContext, Report, TransformPass
 from q2.passes.reports import invalidate, known, remember
 from q2.passes.requires import check_requires
 from q2.plugins import Plugins
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of"]
 
@@ -32,6 +34,9 @@ class PassResult:
     seconds: float
     reused: bool = False
 
+    def __repr__(self) -> str:
+        return f"{self.title}: {self.report.summary} ({self.seconds:.1f} s)"
+
 
 @dataclass
 class PassManager:
@@ -47,7 +52,7 @@ class PassManager:
     verify_each: bool = False
     only: Callable[[Pass], bool] = lambda step: True
 
-    def check(self, graph: Graph) -> None:
+    def check(self, graph: "Graph") -> None:
         """Raise `ConfigError` for the first pass that cannot run on the graph, naming its table."""
         for place, title, step in self._mine():
             try:
@@ -59,11 +64,11 @@ class PassManager:
             except Q2Error as error:
                 raise ConfigError(f"{dotted(('passes', title))}: {error}") from error
 
-    def run(self, graph: Graph) -> list[PassResult]:
+    def run(self, graph: "Graph") -> list[PassResult]:
         """Run all passes and their missing prerequisites. Raises `PassError`, which names the pass and the layer."""
         return list(self.each(graph))
 
-    def each(self, graph: Graph) -> Iterator[PassResult]:
+    def each(self, graph: "Graph") -> Iterator[PassResult]:
         """Run as `run` does, and yield every result as soon as it is there."""
         self.check(graph)
         ran: list[str] = []
@@ -74,7 +79,7 @@ class PassManager:
                 yield from self.measure(graph, ran)
             yield from self._with_prerequisites(place, title, step, graph, ran)
 
-    def measure(self, graph: Graph, ran: list[str] | None = None) -> Iterator[PassResult]:
+    def measure(self, graph: "Graph", ran: list[str] | None = None) -> Iterator[PassResult]:
         """Run what the passes require that is about full precision; `each` does so before the first transform."""
         ran = [] if ran is None else ran
         for place, title, step in self._mine():
@@ -89,17 +94,19 @@ class PassManager:
         return {step.name: type(step) for _, step in self.passes}
 
     def _with_prerequisites(
-        self, place: int, title: str, step: Pass, graph: Graph, ran: list[str]
+        self, place: int, title: str, step: Pass, graph: "Graph", ran: list[str]
     ) -> Iterator[PassResult]:
         for before in self._required(step, place, graph):
             yield from self._prerequisite(place, title, before, graph, ran)
         yield self._run(place, title, step, graph, ran)
 
-    def _prerequisite(self, place: int, title: str, before: Pass, graph: Graph, ran: list[str]) -> Iterator[PassResult]:
+    def _prerequisite(
+        self, place: int, title: str, before: Pass, graph: "Graph", ran: list[str]
+    ) -> Iterator[PassResult]:
         if isinstance(before, AnalysisPass) and not self._serves(before, place, graph):
             yield from self._with_prerequisites(place, f"{before.name} (for {title})", before, graph, ran)
 
-    def _serves(self, before: AnalysisPass, place: int, graph: Graph) -> bool:
+    def _serves(self, before: AnalysisPass, place: int, graph: "Graph") -> bool:
         """Say whether the facts of a prerequisite are known: with its options, where it is one of the run's own."""
         settled = graph.facts.transforms and all(fact.is_of_full_precision for fact in before.provides)
         own = before is self._own(before.name, place) and not settled
@@ -107,11 +114,11 @@ class PassManager:
             return known(before, graph) is not None
         return all(fact in graph.facts for fact in before.provides)
 
-    def _required(self, step: Pass, place: int, graph: Graph) -> list[Pass]:
+    def _required(self, step: Pass, place: int, graph: "Graph") -> list[Pass]:
         """Return the prerequisites of the pass at `place`, with the options that they have there."""
         return [self._own(name, place) or self._built(name, graph) for name in step.requires]
 
-    def _all_required(self, step: Pass, place: int, graph: Graph) -> Iterator[Pass]:
+    def _all_required(self, step: Pass, place: int, graph: "Graph") -> Iterator[Pass]:
         for before in self._required(step, place, graph):
             yield from self._all_required(before, place, graph)
             yield before
@@ -122,14 +129,14 @@ class PassManager:
         before = [step for index, step in named if index < place]
         return before[-1] if before else named[0][1] if named else None
 
-    def _built(self, name: str, graph: Graph) -> Pass:
+    def _built(self, name: str, graph: "Graph") -> Pass:
         """Return a pass that the run does not have: with the options of its last run on the graph, else its own."""
         kind = self.ctx.plugins.passes.load(name)
         provides = kind.provides if issubclass(kind, AnalysisPass) else ()
         origins = [origin for fact in provides if (origin := graph.facts.last_origin(fact)) and origin.step == name]
         return kind.from_table(dict(origins[0].options) if origins else {}, dotted)
 
-    def _check_required(self, before: Pass, place: int, graph: Graph) -> None:
+    def _check_required(self, before: Pass, place: int, graph: "Graph") -> None:
         transforms = graph.facts.transforms
         if isinstance(before, TransformPass):
             if before.name not in (*transforms, *(step.name for _, step in self.passes[:place])):
@@ -143,7 +150,7 @@ class PassManager:
                 f"run it before"
             )
 
-    def _run(self, place: int, title: str, step: Pass, graph: Graph, ran: list[str]) -> PassResult:
+    def _run(self, place: int, title: str, step: Pass, graph: "Graph", ran: list[str]) -> PassResult:
         start = time.perf_counter()
         with _explained(len(ran) + 1, title, ran):
             reused = known(step, graph)
@@ -157,7 +164,7 @@ class PassManager:
         ran.append(title)
         return PassResult(title, step, report, seconds, reused=reused is not None)
 
-    def _call(self, step: Pass, place: int, graph: Graph) -> Report:
+    def _call(self, step: Pass, place: int, graph: "Graph") -> Report:
         before = _state(graph) if self.verify_each else ""
         with graph.facts.made_by(step.name, step.to_table()):
             report = self._returned(step, graph)
@@ -175,7 +182,7 @@ class PassManager:
             graph.verify()
         return report
 
-    def _returned(self, step: Pass, graph: Graph) -> Report:
+    def _returned(self, step: Pass, graph: "Graph") -> Report:
         """Run a pass. Raises `PluginError` if it returns something else than a pass of its kind returns."""
         assert isinstance(step, AnalysisPass | TransformPass)  # `check` has seen it
         report: object = step.run(graph, self.ctx)
@@ -222,7 +229,9 @@ def _where(run: RunFile, title: str, key: Key) -> str:
     return run.where(("passes", title, *key))
 
 
-def _state(graph: Graph) -> str:
+def _state(graph: "Graph") -> str:
+    from q2.graph.fingerprint import fingerprint
+
     return fingerprint(graph.model, exact=True) + str(graph.fx)
 
 

@@ -44,6 +44,7 @@ METRICS: Mapping[str, str] = {
     "avg_bits": "q2.search.metrics.costs:AvgBits",
     "quantized_size": "q2.search.metrics.costs:QuantizedSize",
     "model_size": "q2.search.metrics.costs:ModelSize",
+    "output_error": "q2.search.metrics.costs:OutputError",
     "quantized_error": "q2.search.metrics.costs:QuantizedError",
     "bops": "q2.search.metrics.costs:BitOperations",
     "SQNR": "q2.search.metrics.outputs:Sqnr",

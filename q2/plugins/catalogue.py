@@ -132,12 +132,16 @@ class Catalogue(Mapping[str, Offer[T]]):
         owner = f"{self.owners(name)[0]}: {self._kind.hook}: " if name in self else ""
         return f"{owner}{name!r}"
 
-    def load(self, name: str) -> type[T]:
-        """Return the class called `name`, checked. Raises `PluginError`: nearest name, or owner and what is wrong."""
+    def find(self, name: str) -> Offer[T]:
+        """Return the offer called `name`; nothing is imported. Raises `PluginError`, with the nearest name."""
         if name not in self:
             broken = "".join(f"; the plugin {owner!r} is broken: {error}" for owner, error in self._broken.items())
             raise PluginError(f"no {self._kind.name} named {name!r}{did_you_mean(name, self)}{broken}")
-        offer = self[name]
+        return self[name]
+
+    def load(self, name: str) -> type[T]:
+        """Return the class called `name`, checked. Raises `PluginError`: nearest name, or owner and what is wrong."""
+        offer = self.find(name)
         thing = offer.load()
         self._kind.check(offer, thing)
         return thing

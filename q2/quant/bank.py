@@ -6,7 +6,7 @@ layer holds, so that a build that is stopped half-way leaves at least what there
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -20,16 +20,22 @@ from torch import Tensor
 from q2.errors import BankError, Q2Error, did_you_mean, why
 from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
-from q2.quant.base import Fitted, Quantizer, check_weight
+from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
+from q2.quant.calibration.fit import fit_outputs
+from q2.quant.calibration.problem import Problem
 from q2.quant.kernels.errors import Errors
 from q2.quant.options import Option
+from q2.quant.packed.packing import CODES
 from q2.quant.simulated import Part
 
 __all__ = ["INDEX", "Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 
 INDEX = "index.json"
 _VERSION, _OWNER = 2, "bank"
+_PLAIN = ("calibration", "")  # left out, so that a plain bank is what it was before there were others
 Quantizers = Callable[[str], Quantizer]
+Problems = Callable[[str, tuple[int, int] | None, Tensor], Problem]
+"""Returns what the outputs of a layer say of its weight, or of the part with a range of input channels."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class LayerPlan:
 class BankPlan:
     """What a bank holds: which layers of which weights, in which dtype, at which options; parameters have `prec` bits.
 
-    `weights` is the fingerprint of the denoiser's weights. All but the options says which bank it is.
+    `weights` is the fingerprint of the denoiser's weights, `calibration` that of the rows of inputs that options are
+    fitted to, empty where they are fitted to the weights alone. All but the options says which bank it is.
     """
 
     denoiser: str
@@ -56,6 +63,7 @@ class BankPlan:
     prec: int
     options: tuple[str, ...]
     layers: Mapping[str, LayerPlan]
+    calibration: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,13 +78,15 @@ class BankPlan:
         'weights cd34, not ab12'
         """
         their = other._identity()
-        for key, mine in self._identity().items():
-            if mine != their[key]:
+        for key, mine in ({"calibration": ""} | self._identity()).items():
+            if mine != their.get(key, ""):
+                if key == "calibration":
+                    return f"calibration {their.get(key) or 'none'}, not {mine or 'none'}"
                 return "other layers" if key == "layers" else f"{key} {their[key]}, not {mine}"
         return ""
 
     def _identity(self) -> dict[str, object]:
-        return {key: value for key, value in asdict(self).items() if key != "options"}
+        return {key: value for key, value in asdict(self).items() if key != "options" and (key, value) != _PLAIN}
 
 
 class Bank:
@@ -151,8 +161,20 @@ class Bank:
         head = f"{i}.{part.option}."
         parameters = {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}
         errors = Errors(*tensors["errors"][i, j].tolist())
+        outputs = OutputErrors(*tensors["outputs"][i, j].tolist()) if "outputs" in tensors else None
         dtype, quantizer = getattr(torch, self.plan.dtype), self._quantizers(part.option.quantizer)
-        return Fitted(part.option, quantizer, parameters, part.of_shape(shape), dtype, self.plan.prec, errors)
+        codes, shape = parameters.pop(CODES, None), part.of_shape(shape)
+        return Fitted(
+            part.option,
+            quantizer,
+            parameters,
+            shape,
+            dtype,
+            self.plan.prec,
+            errors,
+            packed_codes=codes,
+            outputs=outputs,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,27 +197,52 @@ def options_in(folder: Path) -> tuple[str, ...]:
 
 
 def build(
-    folder: Path, plan: BankPlan, read: Callable[[str], Tensor], quantizers: Quantizers, progress: Progress = silent
+    folder: Path,
+    plan: BankPlan,
+    read: Callable[[str], Tensor],
+    quantizers: Quantizers,
+    progress: Progress = silent,
+    *,
+    problems: Problems | None = None,
 ) -> int:
     """Fit every option of every layer of `plan` into `folder`, and return in how many layers something was fitted.
 
-    `read` returns a layer's weight. What is there already stays: a build that was stopped goes on where it was, and a
-    bank with other options gets those of `plan` as well, behind its own. Two builds in a folder come one after the
-    other. Raises `BankError` if a bank for something else is there, a weight has NaN or infinity in it, or the disk is
-    full.
+    `read` returns a layer's weight; with `problems` options are fitted to the outputs. What is there already stays: a
+    build that was stopped goes on where it was, and a bank with other options gets those of `plan` as well, behind its
+    own. Two builds in a folder come one after the other. Raises `BankError` if a bank for something else is there, a
+    weight has NaN or infinity in it, or the disk is full.
     """
     try:
         with alone(folder):
-            return _build(folder, plan, read, quantizers, progress)
+            return _build(folder, plan, _Fitting(read, quantizers, problems), progress)
     except OSError as error:
         raise BankError(
             f"{folder}: cannot be written: {why(error)}; what is complete stays, q2 bank resumes it"
         ) from error
 
 
-def _build(
-    folder: Path, asked: BankPlan, read: Callable[[str], Tensor], quantizers: Quantizers, progress: Progress
-) -> int:
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """How layers are fitted."""
+
+    read: Callable[[str], Tensor]
+    quantizers: Quantizers
+    problems: Problems | None
+
+    def fits(self, layer: str, part: Part, weight: Tensor, options: Sequence[Option], prec: int) -> Iterator[Fitted]:
+        """Yield the fits of all options of a part of a layer's weight."""
+        mine = part.of(weight).contiguous()
+        problem = self.problems(layer, part.channels, mine) if self.problems and options else None
+        for name in dict.fromkeys(option.quantizer for option in options):
+            widths = [option.bits for option in options if option.quantizer == name]
+            quantizer = self.quantizers(name)
+            if problem is None:
+                yield from quantizer.fit_each(mine, widths, prec)
+            else:
+                yield from fit_outputs(mine, quantizer, widths, problem, prec)
+
+
+def _build(folder: Path, asked: BankPlan, fitting: _Fitting, progress: Progress) -> int:
     there = _plan(folder) if (folder / INDEX).exists() else replace(asked, options=())
     if difference := there.differs(asked):
         raise BankError(f"{folder}: is a bank for other settings ({difference}); choose another folder, or remove it")
@@ -203,43 +250,49 @@ def _build(
     held = {layer: _readable(folder, plan, layer) for layer in plan.layers}
     wanted = {*asked.options, *_common(plan, [options for options in held.values() if options])}
     if plan.options != there.options:
-        write_json(folder / INDEX, {"q2": "bank", "version": _VERSION} | asdict(plan))
+        table = {key: value for key, value in asdict(plan).items() if (key, value) != _PLAIN}
+        write_json(folder / INDEX, {"q2": "bank", "version": _VERSION} | table)
     for left in (*folder.glob(".*.safetensors"), *folder.glob(".index-*.json")):  # by a build that was killed
         left.unlink()
     todo = [layer for layer, options in held.items() if not wanted.issubset(options)]
     for layer in progress(todo, "bank", len(todo)):
         old = _Layer(held[layer], _tensors(folder / _file(layer))) if held[layer] else _Layer()
         options = tuple(option for option in plan.options if option in wanted or option in old.options)
-        data = _grown(layer, replace(plan, options=options), old, read(layer), quantizers)
+        data = _grown(layer, replace(plan, options=options), old, fitting)
         with replacing(folder / _file(layer)) as beside:
             beside.write_bytes(data)
     return len(todo)
 
 
-def _grown(layer: str, plan: BankPlan, old: _Layer, weight: Tensor, quantizers: Quantizers) -> bytes:
+def _grown(layer: str, plan: BankPlan, old: _Layer, fitting: _Fitting) -> bytes:
     """Return the file of a layer with the options of `plan`: what `old` has of them stays, the others are fitted.
 
-    Its errors are float64, (choices, options, 4).
+    Its errors are float64: (choices, options, 4) of the weights, and (choices, options, 3) of the outputs.
     """
     options = [Option.parse(text) for text in plan.options]
     fresh = [option for option in options if str(option) not in old.options]
-    tensors = {name: tensor for name, tensor in old.tensors.items() if name != "errors"}
-    errors = torch.zeros(len(plan.layers[layer].choices), len(options), len(Errors._fields)).double()
-    for place, option in enumerate(old.options):
-        errors[:, plan.options.index(option)] = old.tensors["errors"][:, place]
-    for i, channels in enumerate(plan.layers[layer].choices.values()):
-        try:
-            part = Part(options[0], channels=channels).of(check_weight(weight)).contiguous()
-            for name in dict.fromkeys(option.quantizer for option in fresh):
-                widths = [option.bits for option in fresh if option.quantizer == name]
-                for fitted in quantizers(name).fit_each(part, widths, plan.prec):
-                    errors[i, options.index(fitted.option)] = torch.tensor(fitted.errors, dtype=torch.float64)
-                    for key, tensor in fitted.parameters.items():
-                        tensors[f"{i}.{fitted.option}.{key}"] = tensor.cpu().contiguous()
-        except Q2Error as error:
-            raise BankError(f"layer {layer!r}: {error}") from error
+    tables = {"errors": Errors._fields} | ({"outputs": OutputErrors._fields} if plan.calibration else {})
+    tensors = {name: tensor for name, tensor in old.tensors.items() if name not in tables}
+    choices = plan.layers[layer].choices
+    numbers = {name: torch.zeros(len(choices), len(options), len(row)).double() for name, row in tables.items()}
+    for name, table in numbers.items():
+        for place, option in enumerate(old.options):
+            table[:, plan.options.index(option)] = old.tensors[name][:, place]
+    try:
+        weight = check_weight(fitting.read(layer))
+        for i, channels in enumerate(choices.values()):
+            part = Part(options[0], channels=channels)
+            for fitted in fitting.fits(layer, part, weight, fresh, plan.prec):
+                for name, table in numbers.items():
+                    row = getattr(fitted, name)
+                    table[i, options.index(fitted.option)] = torch.tensor(row, dtype=torch.float64)
+                codes = {} if fitted.packed_codes is None else {CODES: fitted.packed_codes}
+                for key, tensor in {**fitted.parameters, **codes}.items():
+                    tensors[f"{i}.{fitted.option}.{key}"] = tensor.cpu().contiguous()
+    except Q2Error as error:
+        raise BankError(f"layer {layer!r}: {error}") from error
     owner = f"{_owner(plan, layer)}: {' '.join(plan.options)}"  # one entry: the order of several would differ
-    return save(tensors | {"errors": errors}, {_OWNER: owner})
+    return save(tensors | numbers, {_OWNER: owner})
 
 
 def _held(folder: Path, plan: BankPlan, layer: str) -> tuple[str, ...]:

@@ -4,18 +4,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from q2.errors import OptionError, Q2Error
+from q2.quant.calibration.normal import Normal
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels.errors import Errors, measure
 from q2.quant.kernels.fused import Kind
 from q2.quant.options import MAX_WIDTH, Option
+from q2.quant.packed.packing import unpack
 
-__all__ = ["Fitted", "FittedWeight", "Quantizer", "check_weight"]
+__all__ = ["Fitted", "FittedWeight", "OutputErrors", "Quantizer", "check_weight"]
 
 
 class Quantizer(ABC):
@@ -58,6 +60,27 @@ class Quantizer(ABC):
     def parameters_each(self, weight: Tensor, widths: Sequence[int], prec: int) -> list[Mapping[str, Tensor]]:
         """Return `parameters` at each of `widths`, for quantizers to which several are less work than one by one."""
         return [self.parameters(weight, bits, prec) for bits in widths]
+
+    def levels(self, parameters: Mapping[str, Tensor], bits: int) -> Tensor | None:
+        """Return what the codes 0 to 2^bits - 1 stand for, ascending: (O, 2^bits), or (1, 2^bits) for all channels.
+
+        A quantizer that says so, and has `refit`, can be calibrated. None, by default, for one that cannot: it is
+        fitted to the weight alone.
+        """
+        return None
+
+    def refit(self, normal: Normal, parameters: Mapping[str, Tensor], bits: int) -> Mapping[str, Tensor]:
+        """Return better parameters for given codes, of the same dtypes: their levels are the best by `normal`."""
+        raise NotImplementedError(f"{type(self).__name__} has levels and no refit")
+
+    def weighted_parameters(
+        self, weight: Tensor, importance: Tensor, widths: Sequence[int], prec: int
+    ) -> list[Mapping[str, Tensor]]:
+        """Return the parameters that calibration starts from, for squared errors that count `importance` (O, n) each.
+
+        By default they are those that are fitted to the weight alone.
+        """
+        return self.parameters_each(weight, widths, prec)
 
     def restore(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor | None = None) -> Tensor:
         """Return the quantized weight, in the weight's dtype: what `decode` makes of `encode`, perhaps faster.
@@ -104,11 +127,25 @@ class Quantizer(ABC):
         return FittedWeight(option, self, dict(parameters), weight.shape, weight.dtype, prec, errors, weight)
 
 
+class OutputErrors(NamedTuple):
+    """Sums of squares over the outputs for one image's inputs: of the error, of the plain option's, of the signal."""
+
+    error: float
+    plain: float
+    signal: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """The ratio of signal to error, in dB; infinite where there is no error."""
+        return 10 * math.log10(self.signal / self.error) if self.error and self.signal else math.inf
+
+
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """The parameters that quantize a weight, without the weight, and how far they leave it from what it was.
 
-    It never changes, so that copies of a module share it.
+    Calibrated, it has the codes, packed, which do not follow from the weight, and `outputs`, how far it leaves the
+    layer's outputs. It never changes, so that copies of a module share it.
     """
 
     option: Option
@@ -118,6 +155,8 @@ class Fitted:
     dtype: torch.dtype
     prec: int
     errors: Errors
+    packed_codes: Tensor | None = field(default=None, repr=False, kw_only=True)
+    outputs: OutputErrors | None = field(default=None, kw_only=True)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Fitted":
         return self
@@ -128,6 +167,9 @@ class Fitted:
         It may be written to `out`, of the same shape and dtype, and that be returned.
         """
         parameters = {name: parameter.to(weight.device) for name, parameter in self.parameters.items()}
+        if self.packed_codes is not None:
+            codes = unpack(self.packed_codes.to(weight.device), self.option.bits, math.prod(self.shape))
+            return cast_to(self.quantizer.decode(codes.reshape(self.shape), parameters), self.dtype)
         return self.quantizer.restore(weight, parameters, self.option.bits, out)
 
     @property

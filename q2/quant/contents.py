@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from q2.errors import Q2Error
 from q2.quant.options import Option
-from q2.quant.packed.layers import CODES, Packed, pack_layer
-from q2.quant.packed.packing import unpack
+from q2.quant.packed.layers import Packed, pack_layer
+from q2.quant.packed.packing import CODES, unpack
 from q2.quant.simulated import Quantized, Simulated
 
 __all__ = ["PartContents", "read_parts"]

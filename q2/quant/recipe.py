@@ -12,6 +12,7 @@ import toml
 from q2.errors import OptionError, RecipeError, did_you_mean, why
 from q2.files import write_text
 from q2.quant.options import Option
+from q2.tables import drawn
 
 __all__ = ["Recipe"]
 
@@ -24,23 +25,30 @@ class Recipe:
     """One option per weight layer, in execution order, for the denoiser and checkpoint it was made for.
 
     `fingerprint` identifies the checkpoint; `avg_bits` is the bits of a weight, codebooks, scales and zero points
-    included. `of` takes options as text. Raises `RecipeError` for a bad option, a size that is no number, and text with
-    quotes, backslashes or control characters, which no name of a layer or denoiser has.
+    included; `calibration` the rows of inputs that the options are fitted to, as in a bank's plan, empty where they are
+    fitted to weights alone. `of` takes options as text. Raises `RecipeError` for a bad option, a size that is no
+    number, and text with quotes, backslashes or control characters, which no name of a layer or denoiser has.
 
     >>> recipe = Recipe.of({"proj": "kmeans-c-4"}, "digits-dit", "", 4.5)
     >>> recipe.layers["proj"]
     Option(quantizer='kmeans-c', bits=4)
+    >>> recipe
+    recipe for 'digits-dit': 4.5 bits a weight
+    layer    option
+    -------  ----------
+    proj     kmeans-c-4
     """
 
     layers: Mapping[str, Option]
     denoiser: str
     fingerprint: str
     avg_bits: float
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.avg_bits) and self.avg_bits >= 0):
             raise RecipeError(f"avg_bits: expected a finite number of bits, not {self.avg_bits}")
-        heads = [("denoiser", self.denoiser), ("fingerprint", self.fingerprint)]
+        heads = [(key, getattr(self, key)) for key in ("denoiser", "fingerprint", "calibration")]
         for key, text in (*heads, *(("layers", name) for name in self.layers)):
             if not text.isprintable() or set(text) & set("\\\"'"):
                 raise RecipeError(f"{key}: expected printable text without quotes and backslashes, not {text!r}")
@@ -48,14 +56,25 @@ class Recipe:
         object.__setattr__(self, "layers", options)
         object.__setattr__(self, "avg_bits", float(self.avg_bits))
 
+    def __repr__(self) -> str:
+        title = f"recipe for {self.denoiser!r}: {self.avg_bits:.4g} bits a weight"
+        return f"{title}\n{drawn(('layer', 'option'), [(name, str(each)) for name, each in self.layers.items()])}"
+
     @classmethod
-    def of(cls, layers: Mapping[str, Option | str], denoiser: str, fingerprint: str, avg_bits: float) -> "Recipe":
+    def of(
+        cls,
+        layers: Mapping[str, Option | str],
+        denoiser: str,
+        fingerprint: str,
+        avg_bits: float,
+        calibration: str = "",
+    ) -> "Recipe":
         """Make a recipe from options or their text, for type checkers that ask.
 
         >>> Recipe.of({"proj": "NA"}, "digits-dit", "", 16.0).layers["proj"].is_none
         True
         """
-        return cls(cast(Mapping[str, Option], layers), denoiser, fingerprint, avg_bits)
+        return cls(cast(Mapping[str, Option], layers), denoiser, fingerprint, avg_bits, calibration)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -89,11 +108,13 @@ class Recipe:
         if isinstance(average, bool) or not isinstance(average, int | float):
             raise RecipeError(f"avg_bits: expected a number{_found(table, 'avg_bits')}")
         denoiser, fingerprint = (_typed(table, key, str, "text") for key in ("denoiser", "fingerprint"))
-        return cls.of(layers, denoiser, fingerprint, average)
+        calibration = _typed({"calibration": ""} | dict(table), "calibration", str, "text")
+        return cls.of(layers, denoiser, fingerprint, average, calibration)
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as TOML: the whole file or, if that fails, none of it. Raises `RecipeError`."""
         head = {"q2": "recipe", "version": _VERSION, "denoiser": self.denoiser, "fingerprint": self.fingerprint}
+        head |= {"calibration": self.calibration} if self.calibration else {}
         options = {name: str(option) for name, option in self.layers.items()}
         try:
             write_text(Path(path), toml.dumps({**head, "avg_bits": self.avg_bits, "layers": options}))

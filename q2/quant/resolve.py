@@ -1,21 +1,22 @@
 """From an option to a fitted weight: finds the quantizer that the option names, and fits it."""
 
 import importlib
-from typing import cast
-
-from torch import Tensor
+from typing import TYPE_CHECKING, cast
 
 from q2.errors import OptionError, did_you_mean
 from q2.plugins import BUILT_IN, Catalogue
 from q2.plugins.builtin import QUANTIZERS
-from q2.quant.base import FittedWeight, Quantizer
-from q2.quant.check import check_quantizer
 from q2.quant.options import Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from q2.quant.base import FittedWeight, Quantizer
 
 __all__ = ["builtin_quantizer", "fit", "known_option"]
 
 
-def builtin_quantizer(name: str) -> Quantizer:
+def builtin_quantizer(name: str) -> "Quantizer":
     """Return the quantizer of this name that q2 ships. Raises `OptionError`, with the nearest name.
 
     >>> builtin_quantizer("kmeans-c").size_bits((16, 64), 3)
@@ -24,10 +25,10 @@ def builtin_quantizer(name: str) -> Quantizer:
     if name not in QUANTIZERS:
         raise OptionError(f"no quantizer named {name!r}{did_you_mean(name, QUANTIZERS)}")
     module, _, attribute = QUANTIZERS[name].partition(":")
-    return cast(type[Quantizer], getattr(importlib.import_module(module), attribute))()
+    return cast("type[Quantizer]", getattr(importlib.import_module(module), attribute))()
 
 
-def known_option(text: str, quantizers: Catalogue[Quantizer]) -> Option:
+def known_option(text: str, quantizers: "Catalogue[Quantizer]") -> Option:
     """Read an option of the quantizers that there are; a plugin's quantizer is checked when it is first named.
 
     Raises `OptionError`, with the nearest name, for a quantizer that there is not or a width that it does not offer,
@@ -36,13 +37,17 @@ def known_option(text: str, quantizers: Catalogue[Quantizer]) -> Option:
     option = Option.parse(text, quantizers)
     owner = quantizers[option.quantizer].owner
     if owner != BUILT_IN:
+        from q2.quant.check import check_quantizer
+
         kind = quantizers.load(option.quantizer)
         check_quantizer(kind, owner, option.quantizer)
         kind().check_width(option.bits)
     return option
 
 
-def fit(weight: Tensor, option: str | Option, *, prec: int = 16, quantizer: Quantizer | None = None) -> FittedWeight:
+def fit(
+    weight: "Tensor", option: str | Option, *, prec: int = 16, quantizer: "Quantizer | None" = None
+) -> "FittedWeight":
     """Quantize a weight of shape (O, I) or (O, I/groups, *kernel), float32, float16 or bfloat16, on any device.
 
     `prec` is the width in bits of codebooks, scales and zero points: 16 or 32. `quantizer` serves an option that q2

@@ -42,6 +42,9 @@ class BankReport:
     fitted: int
     weights: int
 
+    def __repr__(self) -> str:
+        return f"bank in {self.bank.folder}/: {self.summary}"
+
     @property
     def summary(self) -> str:
         """The bank in a line."""

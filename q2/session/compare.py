@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import to_toml
-from q2.errors import ConfigError, did_you_mean
 from q2.files import write_json, write_text
-from q2.passes import Step
+from q2.passes import Step, TextTable
 from q2.search.comparison import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
 from q2.search.strategies.base import Strategy
-from q2.session.problem import metrics_of, strategy_of
+from q2.session.problem import metrics_of, strategies_of
 from q2.session.report import manifest, writing
 from q2.session.search import OpenSearch, opened
 from q2.session.session import Session
@@ -31,6 +30,18 @@ class StrategyComparison:
     folder: Path
     files: list[Path]
 
+    @property
+    def table(self) -> TextTable:
+        """A row for each strategy: mean ± half the 95 % interval over its seeds."""
+        return self.compared.table()
+
+    def __repr__(self) -> str:
+        title = f"{len(self.compared.searches)} searches of {self.compared.trials} trials, in {self.folder}/"
+        return f"{title}\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
 
 def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -> StrategyComparison:
     """Let every strategy search `seeds` times in `folder`: with the run's seed, and those after it.
@@ -38,8 +49,6 @@ def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -
     The budget is the run's `search.trials`, the same for all. A comparison that was stopped goes on where it was:
     recipes that are in the folder's store are not measured again, whichever search asks for them. Raises `Q2Error`.
     """
-    if len(set(titles)) < len(titles) or not titles:
-        raise ConfigError(f"--strategies {','.join(titles)}: expected one or more, all different")
     session, strategies = _with_all(session, titles)
     searches: list[Searched] = []
     with opened(session, folder, strategies) as ready:
@@ -76,14 +85,11 @@ def _search(ready: OpenSearch, title: str, strategy: Strategy, seed: int) -> Sea
 
 def _with_all(session: Session, titles: Sequence[str]) -> tuple[Session, dict[str, Strategy]]:
     """Return the strategies, and a session with all metrics that one of them needs: every trial is measured alike."""
-    known = {*session.plugins.strategies, *session.settings.search.strategies}
-    for title in titles:
-        if title not in known:
-            raise ConfigError(f"--strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+    strategies = strategies_of(session, titles)
     kinds, _ = metrics_of(session, titles)
     tables = dict(session.run.overrides)
     search = dict(tables.get("search", {}))
     evaluation = {**search.get("evaluation", {}), "metrics": list(kinds)}
     tables["search"] = {**search, "strategy": titles[0], "evaluation": evaluation}
     session = session.with_run(replace(session.run, overrides=tables))
-    return session, {title: strategy_of(session, title) for title in titles}
+    return session, strategies

@@ -2,23 +2,24 @@
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from q2.denoisers import Denoiser, device_of
-from q2.errors import CalibrationError
+from q2.errors import CalibrationError, ConfigError, did_you_mean
 from q2.graph import Graph
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
 from q2.quant.calibration.collect import is_collected
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
-from q2.search.evaluation.evaluator import metrics_at
-from q2.search.metrics.base import Metric
+from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs
 from q2.session.calibrate import rows_folder, rows_plan
@@ -26,13 +27,65 @@ from q2.session.checks import check_search
 from q2.session.problem import metrics_of, strategy_of
 from q2.session.session import Session
 
-__all__ = ["plan_search"]
+__all__ = ["Plan", "plan_search"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would take, as steps with a line each; it shows itself as a table.
+
+    >>> plan = Plan((Step("disk", 0, "reference ≈ 1 MiB"),))
+    >>> plan
+    step    what it takes
+    ------  -----------------
+    disk    reference ≈ 1 MiB
+    >>> plan["disk"]
+    'reference ≈ 1 MiB'
+    """
+
+    steps: tuple[Step, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, title: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, title: str) -> str: ...
+
+    def __getitem__(self, title: int | str) -> Step | str:
+        """Return a step by its place, or its line by its title. Raises `ConfigError` for a title that is not there."""
+        if isinstance(title, int):
+            return self.steps[title]
+        lines = {step.title: step.summary for step in self.steps}
+        if title not in lines:
+            raise ConfigError(
+                f"a plan has no step {title!r}{did_you_mean(title, lines)} (there are: {', '.join(lines)})"
+            )
+        return lines[title]
+
+    @property
+    def table(self) -> TextTable:
+        """The steps and their lines."""
+        return TextTable(("step", "what it takes"), tuple((step.title, step.summary) for step in self.steps))
+
+    def __repr__(self) -> str:
+        more = (table for step in self.steps for table in step.tables)
+        return "\n\n".join(map(str, (self.table, *more)))
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
 
 _PIXELS, _LATENT = 3, 8
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
-def plan_search(session: Session, folder: Path | None = None) -> list[Step]:
+def plan_search(session: Session, folder: Path | None = None) -> Plan:
     """Return what a search in `folder` would take here, a line each; nothing is written, all is built on meta.
 
     Times are lower bounds: multiply-accumulates at the speed of a large product of matrices. Raises `Q2Error` for
@@ -57,7 +110,7 @@ def plan_search(session: Session, folder: Path | None = None) -> list[Step]:
     text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on this machine; {wanted.trials} trials ≥ {_shown(total)}"
     held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
     memory = f"weights {held / 2**30:.2f} GiB a worker, beside what the pipeline's other parts and activations take"
-    return [
+    steps = [
         Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
         Step("target", 0, f"{target} · {space}"),
         Step("bank", 0, _bank(session, graph, space, folder)),
@@ -66,6 +119,7 @@ def plan_search(session: Session, folder: Path | None = None) -> list[Step]:
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
     ]
+    return Plan(tuple(steps))
 
 
 def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, type[Metric]]) -> float:
@@ -139,7 +193,7 @@ def _rows(session: Session, denoiser: Denoiser, graph: Graph, run: Path | None, 
     size = 0
     for group in plan.groups:
         layer = graph.weight_layers[group]
-        size += min(plan.rows, passes * layer.macs // layer.weights) * Unfolding.of(layer.module).length
+        size += min(plan.rows, passes * layer.macs // max(layer.weights, 1)) * Unfolding.of(layer.module).length
     took = _shown(passes * graph.macs / speed)
     return f"not collected: {plan.images} images x {plan.steps} steps ≥ {took}, {2 * size / 1e6:.1f} MB at most"
 

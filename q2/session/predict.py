@@ -11,7 +11,7 @@ import numpy as np
 
 from q2.config import RunFile, Table
 from q2.errors import PredictorError, did_you_mean, why
-from q2.passes import Step
+from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.target import Target
@@ -21,6 +21,7 @@ from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.label import Labels, label
 from q2.search.predictor.space import NodeSpace
+from q2.search.predictor.tables import fold_tables
 from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train
 from q2.search.trials.store import TrialStore
@@ -41,6 +42,18 @@ class Fit:
     trained: Trained
     others: Mapping[str, Mapping[str, Floats]]
     folder: Path
+
+    @property
+    def tables(self) -> tuple[TextTable, TextTable]:
+        """How well the predictor ranks every fold's test part; how well each of its hops, and others, do."""
+        return fold_tables(self.trained, self.others)
+
+    def __repr__(self) -> str:
+        title = f"predictor of {self.trained.target}, in {self.folder}/"
+        return "\n\n".join(map(str, (title, *self.tables)))
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables)
 
 
 def fit_trials(
@@ -91,7 +104,7 @@ def fit_graphs(
         raise PredictorError(f"{path}: the graphs have no metrics")
     wanted = target or next(iter(graphs.metrics))
     if wanted not in graphs.metrics:
-        raise PredictorError(f"--target {wanted}: no such metric in {path}{did_you_mean(wanted, graphs.metrics)}")
+        raise PredictorError(f"target {wanted}: no such metric in {path}{did_you_mean(wanted, graphs.metrics)}")
     _check(graphs.metrics[wanted], wanted, training)
     show(Step("graphs", 0, f"{path}: {len(graphs)} graphs · target {wanted}"))
     folder = out or path.parent / f"{path.stem}-predictor"

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from q2.errors import ConfigError
-from q2.graph import Graph
+from q2.errors import ConfigError, did_you_mean
 from q2.search.engines.base import Engine
 from q2.search.evaluation.costs import Costs
-from q2.search.evaluation.evaluator import LADDER, metrics_at
-from q2.search.metrics.base import Metric
+from q2.search.metrics.base import LADDER, Metric, metrics_at
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
@@ -17,7 +16,19 @@ from q2.search.strategies.base import Objective, Problem, Strategy
 from q2.session.session import Session, quiet
 from q2.settings import Fidelity
 
-__all__ = ["constraints_of", "engine_of", "measured_at", "metrics_of", "problem_of", "strategy_of"]
+if TYPE_CHECKING:
+    from q2.graph import Graph
+
+__all__ = [
+    "check_settings",
+    "constraints_of",
+    "engine_of",
+    "measured_at",
+    "metrics_of",
+    "problem_of",
+    "strategies_of",
+    "strategy_of",
+]
 
 
 def constraints_of(session: Session, names: Sequence[str]) -> tuple[Constraint, ...]:
@@ -40,6 +51,29 @@ def strategy_of(session: Session, title: str) -> Strategy:
     with session.at("search", "strategy"):
         kind = session.plugins.strategies.load(name)
     return kind.from_table(table, lambda key: session.run.where(("search", "strategies", title, *key)))
+
+
+def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy]:
+    """Return the strategies that `titles` name. Raises `ConfigError`."""
+    if len(set(titles)) < len(titles) or not titles:
+        raise ConfigError(f"strategies {','.join(titles)}: expected one or more, all different")
+    known = {*session.plugins.strategies, *session.settings.search.strategies}
+    for title in titles:
+        if title not in known:
+            raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+    return {title: strategy_of(session, title) for title in titles}
+
+
+def check_settings(session: Session, strategies: Sequence[str] = ()) -> None:
+    """Raise `ConfigError` for what is wrong in a search's settings, whatever the denoiser.
+
+    Strategies, constraints and target need no torch; metrics, which may, come last.
+    """
+    for title in strategies or (session.settings.search.strategy,):
+        strategy_of(session, title)
+    with session.at("search", "constraints"):
+        constraints_of(session, list(session.plugins.metrics))
+    metrics_of(session, strategies)
 
 
 def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[str, type[Metric]], Target]:
@@ -80,7 +114,7 @@ def measured_at(kinds: Mapping[str, type[Metric]]) -> dict[Fidelity, list[str]]:
 
 def problem_of(  # noqa: PLR0917 (what a problem is made of)
     session: Session,
-    graph: Graph,
+    graph: "Graph",
     space: Space,
     costs: Costs,
     folder: Path | None = None,

@@ -60,4 +60,5 @@ def recipe_of(graph: Graph, ctx: PassContext) -> Recipe:
     bits = sum(size.bits for size in sizes.values()) / sum(size.weights for size in sizes.values())
     layers = {name: Option.parse(size.option) for name, size in sizes.items()}
     denoiser = ctx.need_denoiser("a recipe")
-    return Recipe(layers, denoiser.label, denoiser.fingerprint, bits)
+    calibration = ctx.bank.plan.calibration if ctx.bank else ""
+    return Recipe(layers, denoiser.label, denoiser.fingerprint, bits, calibration)

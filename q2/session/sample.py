@@ -81,11 +81,11 @@ def sample(session: Session, order: Order, folder: Path) -> list[Path]:
 
 def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Session]:
     """Draw what is ordered: return it, full precision's side where it is wanted, and the session that drew it."""
+    session.create_denoiser().check_classes(order.ask)
     given = {} if order.act_bits is None else {"bits": order.act_bits}
     session = session.with_passes(_passes(session, given, "--act-bits"))
     if order.offload and device_of(session.settings.denoiser.device).type == "cpu":
         raise ConfigError("--offload: the denoiser runs on the CPU already")
-    session.create_denoiser().check_classes(order.ask)
     check_passes(session, transforms=True)
     session.load_pipeline()
     denoiser, graph = session.denoiser, session.graph
@@ -121,11 +121,16 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images (N, 3, H, W) in [0, 1], full precision's from the same noise if asked for, and what differs, by image."""
+    """Images (N, C, H, W) in [0, 1], full precision's from the same noise if asked for, and what differs, by image."""
 
     images: Tensor
     full: Tensor | None
     rows: list[dict[str, float]]
+
+    def __repr__(self) -> str:
+        count, _, height, width = self.images.shape
+        title = f"{count} images of {height} x {width}"
+        return f"{title}, {_mean(self.rows)}\n{_table(self.rows)}" if self.rows else title
 
     def grid(self) -> Image.Image:
         """Return all images in one picture, full precision's above."""

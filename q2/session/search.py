@@ -97,6 +97,12 @@ class SearchResult:
         """All complete trials, with the target's values."""
         return TrialTable(self.found.trials, self.found.worth)
 
+    def __repr__(self) -> str:
+        failed = len(self.found.failed)
+        count = f"{len(self.found.trials)} trials" + (f", {failed} failed" if failed else "")
+        title = f"search of {self.ready.denoiser.label}: {count}, target {self.ready.target}, in {self.folder}/"
+        return "\n".join([title, str(self.found.table()), *([why] if (why := self.found.why_none()) else [])])
+
     def _repr_html_(self) -> str:
         return self.found.table()._repr_html_()
 

@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from q2.config import Key, RunFile, Settings, Table, dotted
-from q2.denoisers import Denoiser, Weights, device_of, load
 from q2.errors import ConfigError, Q2Error
-from q2.graph import Graph, trace
 from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of
 from q2.passes.requires import all_required
 from q2.passes.transform.quantize import Quantize
 from q2.passes.transform.quantize_activations import QuantizeActivations
-from q2.plugins import Plugins
+from q2.plugins import Catalogue, Plugins
 from q2.progress import Progress, silent
 from q2.quant import Recipe
-from q2.quant.bank import Bank
 from q2.quant.resolve import known_option
-from q2.search.space import Space
 
-__all__ = ["Given", "Session", "quiet", "run_folder"]
+if TYPE_CHECKING:
+    from q2.denoisers import Denoiser, Weights
+    from q2.graph import Graph
+    from q2.quant.bank import Bank
+    from q2.search.space import Space
+
+__all__ = ["Given", "Session", "quiet", "run_folder", "usable"]
 
 Given = Recipe | Mapping[str, str] | str | Path
 """A recipe: a file, or layer to option."""
@@ -47,12 +49,12 @@ class Session:
     run: RunFile
     progress: Progress = silent
     show: Callable[[Step], None] = quiet
-    _weights: Weights | None = field(default=None, repr=False)
+    _weights: "Weights | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for what the run file names and nobody offers: plugins, passes, options."""
+        """Raise `ConfigError` for what the run file names and nobody offers; torch is not imported for it."""
         _ = self.passes
-        self._check_options()
+        self._check_names()
 
     @contextmanager
     def at(self, *key: str) -> Iterator[None]:
@@ -60,7 +62,7 @@ class Session:
         try:
             yield
         except Q2Error as error:
-            if isinstance(error, ConfigError) and str(error).startswith((f"{self.run.name}:", f"{self.run.name}, --")):
+            if isinstance(error, ConfigError) and str(error).startswith((f"{self.run.name}:", f"{self.run.name}, ")):
                 raise
             raise ConfigError(f"{self.run.where(key) if key else self.run.name}: {error}") from error
 
@@ -106,7 +108,7 @@ class Session:
         defaults["passes"] = {title: type(step).defaults() for title, step in self.passes}
         return self.run.rows(defaults, self.effective)
 
-    def fork(self, weights: Weights | None = None) -> Self:
+    def fork(self, weights: "Weights | None" = None) -> Self:
         """Return the same session with nothing loaded yet, with other weights if they are named."""
         fork = copy.copy(self)
         for name in ("settings", "denoiser", "graph"):
@@ -119,7 +121,7 @@ class Session:
         fork = self.fork()
         vars(fork).pop("space", None)
         fork.run = run
-        fork._check_options()
+        fork._check_names()
         return fork
 
     def with_passes(self, passes: Sequence[tuple[str, Pass]]) -> Self:
@@ -142,12 +144,12 @@ class Session:
         head, tail = self.passes[:place], [each for each in self.passes[place:] if each[1].name != QUANTIZE]
         return self.with_passes([*head, (QUANTIZE, step), *tail])
 
-    def packed(self) -> tuple[RunFile, Weights | None, list[tuple[str, str, Table]]]:
+    def packed(self) -> "tuple[RunFile, Weights | None, list[tuple[str, str, Table]]]":
         """Return what another process makes the same session of, with `unpacked`."""
         return self.run, self._weights, [(title, step.name, step.to_table()) for title, step in self.passes]
 
     @classmethod
-    def unpacked(cls, run: RunFile, weights: Weights | None, passes: Sequence[tuple[str, str, Table]]) -> Self:
+    def unpacked(cls, run: RunFile, weights: "Weights | None", passes: Sequence[tuple[str, str, Table]]) -> Self:
         """Return the session that `packed` was asked of, with nothing loaded, and silent."""
         session = cls(run).fork(weights)
         load_pass = session.plugins.passes.load
@@ -160,8 +162,10 @@ class Session:
         kept = [each for each in self.passes if not is_transform(each[1]) or each[1].name == QuantizeActivations.name]
         return self.with_passes(kept)
 
-    def create_denoiser(self) -> Denoiser:
+    def create_denoiser(self) -> "Denoiser":
         """Return the run's denoiser, nothing of it loaded. Raises `ConfigError`."""
+        from q2.denoisers import device_of, load
+
         wanted = self.settings.denoiser
         if wanted.name:
             with self.at("denoiser", "name"):
@@ -172,7 +176,7 @@ class Session:
             return load(**wanted.model_dump(), plugins=self.plugins)
 
     @cached_property
-    def denoiser(self) -> Denoiser:
+    def denoiser(self) -> "Denoiser":
         """The run's denoiser, its model loaded. Raises `ConfigError`."""
         denoiser = self.create_denoiser()
         with self.at("denoiser", self._denoiser_key):
@@ -185,32 +189,34 @@ class Session:
             return self.denoiser.pipeline()
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> "Graph":
         """The loaded denoiser, traced. Raises `ConfigError`."""
         return self._traced(self.denoiser)
 
     @cached_property
-    def shapes(self) -> Denoiser:
+    def shapes(self) -> "Denoiser":
         """The denoiser on meta: every shape and name, and no weights to wait for."""
         return self.fork("meta").denoiser
 
     @cached_property
-    def outline(self) -> Graph:
+    def outline(self) -> "Graph":
         """The denoiser on meta, traced. Raises `ConfigError`."""
         return self._traced(self.shapes)
 
     @cached_property
-    def space(self) -> Space:
+    def space(self) -> "Space":
         """The search space that the run file says. Raises `ConfigError`."""
         return self.space_of(self.outline)
 
-    def space_of(self, graph: Graph) -> Space:
+    def space_of(self, graph: "Graph") -> "Space":
         """Return the search space of a graph; with weights, layers that hold the same ones are tied."""
+        from q2.search.space import Space
+
         wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options
         with self.at("search"):
             return Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
 
-    def context(self, bank: Bank | None = None) -> PassContext:
+    def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
         return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
@@ -225,7 +231,9 @@ class Session:
         """Whether the run has a pass that uses the bank."""
         return any(step.name == QUANTIZE for _, step in self.passes)
 
-    def _traced(self, denoiser: Denoiser) -> Graph:
+    def _traced(self, denoiser: "Denoiser") -> "Graph":
+        from q2.graph import trace
+
         with self.at("denoiser", self._denoiser_key):
             return trace(denoiser.model, denoiser.example_inputs())
 
@@ -233,25 +241,46 @@ class Session:
     def _denoiser_key(self) -> str:
         return next((key for key in ("checkpoint", "model") if getattr(self.settings.denoiser, key)), "name")
 
-    def _check_options(self) -> None:
-        """Raise `ConfigError`, with the key, for an option of the bank or the search that there is not."""
-        search = self.settings.search
+    def _check_names(self) -> None:
+        """Raise `ConfigError`, with the key, for a denoiser, engine, strategy, metric or option that there is not."""
+        plugins, search = self.plugins, self.settings.search
+        strategy = str(search.strategies.get(search.strategy, {}).get("strategy", search.strategy))
+        offered: dict[Key, tuple[Catalogue[Any], Sequence[str]]] = {
+            ("search", "engine", "name"): (plugins.engines, [search.engine.name]),
+            ("search", "strategy"): (plugins.strategies, [strategy]),
+            ("search", "evaluation", "metrics"): (plugins.metrics, search.evaluation.metrics),
+        }
+        offered |= {("search", "metrics", name): (plugins.metrics, [name]) for name in search.metrics}
+        if self.settings.denoiser.name:
+            offered[("denoiser", "name")] = (plugins.denoisers, [self.settings.denoiser.name])
+        for key, (catalogue, names) in offered.items():
+            for name in names:
+                with self.at(*key):
+                    catalogue.find(name)
+        for title, step in self.passes:
+            if isinstance(step, Quantize):
+                with self.at("passes", title):
+                    step.check_options(plugins.quantizers)
         keys: dict[Key, tuple[str, ...]] = {("bank", "options"): self.settings.bank.options}
         keys[("search", "options")] = search.options
         keys |= {("search", "layers", pattern): options for pattern, options in search.layers.items()}
         for key, options in keys.items():
             for text in options:
                 with self.at(*key):
-                    known_option(text, self.plugins.quantizers)
+                    known_option(text, plugins.quantizers)
 
 
-def run_folder(out: Path | None, name: str) -> Path:
-    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError` if that is a file."""
-    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+def run_folder(out: Path | None, name: str, called: str = "--out ") -> Path:
+    """Return where a run writes: `out`, or a folder named after the time. Raises `ConfigError`; see `usable`."""
+    return usable(out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}", called)
+
+
+def usable(folder: Path, called: str) -> Path:
+    """Return `folder` if it can be written to. Raises `ConfigError`, after the argument's name, if it cannot."""
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
-            raise ConfigError(f"--out {folder}: {part} is a file, expected a folder")
+            raise ConfigError(f"{called}{folder}: {part} is a file, expected a folder")
     there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not os.access(there, os.W_OK):
-        raise ConfigError(f"--out {folder}: {there} cannot be written to")
+        raise ConfigError(f"{called}{folder}: {there} cannot be written to")
     return folder

@@ -13,7 +13,7 @@ from q2.denoisers.picture import draw
 from q2.denoisers.saving.save import check_folder, save_packed
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph
-from q2.passes import PassManager, PassResult, Step
+from q2.passes import PassManager, PassResult, Step, TextTable
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.session.bank import open_bank
@@ -39,6 +39,21 @@ class Transformed:
     folder: Path | None
     seconds: float = 0.0
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def table(self) -> TextTable:
+        """What every pass said, and the images where there are some."""
+        rows = [(each.title, f"{each.seconds:.1f} s", each.report.summary) for each in self.results]
+        if self.comparison:
+            rows.append(("samples", f"{self.seconds:.1f} s", _summary(self.comparison)))
+        return TextTable(("pass", "time", "result"), tuple(rows))
+
+    def __repr__(self) -> str:
+        place = f", in {self.folder}/" if self.folder else ""
+        return f"{self.denoiser.label} at {self.recipe.avg_bits:.2f} bits a weight{place}\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
     @property
     def denoiser(self) -> Denoiser:

@@ -101,7 +101,7 @@ def test_a_search_says_it_before_it_loads_weights_and_so_does_a_dry_run(
         (["export", "--to", "ggml", "--out", "x"], "no exporter named 'ggml'"),
         (["export", "--to", "dequantized", "--out", "x", "--recipe", "none.toml"], "none.toml"),
         (["export", "--to", "dequantized", "--out", "notes"], "notes: is there already"),
-        (["export", "--to", "gguf", "--out", "x"], "--out x: expected a name that ends in .gguf"),
+        (["export", "--to", "gguf", "--out", "x"], "x: expected a name that ends in .gguf"),
         (["evaluate", "--recipe", "none.toml"], "none.toml"),
         (["evaluate", "--recipe", "none.toml", "--out", "file"], "--out file: file is a file, expected a folder"),
         (["bank", "--set", 'bank.options=["uaq-9"]'], "uaq-9"),

@@ -57,9 +57,9 @@ def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> 
 
 def test_a_strategy_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     session = Session(RunFile.load("digits-dit.toml", SETS))
-    with pytest.raises(ConfigError, match="--strategies: no strategy named 'optun'; did you mean 'optuna'"):
+    with pytest.raises(ConfigError, match="strategies: no strategy named 'optun'; did you mean 'optuna'"):
         compare(session, ["random", "optun"], 2, tmp_path / "run")
-    with pytest.raises(ConfigError, match="--strategies random,random: expected one or more, all different"):
+    with pytest.raises(ConfigError, match="strategies random,random: expected one or more, all different"):
         compare(session, ["random", "random"], 2, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -75,4 +75,4 @@ def test_search_is_a_command_and_a_group(monkeypatch: pytest.MonkeyPatch, capsys
     error = run("search", "--strategy", "randon", "--dry-run")
     assert error.startswith("q2: digits-dit.toml, --set search.strategy: no strategy named 'randon'; did you mean")
     error = run("search", "compare", "--strategies", "randon")
-    assert error == "q2: --strategies: no strategy named 'randon'; did you mean 'random'?\n"
+    assert error == "q2: strategies: no strategy named 'randon'; did you mean 'random'?\n"

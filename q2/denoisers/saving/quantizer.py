@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.errors import CheckpointError, ConfigError, Q2Error, did_you_mean
 from q2.plugins import Plugins, current
-from q2.quant.activations import bits_of
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import compact
 from q2.quant.options import Option
 from q2.quant.packed.layers import Packed, PackedPart, packed_layer, unpack_layer
 from q2.quant.resolve import known_option
 from q2.quant.simulated import Part
+from q2.quant.widths import bits_of
 
 __all__ = ["FORMAT", "Q2Config", "Q2Quantizer", "layers_table", "sources_of"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from q2.arguments import unexpected
 from q2.graph.graph import Graph
 from q2.graph.tracing.inputs import check_names
 
@@ -28,5 +29,9 @@ def trace(
     >>> graph.model
     Linear(in_features=4, out_features=2, bias=True)
     """
+    if not isinstance(model, nn.Module):
+        raise unexpected("model", model, "a torch.nn.Module, such as a denoiser's model")
+    if not isinstance(example_inputs, Mapping):
+        raise unexpected("example_inputs", example_inputs, "keyword arguments of the model's forward")
     check_names(model, example_inputs)
     return Graph(model, example_inputs, leaf_types=leaf_types)

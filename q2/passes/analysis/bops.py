@@ -1,15 +1,18 @@
 """MACs of the traced graph, and the bit operations they cost at the options in place."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from q2.graph import Fact, Graph
-from q2.graph.cost import NORM, PRODUCTS, VALUES, itemized
+from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
-from q2.passes.transform.activations import REWRITE, ActivationBits
-from q2.quant.activations import FULL
+from q2.passes.transform.quantize_activations import QuantizeActivations
+from q2.quant.widths import FULL
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
+    from q2.passes.transform.activations import ActivationBits
 
 __all__ = ["BOPS", "Bops", "LayerBops"]
 
@@ -47,8 +50,10 @@ class Bops(AnalysisPass):
     activations: Width | None = None
     softmax: Width | None = None
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `BOPS`."""
+        from q2.graph.cost import NORM, PRODUCTS
+
         layers: dict[str, LayerBops] = {}
         inputs = 0
         in_place = _in_place(graph)
@@ -79,8 +84,10 @@ class Bops(AnalysisPass):
         }
         return Report(summary, (_table(layers, others),), data)
 
-    def _others(self, graph: Graph, in_place: ActivationBits) -> dict[str, tuple[int, int]]:
+    def _others(self, graph: "Graph", in_place: "ActivationBits") -> dict[str, tuple[int, int]]:
         """Return MACs and BOPs of what is no weight layer, by kind."""
+        from q2.graph.cost import itemized
+
         attention = {node: each.name for each in graph.attentions for node in (*each.scores, *each.values)}
         found = dict.fromkeys(graph.costs(), (0, 0))
         for node, kind, macs in itemized(graph.model, list(graph.fx.nodes)):
@@ -93,6 +100,8 @@ class Bops(AnalysisPass):
 
 def _width(kind: str, bits: int, softmax: int) -> int:
     """Return the product of the widths that a kind of operation multiplies at."""
+    from q2.graph.cost import NORM, PRODUCTS, VALUES
+
     if kind == VALUES:
         return bits * softmax
     if kind in PRODUCTS:
@@ -100,9 +109,11 @@ def _width(kind: str, bits: int, softmax: int) -> int:
     return NORM_WIDTH if kind == NORM else FULL
 
 
-def _in_place(graph: Graph) -> ActivationBits:
+def _in_place(graph: "Graph") -> "ActivationBits":
     """Return the bits that activations are quantized to when the graph runs."""
-    rewrite = graph.rewrites.get(REWRITE)
+    from q2.passes.transform.activations import ActivationBits
+
+    rewrite = graph.rewrites.get(QuantizeActivations.name)
     return rewrite if isinstance(rewrite, ActivationBits) else ActivationBits({}, {}, FULL)
 
 

@@ -1,13 +1,14 @@
 """A picture of the denoiser: its flow graph by units, or one block by layers, coloured by the bits in place."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from q2.graph import Graph, Unit
-from q2.graph.flow.draw import check_block, draw
 from q2.passes.analysis.size import SIZES
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import AnalysisPass, PassContext, Report
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["Dag"]
 
@@ -25,17 +26,21 @@ class Dag(AnalysisPass):
     block: str = ""
     format: Literal["svg", "png"] = "svg"
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a block that is not there."""
+        from q2.graph.flow.draw import check_block
+
         check_block(graph.flow(), self.block)
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Return the picture as a file of the report."""
+        from q2.graph.flow.draw import draw
+
         sizes = graph.facts.get(SIZES)
         bits = {name: size.bits / size.weights for name, size in sizes.items() if size.option != "none"}
         title = ctx.denoiser.label if ctx.denoiser else type(graph.model).__name__
         label = f"{title} · {self.block}" if self.block else title
-        units: list[Unit] = graph.facts.get(UNITS)
+        units = graph.facts.get(UNITS)
         picture = draw(graph, units, title=label, block=self.block, bits=bits, kind=self.format)
         file = f"dag-{self.block or 'all'}.{self.format}"
         summary = f"{len(units)} units · {len(graph.flow())} nodes, {graph.flow().size()} edges"

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from q2.graph import Graph
 from q2.passes.analysis.size import SIZES
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, select
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["ReportGraph"]
 
@@ -19,11 +21,11 @@ class ReportGraph(AnalysisPass):
     requires: ClassVar[tuple[str, ...]] = ("size",)
     layers: str = "*"
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""
         select(graph.weight_layers, self.layers)
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Report; the layers' options and sizes come from the fact `SIZES`."""
         ops = Counter(node.op for node in graph.fx.nodes)
         kinds = Counter(

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from q2.graph import Fact, Graph
+from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["SIZES", "LayerSize", "Size"]
 
@@ -44,7 +47,7 @@ class Size(AnalysisPass):
     name: ClassVar[str] = "size"
     provides: ClassVar[tuple[Fact[dict[str, LayerSize]], ...]] = (SIZES,)
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `SIZES`."""
         sizes: dict[str, LayerSize] = {}
         for choice, option in options_in_place(graph):

@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from q2.graph import Fact, Graph
+from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, select, weight_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from q2.graph import Graph
 
 __all__ = ["STATS", "LayerStats", "Moments", "Stats"]
 
@@ -58,11 +60,11 @@ class Stats(AnalysisPass):
     samples: int = 8
     steps: int = 0
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""
         select(graph.weight_layers, self.layers)
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `STATS`, before the first transform."""
         names = select(graph.weight_layers, self.layers)
         inputs = {name: _Sums() for name in names}
@@ -88,7 +90,7 @@ class _Sums:
         self.count, self.minimum, self.maximum, self.abs = 0, math.inf, -math.inf, 0.0
         self.powers = [0.0] * 4
 
-    def add(self, values: Tensor) -> None:
+    def add(self, values: "Tensor") -> None:
         flat = values.detach().reshape(-1).double()
         self.count += flat.numel()
         self.minimum, self.maximum = min(self.minimum, float(flat.min())), max(self.maximum, float(flat.max()))
@@ -107,10 +109,12 @@ class _Sums:
 
 
 @contextmanager
-def _watched(graph: Graph, inputs: Mapping[str, _Sums]) -> Iterator[None]:
+def _watched(graph: "Graph", inputs: Mapping[str, _Sums]) -> Iterator[None]:
+    import torch
+
     def watch(sums: _Sums) -> "object":
-        def hook(module: nn.Module, args: tuple[object, ...]) -> None:
-            if args and isinstance(args[0], Tensor):
+        def hook(module: "nn.Module", args: tuple[object, ...]) -> None:
+            if args and isinstance(args[0], torch.Tensor):
                 sums.add(args[0])
 
         return hook

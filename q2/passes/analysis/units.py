@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from q2.graph import Fact, Graph, Unit
-from q2.graph.scopes import Scopes
+from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
+
+if TYPE_CHECKING:
+    from q2.graph import Graph, Unit
+    from q2.graph.scopes import Scopes
 
 __all__ = ["UNITS", "Units"]
 
-UNITS = Fact[list[Unit]]("units", list)
+UNITS: "Fact[list[Unit]]" = Fact("units", list)
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Units(AnalysisPass):
     """
 
     name: ClassVar[str] = "units"
-    provides: ClassVar[tuple[Fact[list[Unit]], ...]] = (UNITS,)
+    provides: ClassVar[tuple["Fact[list[Unit]]", ...]] = (UNITS,)
     rules: Mapping[str, str] = field(default_factory=dict)
     ties: bool = True
 
-    def run(self, graph: Graph, ctx: PassContext) -> Report:
+    def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `UNITS`."""
+        from q2.graph.scopes import Scopes
+
         flow, layers = graph.flow(), graph.weight_layers
         units = graph.units(self.rules, ties=self.ties)
         graph.facts.set(UNITS, units)
@@ -56,7 +61,7 @@ class Units(AnalysisPass):
         return Report(summary, (table,), {"units": details, "choices": choices, "combines": combines})
 
 
-def _kind(places: Scopes, name: str) -> str:
+def _kind(places: "Scopes", name: str) -> str:
     """Return what kind of unit a name says: its role, or the list it stands in."""
     role = places.of(name).role
     return role or next((part for part in reversed(name.split(".")) if not part.isdigit()), name)

@@ -10,11 +10,11 @@ from q2.graph import Attention, Choice
 from q2.graph.attention import find_attention, labels_of, leads_to
 from q2.graph.operations import argument
 from q2.graph.tracing.guards import writes_in_place
-from q2.quant.activations import FULL, quantize_activation, quantize_channels, quantized_attention
+from q2.quant.activations import quantize_activation, quantize_channels, quantized_attention
+from q2.quant.widths import FULL
 
-__all__ = ["REWRITE", "ActivationBits", "InputBits"]
+__all__ = ["ActivationBits", "InputBits"]
 
-REWRITE = "quantize-activations"
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 

@@ -5,17 +5,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, did_you_mean
-from q2.graph import Graph
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
-from q2.passes.transform.apply import Changed, apply_options
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
 from q2.quant.resolve import known_option
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
+    from q2.passes.transform.apply import Changed
+    from q2.plugins import Catalogue
+    from q2.quant import Quantizer
 
 __all__ = ["Quantize", "Rule"]
 
@@ -49,6 +53,7 @@ class _Options:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
     by: By = "type"
     recipe: Path | None = None
+    calibration: str = ""
     default: Rule = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
@@ -60,12 +65,14 @@ class Quantize(TransformPass):
     Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
     A layer that reads a skip connection is quantized in two parts, which a rule tells apart as ``path`` and ``path#1``;
     by name, ``path`` means both. A layer that no rule matches gets `default`, and stays what it is if that is ``none``.
-    Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow.
+    Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow. A recipe, or
+    `calibration`, may say to which rows of inputs the options were fitted: then the bank must be that one.
     """
 
     name: ClassVar[str] = "quantize"
     by: By = "type"
     recipe: Path | None = None
+    calibration: str = ""
     default: Rule | str = Rule(RuleConfig("none"))
     rules: Mapping[str, Rule | str] = field(default_factory=dict)
 
@@ -89,24 +96,30 @@ class Quantize(TransformPass):
         read = validate(
             _Options, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key)
         )
-        return cls(read.by, read.recipe, read.default, read.rules)
+        return cls(read.by, read.recipe, read.calibration, read.default, read.rules)
 
     def to_table(self) -> Table:
         """Return the options as `from_table` reads them."""
         recipe = {"recipe": str(self.recipe)} if self.recipe else {}
+        recipe |= {"calibration": self.calibration} if self.calibration else {}
         rules = {"default": self.default, **self.rules}
         return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check_options(self, quantizers: "Catalogue[Quantizer]") -> None:
+        """Raise `Q2Error` for an option that nobody offers; a recipe is not read. No torch is needed for q2's own."""
+        for key, rule in {**self.rules, "default": self.default}.items():
+            _option(rule, key, quantizers)
+
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a rule that matches no layer, `OptionError` for an option that does not exist."""
         self.plan(graph, ctx)
 
-    def plan(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
+    def plan(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         """Return the option of every choice that is to have one, before anything is changed.
 
         A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
         """
-        choices, default = graph.choices, _option(self.default, "default", ctx)
+        choices, default = graph.choices, _option(self.default, "default", ctx.plugins.quantizers)
         if self.by == "recipe":
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
@@ -115,28 +128,41 @@ class Quantize(TransformPass):
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
         for key, rule in self.rules.items():
-            option = _option(rule, key, ctx)
+            option = _option(rule, key, ctx.plugins.quantizers)
             found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
         return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
-    def run(self, graph: Graph, ctx: PassContext) -> Change:
+    def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.
 
         Parameters come from the bank where it has the option, else they are fitted here.
         """
+        from q2.passes.transform.apply import apply_options
+
+        if ctx.denoiser is None or ctx.denoiser.weights != "meta":
+            self.check_calibration(ctx.bank.plan.calibration if ctx.bank else "")
         return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
 
-    def _recipe(self, graph: Graph, ctx: PassContext) -> dict[str, Option]:
+    def check_calibration(self, found: str) -> None:
+        """Raise `ConfigError` if options were calibrated and `found`, the calibration of the bank, is another."""
+        wanted = Recipe.load(self.recipe).calibration if self.recipe else self.calibration
+        if wanted and wanted != found:
+            head = f"{self.recipe}: " if self.recipe else ""
+            there = f"the bank's is {found}" if found else "there is no calibrated bank"
+            raise ConfigError(f"{head}its options are of calibration {wanted}, and {there}; name that bank: bank.path")
+
+    def _recipe(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         if not self.recipe or self.rules:
             raise ConfigError("by = 'recipe' needs the key recipe = 'FILE' and no rules")
         recipe = Recipe.load(self.recipe)
         recipe.check(graph.choices, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
-            _option(Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits)), name, ctx)
+            rule = Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits))
+            _option(rule, name, ctx.plugins.quantizers)
         return dict(recipe.layers)
 
 
-def _report(graph: Graph, changed: Mapping[str, Changed]) -> Change:
+def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
     groups: dict[tuple[str, str], list[Changed]] = {}
     for each in changed.values():
         groups.setdefault((each.type, each.option), []).append(each)
@@ -162,11 +188,11 @@ def _shown(ratio: float | None) -> str | float:
     return "–" if ratio is None else ratio
 
 
-def _sum(group: list[Changed], key: str) -> float:
+def _sum(group: "list[Changed]", key: str) -> float:
     return float(sum(getattr(each, key) for each in group))
 
 
-def _sqnr(group: list[Changed]) -> float | None:
+def _sqnr(group: "list[Changed]") -> float | None:
     if any(each.energy is None for each in group):
         return None
     error = _sum(group, "squared_error")
@@ -177,16 +203,16 @@ def _as_rule(rule: Rule | str, key: str) -> Rule:
     return validate(Rule, _rule(rule, key), lambda _: key) if isinstance(rule, str) else rule
 
 
-def _option(rule: Rule | str, key: str, ctx: PassContext) -> Option:
+def _option(rule: Rule | str, key: str, quantizers: "Catalogue[Quantizer]") -> Option:
     config = _as_rule(rule, key).config
     name, width = config.name, config.weight_width
     if name.lower() in ("none", "na"):
         return Option.parse("none")
-    if name not in ctx.plugins.quantizers:
-        raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, ctx.plugins.quantizers)}")
+    if name not in quantizers:
+        raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
-    return known_option(f"{name}-{width}", ctx.plugins.quantizers)
+    return known_option(f"{name}-{width}", quantizers)
 
 
 def _rule(option: str, place: str) -> Table:

@@ -4,20 +4,21 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import PlainValidator
 
 from q2.config import Key, Table, validate
 from q2.errors import ConfigError, did_you_mean
-from q2.graph import Graph
-from q2.graph.attention import labels_of
 from q2.passes.analysis.size import SIZES
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
-from q2.passes.transform.activations import REWRITE, ActivationBits, InputBits
 from q2.passes.transform.rules import By, matching
-from q2.quant.activations import FULL, bits_of
+from q2.quant.widths import FULL, bits_of
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
+    from q2.passes.transform.activations import ActivationBits
 
 __all__ = ["QuantizeActivations"]
 
@@ -36,7 +37,7 @@ class QuantizeActivations(TransformPass):
     The pass says it all: what an earlier one set is gone. Source: Qua²SeDiMo (AAAI'25), activations.
     """
 
-    name: ClassVar[str] = REWRITE
+    name: ClassVar[str] = "quantize-activations"
     bits: Bits = 8
     softmax: Bits = 8
     attention: Bits = True
@@ -62,12 +63,15 @@ class QuantizeActivations(TransformPass):
         options = {"bits": self.bits, "softmax": self.softmax, ATTENTION: self.attention, "by": self.by}
         return options | dict(self.rules)
 
-    def check(self, graph: Graph, ctx: PassContext) -> None:
+    def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for bits that there are not, and for a rule that matches no layer and no attention."""
         self.plan(graph)
 
-    def plan(self, graph: Graph) -> ActivationBits:
+    def plan(self, graph: "Graph") -> "ActivationBits":
         """Return the bits of every layer and attention, before anything is changed."""
+        from q2.graph.attention import labels_of
+        from q2.passes.transform.activations import ActivationBits, InputBits
+
         called = {str(node.target) for node in graph.fx.nodes if node.op == "call_module"}
         choices = {name: choice for name, choice in graph.choices.items() if choice.layer.name in called}
         attentions = dict.fromkeys(each.name for each in graph.attentions if each.scores and each.values)
@@ -94,14 +98,14 @@ class QuantizeActivations(TransformPass):
                 labels_of(product)  # says what it cannot tell apart
         return ActivationBits(layers, attention, softmax)
 
-    def run(self, graph: Graph, ctx: PassContext) -> Change:
+    def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Have the graph executed with these activations, or with those of the model where all are ``"none"``."""
         plan = self.plan(graph)
-        graph.rewrite(REWRITE, plan if plan.layers or plan.attention else None)
+        graph.rewrite(self.name, plan if plan.layers or plan.attention else None)
         return _report(graph, plan)
 
 
-def _report(graph: Graph, plan: ActivationBits) -> Change:
+def _report(graph: "Graph", plan: "ActivationBits") -> Change:
     counts = Counter((choice.layer.type, plan.of(choice)) for choice in graph.choices.values())
     attentions = dict.fromkeys(each.name for each in graph.attentions)
     counts.update((ATTENTION, plan.attention.get(name, FULL)) for name in attentions)

@@ -1,1 +1,1 @@
-"""Calibration: what layers read while images are denoised, and options fitted to it."""
+"""What layers put out: rows of their inputs during real denoising, and options fitted so that outputs change least."""

@@ -243,6 +243,17 @@ def _cluster_rows(rows: Rows, form: Form, ks: Integers, codebooks: Floats) -> No
 
 
 @compiled
+def _cluster_weighted(rows: Rows, weights: Floats, form: Form, ks: Integers, codebooks: Floats) -> None:
+    many, size = rows.shape
+    places = room(size)
+    work, ends, table = _workspace(size, int(np.max(ks) + 1) // 2), guess(size, ks), np.empty(0)
+    for row in range(many):
+        order = np.argsort(rows[row])
+        values, counts = rows[row][order].astype(np.float64), weights[row % len(weights)][order]
+        _cluster(values, counts, table, form, ks, ends, places, work, codebooks[row])
+
+
+@compiled
 def _cluster_one(values: Floats, counts: Floats, form: Form, ks: Integers, codebooks: Floats) -> None:
     size = len(values)
     places = room(size)
@@ -263,13 +274,22 @@ def cluster(values: Floats, counts: Floats, ks: Sequence[int], dtype: torch.dtyp
     return [codebooks[i, :k] for i, k in enumerate(ks)]
 
 
-def cluster_rows(rows: Rows, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
+def cluster_rows(rows: Rows, ks: Sequence[int], dtype: torch.dtype, weights: Floats | None = None) -> list[Floats]:
     """Return for each of `ks` the best codebooks of all rows, (C, k), ascending, for rows (C, n).
+
+    `weights` (C, n), above 0, say what the squared error of each value counts.
 
     >>> cluster_rows(np.array([[9.0, 0.0, 1.0]], np.float32), [2], torch.float16)[0].tolist()
     [[0.5, 9.0]]
     """
     codebooks = np.empty((len(rows), len(ks), max(ks)))
     form, sizes = form_of(dtype), np.array(ks)
-    in_blocks(lambda part: _cluster_rows(np.sort(rows[part], axis=1), form, sizes, codebooks[part]), len(rows))
+
+    def work(part: slice) -> None:
+        if weights is None:
+            _cluster_rows(np.sort(rows[part], axis=1), form, sizes, codebooks[part])
+        else:
+            _cluster_weighted(rows[part], weights[part], form, sizes, codebooks[part])
+
+    in_blocks(work, len(rows))
     return [codebooks[:, i, :k] for i, k in enumerate(ks)]

@@ -13,14 +13,13 @@ from q2.quant.base import Quantizer
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels import fused
 from q2.quant.kernels.chunks import on_device
-from q2.quant.packed.packing import pack, packed_bytes, unpack
+from q2.quant.packed.packing import CODES, pack, packed_bytes, unpack
 from q2.quant.quantizers.none import NoQuantizer
 from q2.quant.simulated import Part, Quantized, Simulated, like
 
-__all__ = ["CODES", "Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
+__all__ = ["Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
 
 M = TypeVar("M", bound=nn.Module)
-CODES = "codes"
 # Codes decoded at a time: a few bytes each beside the result. On a CPU so few that they stay in its cache.
 _ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}
 

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 
 from q2.quant.kernels.compiled import compiled
 
-__all__ = ["pack", "packed_bytes", "unpack"]
+__all__ = ["CODES", "pack", "packed_bytes", "unpack"]
+
+CODES = "codes"
+"""What packed codes are called among the tensors of a layer."""
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from q2.quant.base import Quantizer
+from q2.quant.calibration.normal import Normal, solved
 from q2.quant.dtypes import cast_to, parameter_dtype
 from q2.quant.kernels.chunks import over_chunks
 from q2.quant.kernels.fused import Kind
@@ -50,6 +51,11 @@ class _KMeans(Quantizer):
         books = torch.atleast_2d(parameters["codebook"])
         return _looked_up(weight, books, books.float(), weight.dtype, out)
 
+    def levels(self, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the centroids."""
+        book: Tensor = torch.atleast_2d(parameters["codebook"])
+        return book.float()
+
     def arithmetic_bits(self, bits: int) -> int:
         """Return 16: weights are looked up, the arithmetic stays at 16 bits."""
         return 16
@@ -72,6 +78,22 @@ class KMeansC(_KMeans):
     def codebooks(self, weight: Tensor, ks: Sequence[int], dtype: torch.dtype) -> list[Floats]:
         """Cluster every channel by itself."""
         return cluster_rows(weight.flatten(1).float().cpu().contiguous().numpy(), ks, dtype)
+
+    def refit(self, normal: Normal, parameters: Mapping[str, Tensor], bits: int) -> Mapping[str, Tensor]:
+        """Solve for every channel's centroids."""
+        book = parameters["codebook"].clone()
+        for part, curvature, pull in normal.each():
+            book[part] = _stored(solved(curvature, pull, book[part]), book.dtype)
+        return {"codebook": book}
+
+    def weighted_parameters(
+        self, weight: Tensor, importance: Tensor, widths: Sequence[int], prec: int
+    ) -> list[Mapping[str, Tensor]]:
+        """Cluster every channel by itself, its values weighted."""
+        stored, held = _dtypes(weight, prec)
+        rows, ks = weight.flatten(1).float().cpu().contiguous().numpy(), [2**bits for bits in widths]
+        books = cluster_rows(rows, ks, held, importance.numpy())
+        return [{"codebook": cast_to(torch.from_numpy(book), stored).to(weight.device)} for book in books]
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in its channel's codebook."""
@@ -105,6 +127,21 @@ class KMeansA(_KMeans):
             return cluster_many(weight.flatten().cpu().numpy(), ks, dtype)
         return cluster(*_histogram(weight), ks, dtype)
 
+    def refit(self, normal: Normal, parameters: Mapping[str, Tensor], bits: int) -> Mapping[str, Tensor]:
+        """Solve for the centroids that all channels share."""
+        book = parameters["codebook"]
+        return {"codebook": _stored(solved(*normal.total(), book[None]), book.dtype)[0]}
+
+    def weighted_parameters(
+        self, weight: Tensor, importance: Tensor, widths: Sequence[int], prec: int
+    ) -> list[Mapping[str, Tensor]]:
+        """Cluster all values, weighted; those of float32 by what they are in 16 bits, of which calibration starts."""
+        stored, held = _dtypes(weight, prec)
+        short = weight if weight.dtype != torch.float32 else cast_to(weight, stored)
+        short = short if short.dtype != torch.float32 else short.bfloat16()
+        books = cluster(*_histogram(short, importance.flatten()), [2**bits for bits in widths], held)
+        return [{"codebook": cast_to(torch.from_numpy(book), stored).to(weight.device)} for book in books]
+
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Look every code up in the codebook."""
         return take(codes, parameters["codebook"][None])
@@ -127,12 +164,19 @@ def _dtypes(weight: Tensor, prec: int) -> tuple[torch.dtype, torch.dtype]:
     return (torch.float32 if prec == 32 else weight.dtype), weight.dtype
 
 
-def _histogram(weight: Tensor) -> tuple[Floats, Floats]:
-    """Return the distinct values of a 16-bit weight, ascending, and how often each occurs."""
+def _stored(levels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return levels as a codebook holds them, ascending."""
+    return cast_to(levels.sort(1).values, dtype)
+
+
+def _histogram(weight: Tensor, importance: Tensor | None = None) -> tuple[Floats, Floats]:
+    """Return the distinct values of a 16-bit weight, ascending, and how often each occurs, or how important it is."""
     patterns = weight.cpu().contiguous().view(torch.int16).flatten()
-    times = torch.zeros(1 << 16, dtype=torch.long)
-    for part in patterns.split(1 << 20):  # counting widens them to 8 bytes
-        times += torch.bincount(part.int().bitwise_and_(0xFFFF), minlength=1 << 16)
+    times = torch.zeros(1 << 16, dtype=torch.long if importance is None else torch.float64)
+    for start in range(0, len(patterns), 1 << 20):  # counting widens them to 8 bytes
+        part = slice(start, start + (1 << 20))
+        weights = None if importance is None else importance[part]
+        times += torch.bincount(patterns[part].int().bitwise_and_(0xFFFF), weights, minlength=1 << 16)
     seen = times.nonzero().flatten()
     numbers: Floats = seen.to(torch.int16).view(weight.dtype).double().numpy() + 0.0
     merged, inverse = np.unique(numbers, return_inverse=True)  # both zeros are one value

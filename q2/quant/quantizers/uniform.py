@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from q2.quant.base import Quantizer
+from q2.quant.calibration.normal import Normal
 from q2.quant.dtypes import cast_to, parameter_dtype
 from q2.quant.kernels.chunks import in_blocks, over_chunks
 from q2.quant.kernels.fused import Kind
@@ -86,6 +87,24 @@ class Uaq(Quantizer):
             .clamp_(-_LARGEST, _LARGEST)
         )
 
+    def levels(self, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the levels of every channel."""
+        codes = torch.arange(2**bits, device=parameters["scale"].device)
+        return self.decode(codes.expand(len(parameters["scale"]), -1), parameters)
+
+    def refit(self, normal: Normal, parameters: Mapping[str, Tensor], bits: int) -> Mapping[str, Tensor]:
+        """Return the best scale and zero point of every channel: of the integers around the best zero the better."""
+        scale, zero = parameters["scale"].clone(), parameters["zero"].clone()
+        limit = 2**15 - 1 if zero.dtype == torch.int16 else 2**21
+        codes = torch.arange(2**bits, dtype=torch.float64, device=scale.device)
+        for part, curvature, pull in normal.each():
+            found = _least_squares(curvature, pull, codes, zero[part].double(), limit)
+            best = found[0] > 0
+            held = found[0].clamp(max=torch.finfo(scale.dtype).max).to(scale.dtype)
+            scale[part] = torch.where(best & (held > 0), held, scale[part])
+            zero[part] = torch.where(best & (held > 0), found[1].to(zero.dtype), zero[part])
+        return {"scale": scale, "zero": zero}
+
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the bits of one scale and one zero point for each output channel.
 
@@ -93,6 +112,24 @@ class Uaq(Quantizer):
         256
         """
         return 2 * prec * shape[0]
+
+
+def _least_squares(curvature: Tensor, pull: Tensor, codes: Tensor, zero: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Return scales and whole zero points (R,): the levels scale * (code - zero) with the least error."""
+    curved = curvature @ codes
+    twice, once, none = curved @ codes, curved.sum(1), curvature.sum((1, 2))
+    along, across = pull @ codes, pull.sum(1)
+    middle = (across * twice - along * once) / (across * once - along * none)  # where scale * zero is free
+    middle = torch.where(middle.isfinite(), middle, zero)
+    scales, gains, zeros = [], [], []
+    for each in (middle.floor(), middle.ceil(), zero):
+        whole = each.clamp(-limit, limit)
+        reach, size = along - whole * across, twice - 2 * whole * once + whole**2 * none
+        scales.append(torch.where(size > 0, reach / size, torch.zeros_like(size)))
+        gains.append(torch.where(scales[-1] > 0, reach * scales[-1], -torch.ones_like(size)))
+        zeros.append(whole)
+    best = torch.stack(gains).argmax(0, keepdim=True)
+    return torch.stack(scales).gather(0, best)[0], torch.stack(zeros).gather(0, best)[0]
 
 
 def _largest_scale(rows: Tensor, top: int, limit: int) -> float:

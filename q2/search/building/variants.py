@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q2.errors import ConfigError
-from q2.graph import Graph
 from q2.search.building.knapsack import Built, Group, Knapsack
 from q2.search.evaluation.costs import Costs
 from q2.search.space import Indices, Space
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["Piece", "Variants", "knapsack_of", "pieces_of", "put_together", "single_choices"]
 
@@ -42,7 +45,7 @@ class Variants:
         )
 
 
-def pieces_of(graph: Graph, space: Space) -> list[Piece]:
+def pieces_of(graph: "Graph", space: Space) -> list[Piece]:
     """Return the units of a denoiser's graph as pieces that partition the space's choices.
 
     A choice whose tied layers lie in several units belongs to the first; one that no unit holds is a piece of its own.

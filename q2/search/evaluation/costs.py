@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from q2.errors import ConfigError
-from q2.graph import Choice, Graph
 from q2.passes import PassContext
 from q2.passes.analysis.bops import BOPS, Bops
 from q2.quant import Option
-from q2.quant.activations import FULL
-from q2.quant.bank import Bank
-from q2.quant.dtypes import compact
+from q2.quant.widths import FULL
 from q2.search.space import Indices, Space
+
+if TYPE_CHECKING:
+    from q2.graph import Choice, Graph
+    from q2.quant.bank import Bank
+    from q2.quant.base import Fitted
 
 __all__ = ["Costs"]
 
@@ -35,18 +37,24 @@ class Costs:
     constants: Mapping[str, float]
 
     @classmethod
-    def of_graph(cls, graph: Graph, space: Space, ctx: PassContext, bank: Bank | None) -> "Costs":
-        """Work out ``avg_bits``, ``quantized_size``, ``model_size``, ``bops`` and, with a bank, ``quantized_error``.
+    def of_graph(cls, graph: "Graph", space: Space, ctx: PassContext, bank: "Bank | None") -> "Costs":
+        """Work out ``avg_bits``, ``quantized_size``, ``model_size`` and ``bops``.
+
+        With a bank ``quantized_error`` is there too, and ``output_error`` with one that is calibrated.
 
         The graph is the denoiser's before it is quantized; activations count as they are quantized in it.
         ``model_size`` is what the tensors of a saved denoiser take in its files, where float32 that float16 holds
         exactly takes 16 bits; weights on meta have no values to tell, and count in their own dtype.
         """
+        from q2.quant.dtypes import compact
+
         options = [Option.parse(text) for text in space.options]
         quantizers = [ctx.plugins.quantizers.load(option.quantizer)() for option in options]
         total = float(str(Bops().run(graph, ctx).data["tbops"])) * 1e12
         bops = {name: layer.bops for name, layer in graph.facts.get(BOPS).items()}  # all at full precision
-        rows: dict[str, list[list[float]]] = {name: [] for name in ("bits", "bytes", "stored", "bops", "error")}
+        rows: dict[str, list[list[float]]] = {
+            name: [] for name in ("bits", "bytes", "stored", "bops", "error", "output")
+        }
         for choice in space.choices:
             parts = [graph.choices[layer] for layer in choice.layers]
             columns: dict[str, list[float]] = {name: [] for name in rows}
@@ -59,8 +67,9 @@ class Costs:
                 columns["bytes"].append(sum(held))
                 columns["stored"].append(sum(map(_kept_bytes, parts)) if option.is_none else sum(held))
                 columns["bops"].append(sum(bops[part.name] for part in parts) * width / FULL / 1e12)
-                if bank:
-                    columns["error"].append(sum(_error(bank, part.name, option) for part in parts))
+                fits = [_fitted(bank, part.name, option) for part in parts] if bank else []
+                columns["error"].append(sum(fit.quantized_error for fit in fits if fit))
+                columns["output"].append(sum(fit.outputs.error for fit in fits if fit and fit.outputs))
             for name, row in columns.items():
                 rows[name].append(row)
         table = {name: np.array(row, np.float64).reshape(len(space), -1) for name, row in rows.items()}
@@ -82,6 +91,8 @@ class Costs:
         constants = {"avg_bits": outside / weights, **sizes_left, "bops": others}
         if bank:
             tables["quantized_error"], constants["quantized_error"] = table["error"], 0.0
+        if bank and bank.plan.calibration:
+            tables["output_error"], constants["output_error"] = table["output"], 0.0
         return cls(space, tables, constants)
 
     def value(self, name: str, indices: Indices) -> Array:
@@ -106,6 +117,11 @@ class Costs:
             tables[name] = np.where(good, table, 1 + 2 * len(table) * np.abs(table[good]).max(initial=0))
         return replace(self, tables=tables)
 
+    @property
+    def error(self) -> str:
+        """The errors that say most of quality: those of outputs where they are known, else of weights."""
+        return "output_error" if "output_error" in self.tables else "quantized_error"
+
     def extent(self, name: str) -> tuple[float, float]:
         """Return the least and the greatest finite value that a recipe of the space can have."""
         table = self.finite().tables[name]
@@ -120,20 +136,24 @@ class Costs:
                 raise ConfigError(f"{name}: is no sum over layers; these are: {', '.join(self.tables)}")
 
 
-def _kept_bytes(choice: Choice) -> int:
+def _kept_bytes(choice: "Choice") -> int:
     """Return what a choice that is not quantized takes in a file."""
+    from torch import Tensor
+
+    from q2.quant.dtypes import compact
+
     weight = choice.layer.module.weight
     assert isinstance(weight, Tensor)
     return choice.weights * compact(weight.detach()).element_size()
 
 
-def _error(bank: Bank, name: str, option: Option) -> float:
-    """Return the bank's error of an option; an option that no bank holds has none, or is not known."""
+def _fitted(bank: "Bank", name: str, option: Option) -> "Fitted | None":
+    """Return how the bank has an option; None where nothing is quantized. Raises `ConfigError` if it lacks it."""
     if option.is_none:
-        return 0.0
+        return None
     fitted = bank.fitted(name, option)
     if fitted is None:
         raise ConfigError(
             f"options: the bank {bank.folder} does not hold {option}; it has {', '.join(bank.plan.options)}"
         )
-    return float(fitted.quantized_error)
+    return fitted

@@ -17,22 +17,13 @@ from q2.quant import Option
 from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.evaluation.reference import Reference, drawn, outputs_of
-from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
+from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs, metrics_at
 from q2.search.metrics.contract import estimate_of, named_metric, rows_of, value_of
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate
-from q2.settings import EvaluationSettings, Fidelity
+from q2.settings import EvaluationSettings
 
-__all__ = ["LADDER", "Evaluated", "Evaluator", "Job", "metrics_at"]
-
-LADDER: tuple[Fidelity, ...] = ("weights", "forward", "few-step", "full")
-"""The fidelities, cheapest first."""
-
-
-def metrics_at(fidelity: Fidelity, metrics: Sequence[type[Metric]]) -> list[type[Metric]]:
-    """Return those of the metrics that a fidelity measures: dearer ones need more."""
-    reach = {"weights": ("free",), "forward": ("free", "forward")}
-    return [metric for metric in metrics if metric.cost in reach.get(fidelity, ("free", "forward", "images"))]
+__all__ = ["Evaluated", "Evaluator", "Job"]
 
 
 class Evaluator:

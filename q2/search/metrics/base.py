@@ -2,24 +2,39 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from q2.denoisers import Denoiser, Samples
 from q2.errors import Q2Error
-from q2.search.metrics.finite import check_samples
 from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
-from q2.settings import EvaluationSettings
+from q2.settings import EvaluationSettings, Fidelity
 
-__all__ = ["Against", "Better", "Chunk", "Cost", "ForwardMetric", "FreeMetric", "ImageMetric", "Metric", "Outputs"]
+if TYPE_CHECKING:
+    from q2.denoisers import Denoiser, Samples
+
+__all__ = [
+    "LADDER",
+    "Against",
+    "Better",
+    "Chunk",
+    "Cost",
+    "ForwardMetric",
+    "FreeMetric",
+    "ImageMetric",
+    "Metric",
+    "Outputs",
+    "metrics_at",
+]
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower"]
 Cost = Literal["free", "forward", "images"]
+LADDER: tuple[Fidelity, ...] = ("weights", "forward", "few-step", "full")
+"""The fidelities, cheapest first."""
 Against = Literal["", "full", "real"]
 
 
@@ -42,15 +57,17 @@ class Outputs:
 class Chunk:
     """Some of a trial's images, with full precision's from the same noise. Raises `NotFiniteError`."""
 
-    made: Samples
-    full: Samples
+    made: "Samples"
+    full: "Samples"
     known: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        from q2.search.metrics.finite import check_samples
+
         check_samples(self.made)
         check_samples(self.full)
 
-    def features(self, name: str, of: Callable[[Samples], Array]) -> Array:
+    def features(self, name: str, of: "Callable[[Samples], Array]") -> Array:
         """Return what a network makes of the images, worked out once for all metrics that give it the same name."""
         if name not in self.known:
             self.known[name] = of(self.made)
@@ -74,7 +91,7 @@ class Metric(ABC):
     owner: str = "q2"
     """The plugin that offers it; set by who loads it."""
 
-    def __init__(self, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+    def __init__(self, denoiser: "Denoiser", settings: EvaluationSettings) -> None:
         """Load what it needs: a network, a reference. Raises `Q2Error`, one line, for what is missing."""
 
     @classmethod
@@ -92,7 +109,7 @@ class Metric(ABC):
             raise Q2Error(f"is the class {cls.__name__}, whose cost is {cls.cost!r}, and no {kinds[cls.cost].__name__}")
 
     @classmethod
-    def check(cls, denoiser: Denoiser, settings: EvaluationSettings) -> None:
+    def check(cls, denoiser: "Denoiser", settings: EvaluationSettings) -> None:
         """Raise `Q2Error`, one line, for what the metric needs and is missing, before weights are loaded."""
 
     @classmethod
@@ -143,3 +160,9 @@ class ImageMetric(Metric):
         its interval, or a number, which has none.
         """
         return mean_estimate(rows, labels)
+
+
+def metrics_at(fidelity: Fidelity, metrics: Sequence[type[Metric]]) -> list[type[Metric]]:
+    """Return those of the metrics that a fidelity measures: dearer ones need more."""
+    reach = {"weights": ("free",), "forward": ("free", "forward")}
+    return [metric for metric in metrics if metric.cost in reach.get(fidelity, ("free", "forward", "images"))]

@@ -2,7 +2,7 @@
 
 from q2.search.metrics.base import FreeMetric
 
-__all__ = ["AvgBits", "BitOperations", "ModelSize", "QuantizedError", "QuantizedSize"]
+__all__ = ["AvgBits", "BitOperations", "ModelSize", "OutputError", "QuantizedError", "QuantizedSize"]
 
 
 class AvgBits(FreeMetric):
@@ -33,6 +33,16 @@ class QuantizedError(FreeMetric):
     """Sum over layers and output channels of the mean |x - x̂|^2.4 of the weights (Qua²SeDiMo)."""
 
     name = "quantized_error"
+    better = "lower"
+
+
+class OutputError(FreeMetric):
+    """Sum over layers of the squared error that an option leaves in the layer's outputs for one image's inputs.
+
+    Known where the bank is calibrated: from rows of inputs, layer by layer, with all other layers exact.
+    """
+
+    name = "output_error"
     better = "lower"
 
 

@@ -38,7 +38,7 @@ class Bridge:
         flow = graph.flow()
         weights = sum(choice.weights for choice in graph.choices.values())
         bits = np.rint(costs.tables["avg_bits"] * weights)
-        errors = costs.finite().tables.get("quantized_error")
+        errors = costs.finite().tables.get(costs.error)
         sizes: dict[str, dict[str, float]] = {}
         wrong: dict[str, dict[str, float]] = {}
         allowed, counts, ties = {}, {}, []

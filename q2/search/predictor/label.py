@@ -66,6 +66,13 @@ class Labels:
     nodes: Floats
     units: tuple[UnitScores, ...]
 
+    def __repr__(self) -> str:
+        from q2.search.predictor.tables import sensitivity_tables
+
+        variants = sum(len(unit.variants) for unit in self.units)
+        title = f"{len(self.choices)} layers with {len(self.options)} options, {variants:,} variants of"
+        return "\n\n".join(map(str, (f"{title} {len(self.units)} units", *sensitivity_tables(self))))
+
     def sensitivity(self) -> Floats:
         """Return how much a choice matters to each fold: the spread of its node scores (choices, folds)."""
         return np.asarray(np.nanmax(self.nodes, axis=1) - np.nanmin(self.nodes, axis=1))

@@ -66,9 +66,13 @@ class Split:
 
 
 def folds_of(count: int, training: Training) -> list[Split]:
-    """Split `count` graphs into folds, the same for a seed. Raises PredictorError for fewer than 3 graphs a fold."""
-    if count < 3 * training.folds:
-        raise PredictorError(f"{count} trials for {training.folds} folds, expected at least {3 * training.folds}")
+    """Split `count` graphs into folds, the same for a seed.
+
+    Raises PredictorError for fewer than 3 graphs a fold, and fewer than the 8 that leave two folds 2 to train on.
+    """
+    least = max(3 * training.folds, 8)
+    if count < least:
+        raise PredictorError(f"{count} trials for {training.folds} folds, expected at least {least}")
     order = np.random.default_rng(training.seed).permutation(count)
     splits = []
     for test in np.array_split(order, training.folds):

@@ -4,10 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
-from q2.graph import Graph
 from q2.passes import Step
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -16,6 +15,9 @@ from q2.search.objective.target import Target
 from q2.search.space import Space
 from q2.search.trials.trial import Trial
 from q2.settings import BuildSettings, Fidelity
+
+if TYPE_CHECKING:
+    from q2.graph import Graph
 
 __all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]
 
@@ -43,7 +45,7 @@ class Problem:
     space: Space
     costs: Costs
     target: Target
-    graph: Graph
+    graph: "Graph"
     trials: int
     seed: int = 0
     fidelity: Fidelity = "full"

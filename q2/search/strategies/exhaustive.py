@@ -78,7 +78,7 @@ class _Exhaustive(Searcher):
 
 def _least_errors(problem: Problem, top: int) -> list[list[int]]:
     """Return, per choice, the places of its `top` options with the least error, in the order of its options."""
-    problem.costs.check(["quantized_error"])
-    errors = problem.costs.tables["quantized_error"]
+    problem.costs.check([problem.costs.error])
+    errors = problem.costs.tables[problem.costs.error]
     rows = [own[row[row >= 0]] for own, row in zip(errors, problem.space.columns, strict=True)]
     return [sorted(np.argsort(row, kind="stable")[:top].tolist()) for row in rows]

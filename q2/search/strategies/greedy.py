@@ -20,19 +20,22 @@ __all__ = ["Greedy"]
 
 @dataclass(frozen=True)
 class Greedy(Strategy):
-    """Recipes along the greedy path of least `quantized_error` per saved unit of `metric`, loosest first.
+    """Recipes along the greedy path of least `error` per saved unit of `metric`, loosest first.
 
+    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank is calibrated.
     With constraints the first recipe is where the path comes to keep to them; N trials are N recipes, at evenly spaced
     budgets from there to the tightest.
     """
 
     name: ClassVar[str] = "greedy"
     metric: str = "avg_bits"
+    error: str = ""
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` where no recipe of the path keeps to the constraints."""
-        problem.costs.check(["quantized_error", self.metric])
-        path = _path(problem, self.metric)
+        error = self.error or problem.costs.error
+        problem.costs.check([error, self.metric])
+        path = _path(problem, self.metric, error)
         inside = path[admitted(problem.costs, problem.constraints, path)]
         if not len(inside):
             bounds = " and ".join(f"'{bound}'" for bound in problem.constraints)
@@ -44,13 +47,13 @@ class Greedy(Strategy):
         return Listed(problem.space, [inside[i] for i in nearest_below(values, budgets)])
 
 
-def _path(problem: Problem, metric: str) -> Indices:
+def _path(problem: Problem, metric: str, error_name: str) -> Indices:
     """Return the recipes (recipes, choices) from the least error to the least of `metric`, one move apart."""
     moves: list[tuple[float, int, int]] = []
     tables = problem.costs.finite().tables
     start = np.zeros(len(problem.space), np.intp)
     for choice, row in enumerate(problem.space.columns):
-        error = tables["quantized_error"][choice, row[row >= 0]]
+        error = tables[error_name][choice, row[row >= 0]]
         cost = tables[metric][choice, row[row >= 0]]
         at = int(np.lexsort((cost, error))[0])
         start[choice] = at

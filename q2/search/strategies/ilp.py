@@ -19,22 +19,25 @@ __all__ = ["IlpError"]
 
 @dataclass(frozen=True)
 class IlpError(Strategy):
-    """Recipes with the least `quantized_error` at evenly spaced budgets of `metric`, the loosest first.
+    """Recipes with the least `error` at evenly spaced budgets of `metric`, the loosest first.
+
+    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank is calibrated.
 
     N trials are N budgets, from what the least error takes within the constraints down to the least of `metric`.
     """
 
     name: ClassVar[str] = "ilp-error"
     metric: str = "avg_bits"
+    error: str = ""
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""
-        problem.costs.check(["quantized_error", self.metric])
+        problem.costs.check([self.error or problem.costs.error, self.metric])
         return Listed(problem.space, self._recipes(problem))
 
     def _recipes(self, problem: Problem) -> Iterator[Indices]:
         space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
-        variants = single_choices(space, -costs.tables["quantized_error"])
+        variants = single_choices(space, -costs.tables[self.error or costs.error])
         knapsack = knapsack_of(costs, variants)
         loosest = knapsack.solve(bounds)
         yield put_together(space, variants, loosest)

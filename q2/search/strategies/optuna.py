@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from q2.errors import ConfigError, TargetError
-from q2.search.evaluation.evaluator import LADDER
+from q2.search.metrics.base import LADDER
 from q2.search.objective.target import Target
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.study import Claim, Direction, SharedStudy, key_of

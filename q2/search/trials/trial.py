@@ -19,11 +19,15 @@ State = Literal["complete", "failed"]
 class Trial:
     """A recipe (weight layer, or part of a split one, to option, as text) and its metrics at one fidelity and seed.
 
+    It shows itself as a line, without the recipe.
+
     `intervals` are the bounds (low, high) of all metrics that are estimates. `seed` is that of the evaluation, `number`
     the search's own count, `seconds` the time the evaluation took. A failed trial says why in `error`. Raises
     `TrialError` for a metric that is infinite or no number, which no target could rank.
 
-    >>> trial = Trial({"proj": "uaq-4"}, {"avg_bits": 4.2})
+    >>> trial = Trial({"proj": "uaq-4"}, {"avg_bits": 4.2}, number=3)
+    >>> trial
+    trial 3: 1 layer, complete, full, avg_bits 4.2
     >>> trial.id == Trial({"proj": "uaq-4"}, {"avg_bits": 4.3}).id
     True
     >>> trial.id == Trial({"proj": "uaq-3"}).id
@@ -54,6 +58,12 @@ class Trial:
         object.__setattr__(self, "recipe", dict(self.recipe))
         object.__setattr__(self, "metrics", {name: float(value) for name, value in self.metrics.items()})
         object.__setattr__(self, "intervals", bounded)
+
+    def __repr__(self) -> str:
+        layers = f"{len(self.recipe)} layer{'' if len(self.recipe) == 1 else 's'}"
+        words = [layers, self.state, self.fidelity]
+        shown = ", ".join([*words, *(f"{name} {self.shown(name)}" for name in self.metrics)])
+        return f"{self.label}: {shown}" + (f" ({self.error})" if self.error else "")
 
     @cached_property
     def id(self) -> str:

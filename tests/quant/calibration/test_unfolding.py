@@ -86,6 +86,8 @@ def test_a_linear_has_its_last_dimension_and_an_image_alone_is_a_batch_of_one() 
     x = noise(2, 3, 5, 8)
     assert torch.equal(all_rows(nn.Linear(8, 2), x), x.reshape(-1, 8))
     assert Unfolding.of(nn.Linear(8, 2)).count(x[:0]) == 0
+    assert all_rows(nn.Linear(8, 2), x[:0]).shape == (0, 8)
+    assert all_rows(nn.Linear(8, 2), x[0, 0, 0]).shape == (1, 8)
     layer, image = nn.Conv2d(3, 4, 3, padding=1), noise(3, 6, 5)
     assert torch.equal(all_rows(layer, image), all_rows(layer, image[None]))
 

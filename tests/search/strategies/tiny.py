@@ -12,9 +12,9 @@ import numpy as np
 from q2.graph import Graph
 from q2.search.engines.base import Engine, Worker
 from q2.search.evaluation.costs import Costs
-from q2.search.evaluation.evaluator import LADDER
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import SearchRun, known, run
+from q2.search.metrics.base import LADDER
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
