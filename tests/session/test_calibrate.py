@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import q2
+from q2.cli import main
 from q2.config import RunFile
 from q2.errors import ConfigError
 from q2.graph.sharing import readers
@@ -189,6 +190,18 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(sets: tuple[str, ...], wo
     assert words in str(found.value)
     assert "\n" not in str(found.value)
     assert not (tmp_path / "rows").exists()
+
+
+def test_a_folder_that_cannot_be_is_said_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["q2", "calibrate", "--out", str(tmp_path / "file")])
+    monkeypatch.setattr("q2.session.session.Session.load_pipeline", lambda _: pytest.fail("it was loaded"))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"q2: --out {tmp_path}/file: {tmp_path}/file is a file, expected a folder\n"
 
 
 def test_rows_are_beside_the_bank_or_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
