@@ -46,9 +46,13 @@ class SampleSettings(_Section):
 
 
 class BankSettings(_Section):
-    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds."""
+    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds.
+
+    A `calibrated` one is in ``bank/<denoiser>-calibrated``: its options are fitted to outputs, not to weights alone.
+    """
 
     path: str = ""
+    calibrated: bool = False
     options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
 
 

@@ -172,7 +172,7 @@ def test_what_a_denoiser_cannot_draw_is_said_before_it_is_traced(run: q2.Run, mo
     def trace(*given: object) -> Graph:
         raise AssertionError("the denoiser was traced")
 
-    monkeypatch.setattr("q2.session.session.trace", trace)
+    monkeypatch.setattr("q2.session.session.Session._traced", trace)
     assert said(lambda: run.sample("seven")) == "digits-dit draws classes, 0 to 9, and takes no prompt"
     assert said(lambda: run.sample(classes=[12])) == "class 12 is outside 0 to 9"
 

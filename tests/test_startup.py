@@ -74,7 +74,7 @@ def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> N
         (("search", "--set", "search.target=avgbits"), "unknown metric 'avgbits'; did you mean 'avg_bits'?"),
         (("search", "--set", "search.constraints=['avgbits <= 3']"), "no metric 'avgbits'; did you mean 'avg_bits'?"),
         (("search", "--set", "search.engine.name=locl"), "no engine named 'locl'; did you mean 'local'?"),
-        (("search", "compare", "--strategies", "random,randm"), "--strategies: no strategy named 'randm'"),
+        (("search", "compare", "--strategies", "random,randm"), "strategies: no strategy named 'randm'"),
         (("evaluate", "--recipe", "gone.toml"), "--recipe gone.toml: cannot be read"),
         (("export", "--to", "ggu", "--out", "x"), "no exporter named 'ggu'; did you mean 'gguf'?"),
         (("plot", "dag", "--set", "passes.quantise.by=type"), "no pass named 'quantise'; did you mean 'quantize'?"),

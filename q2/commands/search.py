@@ -55,7 +55,8 @@ def find(
     if why := outcome.found.why_none():
         print(why)
     else:
-        print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'}")
+        bank = f" --set bank.path={outcome.bank}" if outcome.bank else ""
+        print(f"next:    q2 transform --config {config} --recipe {folder / 'recipe.toml'}{bank}")
 
 
 @search.command()

@@ -34,7 +34,7 @@ INDEX = "index.json"
 _VERSION, _OWNER = 2, "bank"
 _PLAIN = ("calibration", "")  # left out, so that a plain bank is what it was before there were others
 Quantizers = Callable[[str], Quantizer]
-Problems = Callable[[str, tuple[int, int] | None, Tensor], Problem]
+ProblemOf = Callable[[str, tuple[int, int] | None, Tensor], Problem]
 """Returns what the outputs of a layer say of its weight, or of the part with a range of input channels."""
 
 
@@ -203,7 +203,7 @@ def build(
     quantizers: Quantizers,
     progress: Progress = silent,
     *,
-    problems: Problems | None = None,
+    problems: ProblemOf | None = None,
 ) -> int:
     """Fit every option of every layer of `plan` into `folder`, and return in how many layers something was fitted.
 
@@ -227,7 +227,7 @@ class _Fitting:
 
     read: Callable[[str], Tensor]
     quantizers: Quantizers
-    problems: Problems | None
+    problems: ProblemOf | None
 
     def fits(self, layer: str, part: Part, weight: Tensor, options: Sequence[Option], prec: int) -> Iterator[Fitted]:
         """Yield the fits of all options of a part of a layer's weight."""

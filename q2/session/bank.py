@@ -12,13 +12,17 @@ from q2.graph import Graph
 from q2.graph.fingerprint import fingerprint, fingerprint_of
 from q2.passes import Step
 from q2.passes.base import weight_of
+from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Quantizer
 from q2.quant.bank import INDEX, Bank, BankPlan, LayerPlan, build, options_in
+from q2.quant.calibration.moments import Problems
+from q2.quant.calibration.rows import RowStore
 from q2.quant.options import NONE, Option
 from q2.quant.resolve import known_option
 from q2.search.space import Space
+from q2.session.calibrate import check_rows, find_rows, rows_folder
 from q2.session.session import Session
 
 __all__ = [
@@ -61,8 +65,10 @@ def bank_folder(session: Session, folder: Path | None = None) -> Path:
 
     A run in `folder` has it there where neither is given nor found.
     """
-    path = session.settings.bank.path
-    shared = Path(path) if path else Path("bank") / session.title
+    path, wanted = session.settings.bank.path, session.settings.bank.calibrated
+    wanted = wanted or any(step.wants_calibration for _, step in session.passes if isinstance(step, Quantize))
+    own = f"{session.title}-calibrated" if wanted else session.title
+    shared = Path(path) if path else Path("bank") / own
     return shared if folder is None or path or shared.exists() else folder / "bank"
 
 
@@ -74,7 +80,12 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     """
     place = folder or bank_folder(session)
     check_bank(session, place, grows=True)
-    return _fit(session, session.create_denoiser(), place, options or session.settings.bank.options)
+    rows = None
+    if _is_calibrated(session, place):
+        session = session.fork()
+        rows = find_rows(session, rows_folder(session))
+    denoiser = session.denoiser if rows else session.create_denoiser()
+    return _fit(session, denoiser, place, options or session.settings.bank.options, rows)
 
 
 def fit_bank(
@@ -86,16 +97,22 @@ def fit_bank(
     prec: int = 16,
     plugins: Plugins,
     progress: Progress = silent,
+    rows: RowStore | None = None,
 ) -> BankReport:
-    """Fit every option of every layer of a denoiser, whose `outline` is the same on meta. Raises `Q2Error`."""
+    """Fit every option of every layer of a denoiser, whose `outline` is the same on meta. Raises `Q2Error`.
+
+    With `rows` they are fitted to the layers' outputs.
+    """
     if denoiser.weights == "meta":
         raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
     wanted = [known_option(text, plugins.quantizers) for text in options]
     if any(option.is_none for option in wanted):
         raise BankError("options: 'none' needs no bank")
     read, weights = _reader(denoiser, outline.model)
-    plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec)
-    fitted = build(folder, plan, read, _finder(plugins), progress)
+    calibration = rows.plan.fingerprint if rows else ""
+    plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec, calibration)
+    problems = Problems(rows, {name: layer.groups for name, layer in outline.weight_layers.items()}) if rows else None
+    fitted = build(folder, plan, read, _finder(plugins), progress, problems=problems)
     held = sum(layer.weights for layer in outline.weight_layers.values())
     return BankReport(Bank.open(folder, _finder(plugins)), fitted, held)
 
@@ -108,7 +125,8 @@ def open_bank(session: Session, place: Path | None = None) -> Bank | None:
     if place is None and not session.settings.bank.path and not folder.exists():
         return None
     with session.at("bank", "path"):
-        return bank_in(folder, session.graph, session.denoiser, prec=session.settings.prec, plugins=session.plugins)
+        settings = session.settings
+        return bank_in(folder, session.graph, session.denoiser, prec=settings.prec, plugins=session.plugins)
 
 
 def bank_in(folder: Path, graph: Graph, denoiser: Denoiser, *, prec: int = 16, plugins: Plugins) -> Bank:
@@ -125,8 +143,10 @@ def find_bank(session: Session, place: Path) -> Bank:
     """
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
+        calibrated = _is_calibrated(session, place)
+        rows = find_rows(session, rows_folder(session, place.parent)) if calibrated else None
         session.show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
-        _fit(session, session.denoiser, place, lacking)
+        _fit(session, session.denoiser, place, lacking, rows)
     bank = open_bank(session, place)
     if bank is None:
         raise Q2Error("a search needs a bank, and weights on meta have none")
@@ -145,15 +165,16 @@ def bank_needs(session: Session, space: Space, place: Path) -> tuple[tuple[str, 
     return tuple(text for text in wanted if text not in (NONE, *there)), bool(there)
 
 
-def check_bank(session: Session, place: Path, *, grows: bool = False) -> None:
-    """Raise `ConfigError` if what is at `place` is no bank, or one of another denoiser, dtype, `prec` or other layers.
+def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPlan | None:
+    """Return what the bank at `place` has, by its index; None where there is none.
 
-    Whether it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and
-    complete, unless it `grows`: then what it lacks will be fitted.
+    Raises `ConfigError` if what is there is no bank, or one of another denoiser, dtype, `prec` or other layers. Whether
+    it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and complete,
+    unless it `grows`: then what it lacks will be fitted.
     """
     denoiser = session.create_denoiser()
     if denoiser.weights == "meta":
-        return
+        return None
     with session.at("bank", "path"):
         if grows:
             plan = Bank.plan_of(place) if options_in(place) or (place / INDEX).exists() else None
@@ -162,9 +183,22 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> None:
             plan = Bank.open(place, _finder(session.plugins)).plan if there else None
         if plan:
             _check(plan, session.outline, denoiser, plan.weights, session.settings.prec, place)
+            if grows and session.settings.bank.calibrated and not plan.calibration:
+                raise BankError(f"{place}: the bank is not calibrated; name another: bank.path")
+    if grows and _is_calibrated(session, place):
+        check_rows(session, rows_folder(session, place.parent))
+    return plan
 
 
-def _fit(session: Session, denoiser: Denoiser, place: Path, options: Sequence[str]) -> BankReport:
+def _is_calibrated(session: Session, place: Path) -> bool:
+    """Say whether what is fitted into the bank at `place` is fitted to outputs."""
+    there = (place / INDEX).exists() and bool(Bank.plan_of(place).calibration)
+    return there or session.settings.bank.calibrated
+
+
+def _fit(
+    session: Session, denoiser: Denoiser, place: Path, options: Sequence[str], rows: RowStore | None
+) -> BankReport:
     with session.at():
         return fit_bank(
             denoiser,
@@ -174,24 +208,28 @@ def _fit(session: Session, denoiser: Denoiser, place: Path, options: Sequence[st
             prec=session.settings.prec,
             plugins=session.plugins,
             progress=session.progress,
+            rows=rows,
         )
 
 
 def _check(  # noqa: PLR0917 (one sentence about six things)
     found: BankPlan, graph: Graph, denoiser: Denoiser, weights: str, prec: int, folder: Path
 ) -> None:
-    difference = found.differs(_plan(graph, denoiser, weights, found.options, prec))
+    difference = found.differs(_plan(graph, denoiser, weights, found.options, prec, found.calibration))
     if difference:
         raise BankError(f"{folder}: the bank does not fit ({difference}); build it anew, or name another: bank.path")
 
 
-def _plan(graph: Graph, denoiser: Denoiser, weights: str, options: tuple[str, ...], prec: int) -> BankPlan:
+def _plan(  # noqa: PLR0917 (what a plan is made of)
+    graph: Graph, denoiser: Denoiser, weights: str, options: tuple[str, ...], prec: int, calibration: str
+) -> BankPlan:
     layers: dict[str, LayerPlan] = {}
     for choice in graph.choices.values():
         known = layers.get(choice.layer.name)
         choices = {**(known.choices if known else {}), choice.name: choice.channels}
         layers[choice.layer.name] = LayerPlan(choice.layer.shape, choices)
-    return BankPlan(denoiser.label, weights, str(denoiser.dtype).removeprefix("torch."), prec, options, layers)
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    return BankPlan(denoiser.label, weights, dtype, prec, options, layers, calibration)
 
 
 def _reader(denoiser: Denoiser, shapes: nn.Module) -> tuple[Callable[[str], Tensor], str]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, is_transform
+from q2.passes.transform.quantize import Quantize
+from q2.quant.bank import BankPlan
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import check
 from q2.search.strategies.base import Strategy
@@ -13,7 +15,7 @@ from q2.session.evaluation import Loader, places_of
 from q2.session.problem import engine_of, metrics_of, problem_of
 from q2.session.session import Session
 
-__all__ = ["check_passes", "check_search"]
+__all__ = ["check_calibration", "check_passes", "check_search"]
 
 _ERROR = "quantized_error"
 
@@ -29,7 +31,20 @@ def check_passes(session: Session, *, transforms: bool = False, bank: bool = Tru
     with session.at():
         manager.check(session.outline)
     if bank and session.is_quantizing:
-        check_bank(session, bank_folder(session))
+        check_calibration(session)
+
+
+def check_calibration(session: Session) -> BankPlan | None:
+    """Return what the session's bank has, if it is there; see `check_bank`.
+
+    Raises `ConfigError` also for options that were fitted to outputs where the bank's are fitted to others, or to none.
+    """
+    plan = check_bank(session, bank_folder(session))
+    for _, step in session.passes:
+        if isinstance(step, Quantize) and session.settings.denoiser.weights != "meta":
+            with session.at():
+                step.check_calibration(plan.calibration if plan else "")
+    return plan
 
 
 def check_search(

@@ -10,8 +10,10 @@ from q2.errors import TrialError
 from q2.passes import PassContext
 from q2.passes.transform.quantize import Quantize
 from q2.search.evaluation.jobs import Job
+from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.trials.trial import Trial
-from q2.session.checks import check_search
+from q2.session.bank import bank_folder, open_bank
+from q2.session.checks import check_calibration, check_search
 from q2.session.evaluation import evaluator_of, load, make_ready, make_reference
 from q2.session.session import Given, Session
 
@@ -27,13 +29,20 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     for name in metrics:
         session.plugins.metrics.load(name)
     layers = _options(session, recipe)
+    given = session.with_recipe(recipe)
+    there, place_of_bank = check_calibration(given), bank_folder(given)
     session = _measuring(session, layers, metrics)
     check_search(session, {}, folder, bank=False)
     with TemporaryDirectory() as scratch:
         place, fidelity = folder or Path(scratch), session.settings.search.evaluation.fidelity
         loaded = load(session)
+        fits = there is not None and {*layers.values()} <= {"none", *there.options}
         make_reference(loaded, place, [fidelity])
-        ready = make_ready(loaded, None)
+        ready = make_ready(loaded, open_bank(loaded.session, place_of_bank) if fits else None)
+        for name in (QuantizedError.name, OutputError.name):
+            if name in ready.kinds and name not in ready.costs.tables:
+                kind = "calibrated bank" if name == OutputError.name else "bank"
+                raise TrialError(f"metric {name!r}: follows from a {kind} with the recipe's options; q2 bank makes one")
         complete = {name: layers.get(name, "none") for name in ready.space.layers}
         seed = session.settings.search.evaluation.seed
         trial = evaluator_of(ready, place / "reference")(Job(complete, fidelity, seed)).trial

@@ -109,7 +109,16 @@ class SearchResult:
     def recipe(self, trial: Trial) -> Recipe:
         """Return a trial's recipe as people keep it."""
         denoiser = self.ready.denoiser
-        return Recipe.of(trial.recipe, denoiser.label, denoiser.fingerprint, trial.metrics["avg_bits"])
+        bank = self.ready.ctx.bank
+        calibration = bank.plan.calibration if bank else ""
+        bits = trial.metrics["avg_bits"]
+        return Recipe.of(trial.recipe, denoiser.label, denoiser.fingerprint, bits, calibration)
+
+    @property
+    def bank(self) -> Path | None:
+        """The folder of the bank, where a recipe needs it: it is calibrated."""
+        bank = self.ready.ctx.bank
+        return bank.folder if bank and bank.plan.calibration else None
 
 
 def search(session: Session, folder: Path) -> SearchResult:

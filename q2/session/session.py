@@ -139,7 +139,9 @@ class Session:
                 recipe.check(self.outline.choices, self.shapes.label)
             layers = recipe.layers if isinstance(recipe, Recipe) else recipe
             parts_first = sorted(layers, key=lambda name: "#" not in name)
-            step = Quantize(by="name", rules={name: str(layers[name]) for name in parts_first})
+            rules = {name: str(layers[name]) for name in parts_first}
+            calibration = recipe.calibration if isinstance(recipe, Recipe) else ""
+            step = Quantize(by="name", rules=rules, calibration=calibration)
         place = next((i for i, each in enumerate(self.passes) if each[1].name == QUANTIZE), len(self.passes))
         head, tail = self.passes[:place], [each for each in self.passes[place:] if each[1].name != QUANTIZE]
         return self.with_passes([*head, (QUANTIZE, step), *tail])

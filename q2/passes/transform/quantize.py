@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
-from q2.errors import ConfigError, OptionError, did_you_mean
+from q2.errors import ConfigError, OptionError, RecipeError, did_you_mean
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.rules import matching
@@ -143,9 +143,19 @@ class Quantize(TransformPass):
             self.check_calibration(ctx.bank.plan.calibration if ctx.bank else "")
         return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
 
+    @property
+    def wants_calibration(self) -> str:
+        """Which calibration its options are of, by its recipe; empty if none, or if that cannot be read."""
+        if not self.recipe:
+            return self.calibration
+        try:
+            return Recipe.load(self.recipe).calibration
+        except RecipeError:
+            return ""
+
     def check_calibration(self, found: str) -> None:
         """Raise `ConfigError` if options were calibrated and `found`, the calibration of the bank, is another."""
-        wanted = Recipe.load(self.recipe).calibration if self.recipe else self.calibration
+        wanted = self.wants_calibration
         if wanted and wanted != found:
             head = f"{self.recipe}: " if self.recipe else ""
             there = f"the bank's is {found}" if found else "there is no calibrated bank"
