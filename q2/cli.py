@@ -107,8 +107,9 @@ def calibrate(
     start = time.perf_counter()
     with opened(config, override) as session:
         from q2.session.calibrate import calibrate as collect
+        from q2.session.session import run_folder
 
-        report = collect(session, out)
+        report = collect(session, run_folder(out, "") if out else None)
     print(f"calibrate {time.perf_counter() - start:.1f} s   {report.summary}\nwritten: {report.store.folder}/")
 
 

@@ -61,8 +61,9 @@ def find_rows(session: Session, place: Path) -> RowStore:
     with session.at("calibration", "path"):
         plan = rows_plan(session, session.graph, session.denoiser, session.denoiser.fingerprint)
         there = is_collected(place, plan)
-    if not there:
-        session.show(Step("calibrate", 0, f"{place}: draws {plan.images} images x {plan.steps} steps"))
+    if there:
+        return RowStore.open(place)
+    session.show(Step("calibrate", 0, f"{place}: draws {plan.images} images x {plan.steps} steps"))
     return _collect(session, place).store
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from q2.denoisers import Denoiser, device_of
-from q2.errors import ConfigError, did_you_mean
+from q2.errors import CalibrationError, ConfigError, did_you_mean
 from q2.graph import Graph
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
+from q2.quant.calibration.collect import is_collected
+from q2.quant.calibration.rows import INDEX, read_index
+from q2.quant.calibration.unfolding import Unfolding
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs
+from q2.session.calibrate import rows_folder, rows_plan
 from q2.session.checks import check_search
 from q2.session.problem import metrics_of, strategy_of
 from q2.session.session import Session
@@ -100,7 +104,8 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         if set(choice.options) != set(wanted.options or session.settings.bank.options)
     ]
     limited = TextTable(("layers with options of their own", "options"), tuple(rows))
-    seconds = _trial(session, denoiser, graph, kinds)
+    speed = _speed(session)
+    seconds = _trial(session, denoiser, graph, kinds) / speed
     total = wanted.trials * seconds
     text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on this machine; {wanted.trials} trials ≥ {_shown(total)}"
     held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
@@ -109,6 +114,7 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
         Step("target", 0, f"{target} · {space}"),
         Step("bank", 0, _bank(session, graph, space, folder)),
+        Step("calibration", 0, _rows(session, denoiser, graph, folder, speed)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
@@ -117,10 +123,9 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
 
 
 def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, type[Metric]]) -> float:
-    """Return the seconds of one trial at the least: forward passes alone."""
+    """Return the multiply-accumulates of one trial at the least: forward passes alone."""
     settings = session.settings.search.evaluation
     measured = metrics_at(settings.fidelity, list(kinds.values()))
-    guided = 2 if denoiser.protocol.guidance > 1 else 1
     passes = 0
     if any(kind.cost == "forward" for kind in measured):
         passes += settings.inputs
@@ -128,7 +133,12 @@ def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, 
         few = settings.fidelity == "few-step"
         steps = settings.few_steps if few else settings.steps or denoiser.protocol.steps
         passes += steps * (settings.few_images if few else settings.images)
-    return passes * guided * graph.macs / _speed(session)
+    return float(passes * _guided(denoiser) * graph.macs)
+
+
+def _guided(denoiser: Denoiser) -> int:
+    """Return how often the denoiser runs for a step of an image."""
+    return 2 if denoiser.protocol.guidance > 1 else 1
 
 
 def _speed(session: Session) -> float:
@@ -166,6 +176,26 @@ def _bank(session: Session, graph: Graph, space: Space, run: Path | None) -> str
     weights = sum(layer.weights for layer in graph.weight_layers.values())
     state = f"{folder}: lacks {', '.join(lacking)}" if there else "not built"
     return f"{state}: ≈ {_shown(took * weights / weight.numel())} on {os.cpu_count()} cores"
+
+
+def _rows(session: Session, denoiser: Denoiser, graph: Graph, run: Path | None, speed: float) -> str:
+    """Return where the rows of layers' inputs are, or how long they take to collect, and their size."""
+    folder = rows_folder(session, run)
+    plan = rows_plan(session, graph, denoiser, "")
+    try:
+        if (folder / INDEX).exists():
+            there, _ = read_index(folder)
+            if is_collected(folder, replace(plan, weights=there.weights)):
+                return f"{folder}: there"
+    except CalibrationError as error:
+        return str(error)
+    passes = plan.images * plan.steps * _guided(denoiser)
+    size = 0
+    for group in plan.groups:
+        layer = graph.weight_layers[group]
+        size += min(plan.rows, passes * layer.macs // max(layer.weights, 1)) * Unfolding.of(layer.module).length
+    took = _shown(passes * graph.macs / speed)
+    return f"not collected: {plan.images} images x {plan.steps} steps ≥ {took}, {2 * size / 1e6:.1f} MB at most"
 
 
 def _disk(session: Session, denoiser: Denoiser, kinds: dict[str, type[Metric]]) -> float:

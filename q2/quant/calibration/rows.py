@@ -117,9 +117,7 @@ class RowStore:
         plan, seen = read_index(path)
         missing = sum(not is_complete(path, plan, seen, batch) for batch in range(len(plan.batches)))
         if missing:
-            raise CalibrationError(
-                f"{path}: {missing} of {len(plan.batches)} batches are lacking; q2 calibrate goes on"
-            )
+            raise CalibrationError(f"{path}: lacks {missing} of {len(plan.batches)} batches; q2 calibrate goes on")
         return cls(path, plan, seen)
 
     @property
@@ -199,9 +197,7 @@ def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
         if table.pop("q2") != "rows":
             raise ValueError("it is something else")
         if table.pop("version") != _VERSION:
-            raise CalibrationError(
-                f"{folder}: has rows of another version of q2; remove it, q2 calibrate makes it anew"
-            )
+            raise CalibrationError(f"{folder}: has rows of another version of q2; remove it and collect them anew")
         seen = {group: [int(count) for count in counts] for group, counts in table.pop("seen").items()}
         plan = RowPlan(**table)
         if set(seen) != set(plan.groups):

@@ -66,7 +66,7 @@ class Unfolding:
         """
         rows = rows.to(x.device)
         if not self.kernel:
-            return x.reshape(-1, self.channels)[rows]
+            return x.reshape(self.count(x), self.channels)[rows]
         x = self._batched(x)
         image, *position = torch.unravel_index(rows, self._places(x))
         offsets = torch.meshgrid(*(torch.arange(size, device=x.device) for size in self.kernel), indexing="ij")
