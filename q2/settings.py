@@ -53,7 +53,15 @@ class BankSettings(_Section):
 
     path: str = ""
     calibrated: bool = False
-    options: tuple[str, ...] = ("kmeans-c-4", "kmeans-a-4", "uaq-4", "kmeans-c-3", "kmeans-a-3", "uaq-3")
+    options: tuple[str, ...] = (
+        "kmeans-c-4",
+        "kmeans-a-4",
+        "uaq-4",
+        "kmeans-c-3",
+        "kmeans-a-3",
+        "uaq-3",
+        "kmeans-c-2",
+    )
 
 
 class CalibrationSettings(_Section):

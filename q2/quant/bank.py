@@ -6,6 +6,7 @@ layer holds, so that a build that is stopped half-way leaves at least what there
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -24,8 +25,8 @@ from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
 from q2.quant.calibration.fit import fit_outputs
 from q2.quant.calibration.problem import Problem
 from q2.quant.kernels.errors import Errors
-from q2.quant.options import Option
-from q2.quant.packed.packing import CODES
+from q2.quant.options import NONE, Option
+from q2.quant.packed.packing import CODES, packed_bytes
 from q2.quant.simulated import Part
 
 __all__ = ["INDEX", "Bank", "BankPlan", "LayerPlan", "build", "options_in"]
@@ -84,6 +85,26 @@ class BankPlan:
                     return f"calibration {their.get(key) or 'none'}, not {mine or 'none'}"
                 return "other layers" if key == "layers" else f"{key} {their[key]}, not {mine}"
         return ""
+
+    def bytes(self, quantizers: "Quantizers") -> int:
+        """Return what the tensors of the whole bank take, in bytes; the files' headers come on top.
+
+        >>> from q2.quant import builtin_quantizer
+        >>> layers = {"proj": LayerPlan((8, 4), {"proj": None})}
+        >>> BankPlan("dit", "ab12", "float16", 16, ("uaq-4",), layers).bytes(builtin_quantizer)
+        64
+        """
+        options = [Option.parse(text) for text in self.options]
+        numbers = len(Errors._fields) + (len(OutputErrors._fields) if self.calibration else 0)
+        total = 0
+        for layer in self.layers.values():
+            for channels in layer.choices.values():
+                shape = Part(Option(NONE, 0), channels=channels).of_shape(layer.shape)
+                for option in options:
+                    codes = packed_bytes(math.prod(shape), option.bits) if self.calibration else 0
+                    over = quantizers(option.quantizer).overhead_bits(shape, option.bits, self.prec)
+                    total += codes + over // 8 + numbers * torch.float64.itemsize
+        return total
 
     def _identity(self) -> dict[str, object]:
         return {key: value for key, value in asdict(self).items() if key != "options" and (key, value) != _PLAIN}

@@ -34,7 +34,9 @@ __all__ = [
     "check_bank",
     "find_bank",
     "fit_bank",
+    "is_calibrated",
     "open_bank",
+    "planned_bytes",
 ]
 
 
@@ -81,11 +83,14 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     place = folder or bank_folder(session)
     check_bank(session, place, grows=True)
     rows = None
-    if _is_calibrated(session, place):
+    if is_calibrated(session, place):
         session = session.fork()
         rows = find_rows(session, rows_folder(session))
     denoiser = session.denoiser if rows else session.create_denoiser()
-    return _fit(session, denoiser, place, options or session.settings.bank.options, rows)
+    wanted = options or session.settings.bank.options
+    size = f"{planned_bytes(session, wanted, rows is not None) / 1e6:.2f} MB"
+    session.show(Step("bank", 0, f"{place}: {len(wanted)} options of {len(session.outline.choices)} choices, {size}"))
+    return _fit(session, denoiser, place, wanted, rows)
 
 
 def fit_bank(
@@ -143,7 +148,7 @@ def find_bank(session: Session, place: Path) -> Bank:
     """
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
-        calibrated = _is_calibrated(session, place)
+        calibrated = is_calibrated(session, place)
         rows = find_rows(session, rows_folder(session, place.parent)) if calibrated else None
         session.show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
         _fit(session, session.denoiser, place, lacking, rows)
@@ -185,12 +190,21 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
             _check(plan, session.outline, denoiser, plan.weights, session.settings.prec, place)
             if grows and session.settings.bank.calibrated and not plan.calibration:
                 raise BankError(f"{place}: the bank is not calibrated; name another: bank.path")
-    if grows and _is_calibrated(session, place):
+    if grows and is_calibrated(session, place):
         check_rows(session, rows_folder(session, place.parent))
     return plan
 
 
-def _is_calibrated(session: Session, place: Path) -> bool:
+def planned_bytes(session: Session, options: Sequence[str], calibrated: bool) -> int:
+    """Return what options of all layers will take in a bank, in bytes, from shapes alone."""
+    denoiser, settings = session.create_denoiser(), session.settings
+    calibration = "rows" if calibrated else ""
+    return _plan(session.outline, denoiser, "", tuple(options), settings.prec, calibration).bytes(
+        _finder(session.plugins)
+    )
+
+
+def is_calibrated(session: Session, place: Path) -> bool:
     """Say whether what is fitted into the bank at `place` is fitted to outputs."""
     there = (place / INDEX).exists() and bool(Bank.plan_of(place).calibration)
     return there or session.settings.bank.calibrated

@@ -17,11 +17,14 @@ from q2.graph import Graph
 from q2.passes import Step, TextTable
 from q2.quant import Option, Quantizer
 from q2.quant.calibration.collect import is_collected
+from q2.quant.calibration.fit import fit_outputs
+from q2.quant.calibration.gram import pieces
+from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
-from q2.session.bank import bank_folder, bank_needs
+from q2.session.bank import bank_folder, bank_needs, is_calibrated, planned_bytes
 from q2.session.calibrate import rows_folder, rows_plan
 from q2.session.checks import check_search
 from q2.session.problem import metrics_of, strategy_of
@@ -167,15 +170,23 @@ def _bank(session: Session, graph: Graph, space: Space, run: Path | None) -> str
     fits: list[tuple[Quantizer, int]] = [
         (session.plugins.quantizers.load(option.quantizer)(), option.bits) for option in options
     ]
-    took = 0.0
+    rows = torch.from_numpy(np.random.default_rng(1).normal(size=(1024, 512)).astype(np.float32))
+    calibrated, took = is_calibrated(session, folder), 0.0
     for _ in range(2):  # the first compiles
         start = time.perf_counter()
+        problem = Problem(weight.float(), pieces(rows, weight.shape, 1.0)) if calibrated else None
         for quantizer, bits in fits:
-            quantizer.fit(weight, bits, session.settings.prec)
+            if problem:
+                fit_outputs(weight, quantizer, [bits], problem, session.settings.prec)
+            else:
+                quantizer.fit(weight, bits, session.settings.prec)
         took = time.perf_counter() - start
-    weights = sum(layer.weights for layer in graph.weight_layers.values())
+    layers = graph.weight_layers.values()
+    work = sum(layer.weights * (layer.weights // layer.shape[0] if calibrated else 512) for layer in layers)
+    times = work / (weight.numel() * 512)
     state = f"{folder}: lacks {', '.join(lacking)}" if there else "not built"
-    return f"{state}: ≈ {_shown(took * weights / weight.numel())} on {os.cpu_count()} cores"
+    held = planned_bytes(session, lacking, calibrated)
+    return f"{state}: {held / 1e6:.1f} MB, ≈ {_shown(took * times)} on {os.cpu_count()} cores"
 
 
 def _rows(session: Session, denoiser: Denoiser, graph: Graph, run: Path | None, speed: float) -> str:

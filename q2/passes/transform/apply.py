@@ -10,6 +10,7 @@ from q2.errors import Q2Error
 from q2.graph import Choice, Graph, WeightLayer
 from q2.passes.base import PassContext, at_layer, weight_of
 from q2.quant import Option, Part, parts_of, plan_layer, quantize_parts, switch_layer
+from q2.quant.base import OutputErrors
 from q2.quant.packed.layers import Packed
 from q2.quant.simulated import Simulated
 
@@ -29,6 +30,7 @@ class Changed:
     energy: float | None
     squared_error: float | None
     quantized_error: float | None
+    outputs: OutputErrors | None = None
 
 
 def apply_options(graph: Graph, plan: Mapping[str, Option], ctx: PassContext) -> dict[str, Changed]:
@@ -113,4 +115,5 @@ def _changed(choice: Choice, part: Part, exact: Tensor | None, ctx: PassContext)
     squared = part.fitted.mse * choice.weights if part.fitted else 0.0
     if part.fitted is None or not squared:
         return Changed(*facts, float(part.of(exact).double().square().sum()), 0.0, 0.0)
-    return Changed(*facts, squared * 10 ** (part.fitted.sqnr_db / 10), squared, part.fitted.quantized_error)
+    fitted = part.fitted
+    return Changed(*facts, squared * 10 ** (fitted.sqnr_db / 10), squared, fitted.quantized_error, fitted.outputs)

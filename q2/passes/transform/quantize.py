@@ -176,15 +176,20 @@ def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
     groups: dict[tuple[str, str], list[Changed]] = {}
     for each in changed.values():
         groups.setdefault((each.type, each.option), []).append(each)
+    known = any(each.outputs for each in changed.values())
     rows = tuple(
-        (kind, option, len(g), _sum(g, "weights") / 1e6, _sum(g, "bits") / _sum(g, "weights"), _shown(_sqnr(g)))
+        (kind, option, len(g), _sum(g, "weights") / 1e6, _sum(g, "bits") / _sum(g, "weights"), *_ratios(g, known))
         for (kind, option), g in sorted(groups.items())
     )
-    layers = {
+    layers: dict[str, dict[str, object]] = {
         name: {"option": e.option, "bits": e.bits, "sqnr_db": _sqnr([e]), "quantized_error": e.quantized_error}
         for name, e in changed.items()
     }
-    table = TextTable(("type", "option", "layers", "M weights", "bits/weight", "SQNR dB"), rows)
+    for name, each in changed.items():
+        if each.outputs:
+            layers[name] |= {"output_error": each.outputs.error, "output_sqnr_db": each.outputs.sqnr_db}
+    outputs = ("outputs' SQNR dB",) if known else ()
+    table = TextTable(("type", "option", "layers", "M weights", "bits/weight", "SQNR dB", *outputs), rows)
     planned = any(each.energy is None for each in changed.values())
     total, split = len(graph.choices), len(graph.choices) - len(graph.weight_layers)
     summary = f"{len(changed)} of {total} weight layers" + (f", {split} of them in two parts" if split else "")
@@ -192,6 +197,14 @@ def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
     names = tuple(dict.fromkeys(graph.choices[name].layer.name for name in changed))
     data = {"changed": len(changed), "planned": planned, "layers": layers}
     return Change(summary, (table,), data, names, preserves=frozenset({UNITS}))
+
+
+def _ratios(group: "list[Changed]", known: bool) -> tuple[str | float, ...]:
+    """Return the SQNR of a group's weights and, where that is `known` of some, of its layers' outputs."""
+    outputs = [each.outputs for each in group if each.outputs]
+    error = sum(each.error for each in outputs)
+    ratio = 10 * math.log10(sum(each.signal for each in outputs) / error) if error else None
+    return (_shown(_sqnr(group)), *((_shown(ratio),) if known else ()))
 
 
 def _shown(ratio: float | None) -> str | float:
