@@ -83,8 +83,8 @@ class Bench:
         return found
 
     def _measure(self, setting: Setting, images: int, seed: int) -> Row:
-        start = time.perf_counter()
         full = self.full(images, seed=seed)
+        start = time.perf_counter()
         with torch.no_grad():
             kept = [(layer, setting.quantize(layer)) for layer in self.layers]
             fitted = time.perf_counter()
