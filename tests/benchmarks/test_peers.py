@@ -2,14 +2,17 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from q2.quant import builtin_quantizer, fit
+from q2.quant import Option, builtin_quantizer, fit
 from q2.quant.bank import BankPlan, LayerPlan, build
+from q2.quant.packed.packing import pack
 
 bits: Any = importlib.import_module("benchmarks.peers.bits")
 measure: Any = importlib.import_module("benchmarks.peers.measure")
@@ -60,6 +63,18 @@ def test_a_bank_puts_the_parts_of_a_layer_together_and_is_of_one_denoiser(tmp_pa
     assert setting.quantize(bits.Layer("b", "Linear", weight)) is None
     with pytest.raises(ValueError, match="a bank of digits-dit, not of digits-sdxl"):
         own.bank_settings(tmp_path, "digits-sdxl")
+
+
+def test_codes_that_a_bank_keeps_are_counted_and_are_what_the_weight_is_made_of() -> None:
+    weight = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
+    plain = fit(weight, "kmeans-c-3")
+    codes = (plain.codes() + 1) % 8
+    fitted = replace(plain.without_weight(), packed_codes=pack(codes, 3))
+    plan = SimpleNamespace(layers={"a": LayerPlan((8, 12), {"a": None})})
+    bank = SimpleNamespace(plan=plan, fitted=lambda choice, option: fitted)
+    kept = own._restore(bank, Option("kmeans-c", 3), bits.Layer("a", "Linear", weight))
+    assert kept.bits == plain.bits
+    assert torch.equal(kept.weight, plain.quantizer.decode(codes, plain.parameters).float())
 
 
 def test_a_bit_is_worth_six_decibels_in_the_choice_of_details() -> None:
