@@ -69,6 +69,7 @@ STRATEGIES: Mapping[str, str] = {
     "exhaustive": "q2.search.strategies.exhaustive:Exhaustive",
     "greedy": "q2.search.strategies.greedy:Greedy",
     "ilp-error": "q2.search.strategies.ilp:IlpError",
+    "sensitivity": "q2.search.strategies.sensitivity:Sensitivity",
     "predictor": "q2.search.strategies.predictor:Predictor",
 }
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from q2.search.building.variants import knapsack_of, put_together, single_choices
 from q2.search.space import Indices
 from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.listed import Listed
 
-__all__ = ["IlpError"]
+__all__ = ["IlpError", "least_errors"]
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,26 @@ class IlpError(Strategy):
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""
-        problem.costs.check([self.error or problem.costs.error, self.metric])
-        return Listed(problem.space, self._recipes(problem))
+        error = self.error or problem.costs.error
+        problem.costs.check([error, self.metric])
+        return Listed(
+            problem.space, least_errors(problem, problem.costs.finite().tables[error], self.metric, self.name)
+        )
 
-    def _recipes(self, problem: Problem) -> Iterator[Indices]:
-        space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
-        variants = single_choices(space, -costs.tables[self.error or costs.error])
-        knapsack = knapsack_of(costs, variants)
-        loosest = knapsack.solve(bounds)
-        yield put_together(space, variants, loosest)
-        if problem.trials == 1:
-            return
-        least = knapsack.least(self.metric, bounds).costs[self.metric]
-        budgets: Sequence[float] = np.linspace(loosest.costs[self.metric], least, problem.trials)[1:].tolist()
-        for budget in problem.progress(budgets, self.name, len(budgets)):
-            yield put_together(space, variants, knapsack.front(self.metric, [budget], bounds)[0])
+
+def least_errors(problem: Problem, errors: NDArray[np.float64], metric: str, name: str) -> Iterator[Indices]:
+    """Yield the recipes with the least sum of `errors` (choices, options) at budgets of `metric`, the loosest first.
+
+    There are as many as the problem has trials; `name` is what progress is called.
+    """
+    space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
+    variants = single_choices(space, -errors)
+    knapsack = knapsack_of(costs, variants)
+    loosest = knapsack.solve(bounds)
+    yield put_together(space, variants, loosest)
+    if problem.trials == 1:
+        return
+    least = knapsack.least(metric, bounds).costs[metric]
+    budgets: Sequence[float] = np.linspace(loosest.costs[metric], least, problem.trials)[1:].tolist()
+    for budget in problem.progress(budgets, name, len(budgets)):
+        yield put_together(space, variants, knapsack.front(metric, [budget], bounds)[0])
