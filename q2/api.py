@@ -106,6 +106,20 @@ class Run(Session):
         """
         return build_bank(self, folder_of(folder))
 
+    def calibrate(self, folder: str | Path | None = None) -> RowsReport:
+        """Denoise a few images and keep rows of what every layer reads, as ``q2 calibrate`` does.
+
+        `folder` is where the rows are or will be; None: where the run file says, which is where a calibrated bank looks
+        for them. Raises `Q2Error`: rows of another denoiser or other settings are there.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> run = open("digits-dit", {"calibration.images": 1, "calibration.steps": 2, "calibration.rows": 8})
+        >>> with TemporaryDirectory() as folder:
+        ...     run.calibrate(folder).store.rows("proj_out_2").values.shape
+        torch.Size([8, 256])
+        """
+        return calibrate(self, folder_of(folder))
+
     def plan(self) -> Plan:
         """Return what a search would take, as ``q2 search --dry-run`` does: space, bank, time, memory, disk.
 

@@ -111,6 +111,8 @@ def calibrate(
 
         report = collect(session, run_folder(out, "") if out else None)
     print(f"calibrate {time.perf_counter() - start:.1f} s   {report.summary}\nwritten: {report.store.folder}/")
+    path = f" --set calibration.path={report.store.folder}" if out else ""
+    print(f"next:    q2 bank --config {config} --set bank.calibrated=true{path}")
 
 
 @app.command()

@@ -65,13 +65,13 @@ class BankReport:
 def bank_folder(session: Session, folder: Path | None = None) -> Path:
     """Return where a session's bank is: ``bank.path``, else a folder named after the denoiser.
 
-    A run in `folder` has it there where neither is given nor found.
+    A run in `folder` has a plain one there where neither is given nor found; a calibrated one is for all runs.
     """
     path, wanted = session.settings.bank.path, session.settings.bank.calibrated
     wanted = wanted or any(step.wants_calibration for _, step in session.passes if isinstance(step, Quantize))
     own = f"{session.title}-calibrated" if wanted else session.title
     shared = Path(path) if path else Path("bank") / own
-    return shared if folder is None or path or shared.exists() else folder / "bank"
+    return shared if folder is None or path or wanted or shared.exists() else folder / "bank"
 
 
 def build_bank(session: Session, folder: Path | None = None, options: Sequence[str] = ()) -> BankReport:
@@ -149,7 +149,7 @@ def find_bank(session: Session, place: Path) -> Bank:
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
         calibrated = is_calibrated(session, place)
-        rows = find_rows(session, rows_folder(session, place.parent)) if calibrated else None
+        rows = find_rows(session, rows_folder(session)) if calibrated else None
         session.show(Step("bank", 0, f"{place}: {'fits also' if there else 'fits'} {', '.join(lacking)}"))
         _fit(session, session.denoiser, place, lacking, rows)
     bank = open_bank(session, place)
@@ -180,6 +180,9 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
     denoiser = session.create_denoiser()
     if denoiser.weights == "meta":
         return None
+    if session.settings.bank.calibrated and not grows and not place.exists():
+        with session.at("bank", "calibrated"):
+            raise BankError(f"{place}: there is no bank; q2 bank makes it")
     with session.at("bank", "path"):
         if grows:
             plan = Bank.plan_of(place) if options_in(place) or (place / INDEX).exists() else None
@@ -191,7 +194,7 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
             if grows and session.settings.bank.calibrated and not plan.calibration:
                 raise BankError(f"{place}: the bank is not calibrated; name another: bank.path")
     if grows and is_calibrated(session, place):
-        check_rows(session, rows_folder(session, place.parent))
+        check_rows(session, rows_folder(session))
     return plan
 
 

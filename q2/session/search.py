@@ -116,9 +116,10 @@ class SearchResult:
 
     @property
     def bank(self) -> Path | None:
-        """The folder of the bank, where a recipe needs it: it is calibrated."""
-        bank = self.ready.ctx.bank
-        return bank.folder if bank and bank.plan.calibration else None
+        """The folder of the bank, where a recipe needs it and would not find it: it is calibrated, and elsewhere."""
+        bank, session = self.ready.ctx.bank, self.ready.session
+        usual = Path("bank") / f"{session.title}-calibrated"
+        return bank.folder if bank and bank.plan.calibration and bank.folder != usual.absolute() else None
 
 
 def search(session: Session, folder: Path) -> SearchResult:

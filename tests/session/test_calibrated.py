@@ -76,6 +76,17 @@ def test_without_its_bank_a_calibrated_recipe_is_refused_before_weights_are_load
         transform(other.with_recipe(recipe), None)
 
 
+def test_a_calibrated_run_without_its_bank_is_not_fitted_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"bank.calibrated: bank/digits-dit-calibrated: there is no bank; q2 bank makes"
+    ):
+        transform(session(), None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_bank_takes_what_was_said_before(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     said = planned_bytes(session(), ["uaq-3", "kmeans-c-2"], calibrated=True)

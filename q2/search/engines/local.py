@@ -39,6 +39,7 @@ class Local(Engine):
         self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
         self._start = _Start(uuid.uuid4().hex, load, places)
         self._places: list[Any] = [None] * self._workers
+        self._last: dict[int, Future[Any]] = {}
 
     @property
     def workers(self) -> int:
@@ -49,7 +50,7 @@ class Local(Engine):
         """Start the processes and let them load."""
         if self._workers > 1:
             for place in range(self._workers):
-                self._executor(place).submit(_warmed, self._start)
+                self._last[place] = self._executor(place).submit(_warmed, self._start)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield what comes of every job."""
@@ -63,7 +64,8 @@ class Local(Engine):
             while waiting and idle:
                 job, tries = waiting.popleft()
                 place = idle.pop(0)
-                running[self._submit(place, job)] = job, tries, place
+                self._last[place] = self._submit(place, job)
+                running[self._last[place]] = job, tries, place
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, tries, place = running.pop(future)
                 idle.append(place)
@@ -106,8 +108,9 @@ class Local(Engine):
 
     def _stop(self, place: int) -> None:
         executor, self._places[place] = self._places[place], None
-        if executor is not None:
-            executor.shutdown(wait=True, kill_workers=True)
+        if executor is not None:  # one that is idle ends by itself, and cleans up what its libraries hold
+            idle = place in self._last and self._last[place].done()
+            executor.shutdown(wait=True, kill_workers=not idle)
 
 
 @dataclass(frozen=True)
