@@ -18,6 +18,7 @@ from q2.quant import Recipe
 from q2.quant.bank import Bank
 from q2.search.trials.trial import Trial
 from q2.session.bank import BankReport, build_bank
+from q2.session.calibrate import RowsReport, calibrate
 from q2.session.evaluate import evaluate
 from q2.session.export import export
 from q2.session.given import FORM, folder_of, naming, path_of, with_denoiser, with_given
