@@ -39,6 +39,10 @@ SEARCHES = {
         ["search.evaluation.fidelity=full", 'search.evaluation.metrics=["CMMD"]'],
         "CMMD: needs search.evaluation.clip",
     ),
+    "output errors of a plain bank": (
+        ["search.target=0-output_error"],
+        "bank.calibrated: metric 'output_error': only a calibrated bank knows it",
+    ),
     "an engine that is not there": (["search.engine.name=slurm"], "no engine named 'slurm'"),
     "weights that are only shapes": (["denoiser.weights=meta"], "denoiser.weights: 'meta' has no values to measure"),
     "a bank that is something else": (["bank.path=notes"], "notes: is no bank"),
