@@ -31,7 +31,7 @@ from torch import Tensor
 import q2
 from q2.graph.sharing import readers
 from q2.quant import builtin_quantizer
-from q2.quant.base import Fitted, FittedWeight
+from q2.quant.base import Fitted, FittedWeight, OutputErrors
 from q2.quant.calibration.collect import groups_of
 from q2.quant.calibration.fit import fit_outputs
 from q2.quant.calibration.gram import LONGEST, Gram, Piece, pieces
@@ -80,8 +80,7 @@ def to_levels(levels: Tensor) -> Rounding:
     edges = ((levels[:, 1:] + levels[:, :-1]) / 2).contiguous()
 
     def nearest(column: Tensor) -> Tensor:
-        codes = (column[:, None] > edges).sum(1, keepdim=True)
-        return levels.expand(len(column), -1).gather(1, codes)[:, 0]
+        return levels.expand(len(column), -1).gather(1, (column[:, None] > edges).sum(1, keepdim=True))[:, 0]
 
     return nearest
 
@@ -92,7 +91,7 @@ def textbook(weight: Tensor, parts: list[Piece], bits: int, levels: Tensor | Non
     for piece in parts:
         if piece.gram.live:
             mine = weight[piece.outputs, piece.inputs]
-            own = levels if levels is None or len(levels) == 1 else levels[piece.outputs]
+            own = None if levels is None else levels.expand(len(weight), -1)[piece.outputs]
             nearest = grid(weight[piece.outputs], bits) if own is None else to_levels(own)
             found[piece.outputs, piece.inputs] = gptq(mine, undamped(piece.gram), nearest)
     return found
@@ -107,9 +106,8 @@ def undamped(gram: Gram) -> Tensor:
 
 
 def levels_of(fitted: Fitted) -> Tensor:
-    found = fitted.quantizer.levels(fitted.parameters, fitted.option.bits)
-    assert found is not None
-    return found.float()
+    found: Any = fitted.quantizer.levels(fitted.parameters, fitted.option.bits)
+    return found.float()  # type: ignore[no-any-return]
 
 
 def activations(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -124,7 +122,8 @@ def plain(weight: Tensor) -> list[FittedWeight]:
     return [found for name in QUANTIZERS for found in builtin_quantizer(name).fit_each(weight, WIDTHS)]
 
 
-def calibrated(weight: Tensor, problem: Problem) -> list[Fitted]:
+def calibrated(weight: Tensor, parts: list[Piece]) -> list[Fitted]:
+    problem = Problem(weight.flatten(1).float(), parts)
     return [found for name in QUANTIZERS for found in fit_outputs(weight, builtin_quantizer(name), WIDTHS, problem)]
 
 
@@ -134,10 +133,9 @@ def decibels(weight: Tensor, parts: list[Piece]) -> Iterator[tuple[str, str, flo
     problem = Problem(flat, parts)
 
     def ratio(values: Tensor) -> float:
-        error = float(problem.errors(values).sum())
-        return 10 * math.log10(problem.signal / error) if error and problem.signal else math.inf
+        return OutputErrors(float(problem.errors(values).sum()), 0.0, problem.signal).sqnr_db
 
-    for one, mine in zip(plain(weight), calibrated(weight, problem), strict=True):
+    for one, mine in zip(plain(weight), calibrated(weight, parts), strict=True):
         option, bits = str(one.option), one.option.bits
         yield option, PLAIN, ratio(one.dequantize().flatten(1).float())
         if one.option.quantizer == "uaq":
@@ -165,34 +163,35 @@ def layer(size: int, count: int, rounds: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(size, size, generator=generator) * 0.02
     rows = activations(count, size, generator)
-    times: dict[str, list[float]] = {}
 
-    def keep(name: str, work: Callable[[], Any]) -> Any:
-        took, result = timed(work)
-        times.setdefault(name, []).append(took)
-        return result
+    def made() -> list[Piece]:
+        return pieces(rows, weight.shape, 1 / count)
 
-    uaq = builtin_quantizer("uaq")
-    for _ in range(rounds):
-        keep("plain", lambda: plain(weight))
-        parts = keep("moments", lambda: pieces(rows, weight.shape, 1 / count))
-        keep("calibrated", lambda: calibrated(weight, Problem(weight, parts)))  # noqa: B023 (called at once)
-        (one,) = keep("uaq-4, plain", lambda: uaq.fit_each(weight, [4]))
-        keep("uaq-4, calibrated", lambda: fit_outputs(weight, uaq, [4], Problem(weight, parts)))  # noqa: B023
-        moments = keep("H in float32, for GPTQ", lambda: rows.T @ rows / count)
-        keep(f"uaq-4, {MINMAX}", lambda: gptq(weight, moments, grid(weight, 4)))  # noqa: B023
-        keep(f"uaq-4, {LEVELS}", lambda: gptq(weight, moments, to_levels(levels_of(one))))  # noqa: B023
-    times["calibrated, with moments"] = [sum(pair) for pair in zip(times["moments"], times["calibrated"], strict=True)]
+    parts, uaq = made(), builtin_quantizer("uaq")
+    levels = levels_of(uaq.fit(weight, 4))
+    works: dict[str, Callable[[], Any]] = {
+        "plain": lambda: plain(weight),
+        "moments alone": made,
+        "calibrated": lambda: calibrated(weight, parts),
+        "calibrated, with moments": lambda: calibrated(weight, made()),
+        f"uaq-4, {OWN}, with moments": lambda: fit_outputs(weight, uaq, [4], Problem(weight, made())),
+        f"uaq-4, {MINMAX}, with H": lambda: gptq(weight, rows.T @ rows, grid(weight, 4)),
+        f"uaq-4, {LEVELS}, with H": lambda: gptq(weight, rows.T @ rows, to_levels(levels)),
+    }
+    found = [[timed(work)[0] for work in works.values()] for _ in range(rounds + 1)]
+    times = dict(zip(works, zip(*found[1:], strict=True), strict=True))  # the first round compiles
     print(f"one {size} x {size} float32 layer, {count} rows, {rounds} rounds; six options where none is named")
     for name, measured in times.items():
-        middle = statistics.median(measured)
-        print(f"{name:32} {middle:8.3f} s ({min(measured):.3f} to {max(measured):.3f})")
-    one_option = [("uaq-4, calibrated", f"uaq-4, {method}") for method in (MINMAX, LEVELS)]
-    for name, other in [("calibrated", "plain"), ("calibrated, with moments", "plain"), *one_option]:
-        ratios = [a / b for a, b in zip(times[name], times[other], strict=True)]
+        ratios = [mine / least for mine, least in zip(measured, times["plain"], strict=True)]
+        for values, unit in ((measured, "s"), (ratios, "x plain")):
+            print(f"{statistics.median(values):9.3f} {unit} ({min(values):.3f} to {max(values):.3f})", end="  ")
+        print(name)
+    own, *others = (times[name] for name in works if name.startswith("uaq-4"))
+    for method, other in zip((MINMAX, LEVELS), others, strict=True):
+        ratios = [mine / least for mine, least in zip(own, other, strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"{name} / {other}: {statistics.median(ratios):.2f} ({spread})")
-    show({(option, method): value for option, method, value in decibels(weight, pieces(rows, weight.shape, 1 / count))})
+        print(f"uaq-4, {OWN}: {statistics.median(ratios):.2f} x the time of {method} ({spread})")
+    show({(option, method): value for option, method, value in decibels(weight, parts)})
 
 
 def network(name: str, folder: Path) -> None:
@@ -209,10 +208,9 @@ def network(name: str, folder: Path) -> None:
             parts = pieces(rows.values, weight.shape, rows.seen / (len(rows.values) * rows.images))
             for option, method, value in decibels(weight.detach(), parts):
                 found.setdefault((option, method), []).append(value)
-    print(f"{name}: {len(store.layers)} layers, {time.perf_counter() - start:.0f} s for all; the mean over layers")
     exact = {i for values in found.values() for i, value in enumerate(values) if value == math.inf}
-    if exact:
-        print(f"without {len(exact)} layers that some option holds exactly")
+    print(f"{name}: {len(store.layers)} layers, {time.perf_counter() - start:.0f} s; means over layers, without the")
+    print(f"{len(exact)} that some option holds exactly")
     show({key: statistics.fmean(v for i, v in enumerate(values) if i not in exact) for key, values in found.items()})
 
 
@@ -227,43 +225,41 @@ def large(name: str, share: float, count: int) -> None:
         work[each], making[each] = one.shape[0] * inputs * block, one.groups * inputs * block * (count + block)
     order, every = sorted(layers, key=lambda each: (work[each], each)), max(1, round(1 / share))
     chosen = order[every // 2 :: every]  # every n-th of those in order of work: of any shape its share
-    generator, took = torch.Generator().manual_seed(0), {"plain": 0.0, "moments": 0.0, "calibrated": 0.0}
-    for each in chosen:
-        one = layers[each]
+    small = torch.randn(128, 256)
+    calibrated(small, pieces(small, small.shape, 1.0)), calibrated(small.half(), pieces(small, small.shape, 1.0))
+    generator, times = torch.Generator().manual_seed(0), dict.fromkeys(("plain", "moments", "calibrated"), 0.0)
+    for one in map(layers.__getitem__, chosen):
         weight = torch.randn(one.shape, generator=generator).mul_(0.02).half()
         rows = activations(count, math.prod(one.shape[1:]) * one.groups, generator)
-        took["plain"] += timed(lambda: plain(weight))[0]  # noqa: B023 (called at once)
-        seconds, parts = timed(lambda: pieces(rows, weight.shape, 1.0))  # noqa: B023
-        took["moments"] += seconds
-        took["calibrated"] += timed(lambda: calibrated(weight, Problem(weight.flatten(1).float(), parts)))[0]  # noqa: B023
-    done = sum(work[each] for each in chosen) / sum(work.values())
-    weights = sum(layers[each].weights for each in chosen) / sum(one.weights for one in layers.values())
+        seconds, parts = timed(lambda: pieces(rows, weight.shape, 1.0))  # noqa: B023 (called at once)
+        times["moments"] += seconds
+        times["plain"] += timed(lambda: plain(weight))[0]  # noqa: B023
+        times["calibrated"] += timed(lambda: calibrated(weight, parts))[0]  # noqa: B023
     firsts = set(groups_of({each: one.module for each, one in layers.items()}, readers(graph)).values())
-    made = sum(making[each] for each in chosen) / sum(making[each] for each in firsts)
-    shares = {"plain": weights, "moments": made, "calibrated": done}
-    print(f"{name}: {len(chosen)} of {len(layers)} layers, {done:.3f} of outputs x inputs^2; six options, {count} rows")
-    for key, part in took.items():
-        print(f"{key:12} {part:8.1f} s, all layers about {part / shares[key] / 60:6.1f} min")
+    weights = {each: float(one.weights) for each, one in layers.items()}
+    costs = {"plain": (weights, set(layers)), "moments": (making, firsts), "calibrated": (work, set(layers))}
+    print(f"{name}: {len(chosen)} of {len(layers)} layers, six options, {count} rows")
+    for key, (cost, needed) in costs.items():
+        done = sum(cost[each] for each in chosen) / sum(cost[each] for each in needed)
+        print(f"{key:12} {times[key]:7.1f} s for {done:.4f} of it, all about {times[key] / done / 60:6.1f} min")
     print(f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one, all_layers, full = (commands.add_parser(name) for name in ("layer", "network", "large"))
+    one, network_of, full = (commands.add_parser(name) for name in ("layer", "network", "large"))
     one.add_argument("--size", type=int, default=1152)
     one.add_argument("--rounds", type=int, default=5)
-    all_layers.add_argument("name", choices=("digits-dit", "digits-sdxl"))
-    all_layers.add_argument("--rows-folder", type=Path)
+    network_of.add_argument("name", choices=("digits-dit", "digits-sdxl"))
+    network_of.add_argument("--rows-folder", type=Path)
     full.add_argument("--name", default="pixart-alpha")
     full.add_argument("--share", type=float, default=0.1)
-    for each in (one, full):
-        each.add_argument("--rows", type=int, default=4096)
+    one.add_argument("--rows", type=int, default=4096)
+    full.add_argument("--rows", type=int, default=4096)
     options = parser.parse_args()
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    small = torch.randn(8, 16)
-    print(f"compiling: {timed(lambda: calibrated(small, Problem(small, pieces(small, small.shape, 1.0))))[0]:.1f} s")
     if options.command == "layer":
         layer(options.size, options.rows, options.rounds)
     elif options.command == "large":
