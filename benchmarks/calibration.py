@@ -4,14 +4,15 @@
     python benchmarks/calibration.py network digits-dit|digits-sdxl [--rows-folder DIR]
     python benchmarks/calibration.py large [--name pixart-alpha] [--share 0.1]
 
-`layer` fits one float32 layer with made-up rows; ratios are of times measured in one round. `network` fits all layers
-of an embedded denoiser with the rows in DIR, or with rows that `q2 calibrate` collects. `large` fits a part of a
-full-size denoiser's layers, with random fp16 weights and rows, and extrapolates. GPTQ (Frantar et al., ICLR'23) is in
-plain PyTorch: blocks of 128, float32, act-order, the diagonal damped by a hundredth of its mean; it rounds to a min-max
-grid, and to the levels of q2's plain fit. Output errors are counted with second moments that are not damped.
+`layer` fits one float32 layer with made-up rows; ratios are of times in one round. `network` fits all layers of an
+embedded denoiser, with rows that `q2 calibrate` collects if none are named. `large` fits some layers of a full-size
+denoiser with random fp16 weights and rows, and extrapolates. GPTQ (Frantar et al., ICLR'23) is in plain PyTorch: blocks
+of 128, float32, act-order, damped by a hundredth of H's mean diagonal; on a min-max grid, and on the levels of q2's
+plain fit. Output errors are counted with second moments that are not damped.
 """
 
 import argparse
+import functools
 import math
 import os
 import platform
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import torch
@@ -39,9 +41,8 @@ from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import RowStore
 
 QUANTIZERS, WIDTHS = ("uaq", "kmeans-c", "kmeans-a"), (4, 3)
-PLAIN, MINMAX, LEVELS, OWN = "plain", "GPTQ, min-max grid", "GPTQ, q2's plain levels", "calibrated"
-Rounding = Callable[[Tensor], Tensor]
-"""Returns the level nearest to each value of a column (O,)."""
+PLAIN, MINMAX, LEVELS, OWN = METHODS = "plain", "GPTQ, min-max grid", "GPTQ, q2's plain levels", "calibrated"
+Rounding = Callable[[Tensor], Tensor]  # the nearest level of each value of a column (O,)
 
 
 @torch.no_grad()
@@ -85,18 +86,6 @@ def to_levels(levels: Tensor) -> Rounding:
     return nearest
 
 
-def textbook(weight: Tensor, parts: list[Piece], bits: int, levels: Tensor | None = None) -> Tensor:
-    """Return what GPTQ makes of a weight (O, n), piece by piece: on the min-max grid where no levels are given."""
-    found = weight.clone()
-    for piece in parts:
-        if piece.gram.live:
-            mine = weight[piece.outputs, piece.inputs]
-            own = None if levels is None else levels.expand(len(weight), -1)[piece.outputs]
-            nearest = grid(weight[piece.outputs], bits) if own is None else to_levels(own)
-            found[piece.outputs, piece.inputs] = gptq(mine, undamped(piece.gram), nearest)
-    return found
-
-
 def undamped(gram: Gram) -> Tensor:
     """Return H in the weight's order."""
     back = gram.order.argsort()
@@ -128,35 +117,27 @@ def calibrated(weight: Tensor, parts: list[Piece]) -> list[Fitted]:
 
 
 def decibels(weight: Tensor, parts: list[Piece]) -> Iterator[tuple[str, str, float]]:
-    """Yield option, method and the ratio of signal to error of the outputs."""
-    flat = weight.flatten(1).float()
+    """Yield option, method and the ratio of signal to error of the outputs; all inputs are in one part."""
+    flat, moments = weight.flatten(1).float(), undamped(parts[0].gram)
     problem = Problem(flat, parts)
 
     def ratio(values: Tensor) -> float:
         return OutputErrors(float(problem.errors(values).sum()), 0.0, problem.signal).sqnr_db
 
     for one, mine in zip(plain(weight), calibrated(weight, parts), strict=True):
-        option, bits = str(one.option), one.option.bits
+        option = str(one.option)
         yield option, PLAIN, ratio(one.dequantize().flatten(1).float())
         if one.option.quantizer == "uaq":
-            yield option, MINMAX, ratio(textbook(flat, parts, bits))
-        yield option, LEVELS, ratio(textbook(flat, parts, bits, levels_of(one)))
+            yield option, MINMAX, ratio(gptq(flat, moments, grid(flat, one.option.bits)))
+        yield option, LEVELS, ratio(gptq(flat, moments, to_levels(levels_of(one))))
         yield option, OWN, ratio(mine.restore(weight).flatten(1).float())
 
 
 def show(found: dict[tuple[str, str], float]) -> None:
-    """Print a Markdown table of decibels."""
-    methods = (PLAIN, MINMAX, LEVELS, OWN)
-    print(f"\n| output error, dB | {' | '.join(methods)} |\n| --- {'| --- ' * len(methods)}|")
+    print(f"\n| output error, dB | {' | '.join(METHODS)} |\n| --- {'| --- ' * len(METHODS)}|")
     for option in dict.fromkeys(option for option, _ in found):
-        cells = (f"{found[option, method]:.2f}" if (option, method) in found else "" for method in methods)
+        cells = (f"{found[option, method]:.2f}" if (option, method) in found else "" for method in METHODS)
         print(f"| {option} | {' | '.join(cells)} |")
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 def layer(size: int, count: int, rounds: int) -> None:
@@ -164,83 +145,78 @@ def layer(size: int, count: int, rounds: int) -> None:
     weight = torch.randn(size, size, generator=generator) * 0.02
     rows = activations(count, size, generator)
 
-    def made() -> list[Piece]:
-        return pieces(rows, weight.shape, 1 / count)
-
+    made = functools.partial(pieces, rows, weight.shape, 1 / count)
     parts, uaq = made(), builtin_quantizer("uaq")
     levels = levels_of(uaq.fit(weight, 4))
     works: dict[str, Callable[[], Any]] = {
         "plain": lambda: plain(weight),
-        "moments alone": made,
         "calibrated": lambda: calibrated(weight, parts),
         "calibrated, with moments": lambda: calibrated(weight, made()),
         f"uaq-4, {OWN}, with moments": lambda: fit_outputs(weight, uaq, [4], Problem(weight, made())),
         f"uaq-4, {MINMAX}, with H": lambda: gptq(weight, rows.T @ rows, grid(weight, 4)),
         f"uaq-4, {LEVELS}, with H": lambda: gptq(weight, rows.T @ rows, to_levels(levels)),
     }
-    found = [[timed(work)[0] for work in works.values()] for _ in range(rounds + 1)]
+    found = [[timeit(work, number=1) for work in works.values()] for _ in range(rounds + 1)]
     times = dict(zip(works, zip(*found[1:], strict=True), strict=True))  # the first round compiles
     print(f"one {size} x {size} float32 layer, {count} rows, {rounds} rounds; six options where none is named")
     for name, measured in times.items():
-        ratios = [mine / least for mine, least in zip(measured, times["plain"], strict=True)]
-        for values, unit in ((measured, "s"), (ratios, "x plain")):
-            print(f"{statistics.median(values):9.3f} {unit} ({min(values):.3f} to {max(values):.3f})", end="  ")
+        base = f"uaq-4, {OWN}, with moments" if name.startswith("uaq-4") else "plain"
+        ratios = [mine / other for mine, other in zip(measured, times[base], strict=True)]
+        for values, unit in ((measured, "s"), (ratios, f"x {base.split(', with', maxsplit=1)[0]}")):
+            print(f"{statistics.median(values):7.3f} {unit} ({min(values):.3f} to {max(values):.3f})", end="  ")
         print(name)
-    own, *others = (times[name] for name in works if name.startswith("uaq-4"))
-    for method, other in zip((MINMAX, LEVELS), others, strict=True):
-        ratios = [mine / least for mine, least in zip(own, other, strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"uaq-4, {OWN}: {statistics.median(ratios):.2f} x the time of {method} ({spread})")
     show({(option, method): value for option, method, value in decibels(weight, parts)})
 
 
 def network(name: str, folder: Path) -> None:
     if not (folder / "index.json").exists():
-        command = ["-m", "q2", "calibrate", "--config", f"{name}.toml", "--out", str(folder)]
-        subprocess.run([sys.executable, *command], check=True)
-    model, store = q2.denoiser(name).model, RowStore.open(folder)
+        command = [sys.executable, "-m", "q2", "calibrate", "--config", f"{name}.toml", "--out", str(folder)]
+        subprocess.run(command, check=True)
+    model: Any = q2.denoiser(name).model
+    store = RowStore.open(folder)
     found: dict[tuple[str, str], list[float]] = {}
     start = time.perf_counter()
     for each in store.layers:
-        rows, weight = store.rows(each), model.get_submodule(each).weight
-        assert isinstance(weight, Tensor)
-        if rows is not None:
+        if rows := store.rows(each):
+            weight: Tensor = model.get_submodule(each).weight
             parts = pieces(rows.values, weight.shape, rows.seen / (len(rows.values) * rows.images))
-            for option, method, value in decibels(weight.detach(), parts):
-                found.setdefault((option, method), []).append(value)
-    exact = {i for values in found.values() for i, value in enumerate(values) if value == math.inf}
-    print(f"{name}: {len(store.layers)} layers, {time.perf_counter() - start:.0f} s; means over layers, without the")
-    print(f"{len(exact)} that some option holds exactly")
-    show({key: statistics.fmean(v for i, v in enumerate(values) if i not in exact) for key, values in found.items()})
+            ratios = list(decibels(weight.detach(), parts))
+            if all(value < math.inf for *_, value in ratios):  # no option holds the layer exactly
+                for option, method, value in ratios:
+                    found.setdefault((option, method), []).append(value)
+    used = len(found["uaq-4", PLAIN])
+    print(f"{name}: {time.perf_counter() - start:.0f} s; means over {used} of {len(store.layers)} layers")
+    show({key: statistics.fmean(values) for key, values in found.items()})
 
 
-def large(name: str, share: float, count: int) -> None:
+def large(name: str, share: float, count: int = 4096) -> None:
     denoiser = q2.denoiser(name, weights="meta")
     graph = q2.trace(denoiser.model, denoiser.example_inputs())
     layers = dict(graph.weight_layers.items())
-    work, making = {}, {}
-    for each, one in layers.items():
-        inputs = math.prod(one.shape[1:])
-        block = inputs / math.ceil(inputs / LONGEST)
-        work[each], making[each] = one.shape[0] * inputs * block, one.groups * inputs * block * (count + block)
-    order, every = sorted(layers, key=lambda each: (work[each], each)), max(1, round(1 / share))
+    inputs = {each: math.prod(one.shape[1:]) for each, one in layers.items()}
+    block = {each: size / math.ceil(size / LONGEST) for each, size in inputs.items()}
+    costs: dict[str, dict[str, float]] = {
+        "plain": {each: one.weights for each, one in layers.items()},
+        "moments": {each: inputs[each] * block[each] * (count + block[each]) for each in layers},
+        "calibrated": {each: one.weights * block[each] for each, one in layers.items()},
+    }
+    order, every = sorted(layers, key=lambda each: (costs["calibrated"][each], each)), max(1, round(1 / share))
     chosen = order[every // 2 :: every]  # every n-th of those in order of work: of any shape its share
     small = torch.randn(128, 256)
     calibrated(small, pieces(small, small.shape, 1.0)), calibrated(small.half(), pieces(small, small.shape, 1.0))
-    generator, times = torch.Generator().manual_seed(0), dict.fromkeys(("plain", "moments", "calibrated"), 0.0)
-    for one in map(layers.__getitem__, chosen):
-        weight = torch.randn(one.shape, generator=generator).mul_(0.02).half()
-        rows = activations(count, math.prod(one.shape[1:]) * one.groups, generator)
-        seconds, parts = timed(lambda: pieces(rows, weight.shape, 1.0))  # noqa: B023 (called at once)
-        times["moments"] += seconds
-        times["plain"] += timed(lambda: plain(weight))[0]  # noqa: B023
-        times["calibrated"] += timed(lambda: calibrated(weight, parts))[0]  # noqa: B023
+    generator, times = torch.Generator().manual_seed(0), dict.fromkeys(costs, 0.0)
+    for each in chosen:
+        weight = torch.randn(layers[each].shape, generator=generator).mul_(0.02).half()
+        rows = activations(count, inputs[each], generator)
+        times["plain"] += timeit(lambda: plain(weight), number=1)  # noqa: B023 (called at once)
+        start = time.perf_counter()
+        parts = pieces(rows, weight.shape, 1.0)
+        times["moments"] += time.perf_counter() - start
+        times["calibrated"] += timeit(lambda: calibrated(weight, parts), number=1)  # noqa: B023
     firsts = set(groups_of({each: one.module for each, one in layers.items()}, readers(graph)).values())
-    weights = {each: float(one.weights) for each, one in layers.items()}
-    costs = {"plain": (weights, set(layers)), "moments": (making, firsts), "calibrated": (work, set(layers))}
     print(f"{name}: {len(chosen)} of {len(layers)} layers, six options, {count} rows")
-    for key, (cost, needed) in costs.items():
-        done = sum(cost[each] for each in chosen) / sum(cost[each] for each in needed)
+    for key, cost in costs.items():
+        done = sum(cost[each] for each in chosen) / sum(cost[each] for each in (firsts if key == "moments" else layers))
         print(f"{key:12} {times[key]:7.1f} s for {done:.4f} of it, all about {times[key] / done / 60:6.1f} min")
     print(f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
@@ -256,19 +232,16 @@ def main() -> None:
     full.add_argument("--name", default="pixart-alpha")
     full.add_argument("--share", type=float, default=0.1)
     one.add_argument("--rows", type=int, default=4096)
-    full.add_argument("--rows", type=int, default=4096)
     options = parser.parse_args()
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if options.command == "layer":
         layer(options.size, options.rows, options.rounds)
     elif options.command == "large":
-        large(options.name, options.share, options.rows)
+        large(options.name, options.share)
     else:
         with tempfile.TemporaryDirectory() as folder:
             network(options.name, options.rows_folder or Path(folder) / "rows")
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()

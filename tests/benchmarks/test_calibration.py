@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from q2.quant import builtin_quantizer
 from q2.quant.calibration.fit import fit_outputs
@@ -16,27 +15,23 @@ from tests.quant.strategies import noise
 calibration: Any = importlib.import_module("benchmarks.calibration")
 
 
-def problem(rows: Tensor, weight: Tensor) -> tuple[Problem, Any]:
-    parts = pieces(rows, weight.shape, 1 / len(rows))
-    return Problem(weight, parts), parts
-
-
 @pytest.mark.parametrize("bits", [3, 4])
 def test_gptq_is_better_than_rounding_to_nearest_and_no_better_than_the_calibrated_option(bits: int) -> None:
     generator = torch.Generator().manual_seed(bits)
     weight, rows = noise(48, 160, seed=bits), calibration.activations(512, 160, generator)
-    whole, parts = problem(rows, weight)
+    (part,) = pieces(rows, weight.shape, 1 / len(rows))
+    whole, moments = Problem(weight, [part]), calibration.undamped(part.gram)
     for kind in calibration.QUANTIZERS:
         quantizer = builtin_quantizer(kind)
         (plain,) = quantizer.fit_each(weight, [bits])
         (mine,) = fit_outputs(weight, quantizer, [bits], whole)
-        values = calibration.textbook(weight, parts, bits, calibration.levels_of(plain))
+        values = calibration.gptq(weight, moments, calibration.to_levels(calibration.levels_of(plain)))
         assert mine.outputs is not None
         theirs = float(whole.errors(values).sum())
         assert mine.outputs.error <= theirs < 0.9 * mine.outputs.plain
     nearest = calibration.grid(weight, bits)
     rounded = torch.stack([nearest(column) for column in weight.T], 1)
-    on_grid = float(whole.errors(calibration.textbook(weight, parts, bits)).sum())
+    on_grid = float(whole.errors(calibration.gptq(weight, moments, nearest)).sum())
     assert on_grid < 0.9 * float(whole.errors(rounded).sum())
 
 
