@@ -89,8 +89,12 @@ def figures(folder: Path) -> object:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (("--config", "gone.toml"), "q2: gone.toml: no such run file (shipped: digits-dit.toml, "
-         "digits-sdxl.toml, dit.toml, hunyuan.toml, pixart-alpha.toml, pixart-sigma.toml, sdv15.toml, sdxl.toml)"),
+        (
+            ("--config", "gone.toml"),
+            "q2: gone.toml: no such run file (shipped: digits-dit-calibrated.toml, digits-dit.toml, "
+            "digits-sdxl-calibrated.toml, digits-sdxl.toml, dit.toml, hunyuan.toml, pixart-alpha.toml, "
+            "pixart-sigma.toml, sdv15.toml, sdxl.toml)",
+        ),
         (("--set", "sead=3"), "q2: digits-dit.toml, --set sead: unknown key; did you mean 'seed'?"),
         (
             ("--set", "passes.quantise.by=type"),

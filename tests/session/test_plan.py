@@ -18,8 +18,8 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     lines = said('search.layers={"^pos_embed"=["none"]}', "search.evaluation.images=50", "search.trials=7")
     assert lines["space"] == "digits-dit · 39 weight layers in 13 units · 39 choices, 1 of them fixed"
-    assert lines["target"].startswith("latent-SQNR - 4*avg_bits · 6^38 recipes")
-    assert lines["bank"].startswith("not built: ≈ ")
+    assert lines["target"].startswith("latent-SQNR - 4*avg_bits · 7^38 recipes")
+    assert lines["bank"].startswith("not built: 1.2 MB, ≈ ")
     assert lines["trial"].startswith("50 images x 12 steps ≥ ")
     assert "7 trials ≥" in lines["trial"]
     assert lines["disk"] == "reference ≈ 1 MiB"
@@ -29,7 +29,9 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
 def test_a_bank_that_lacks_options_says_how_long_they_take(one_option_bank: Path) -> None:
     path = f"bank.path={one_option_bank}"
     assert said(path, 'search.options=["uaq-4", "none"]')["bank"] == f"{one_option_bank}: there"
-    assert said(path, 'search.options=["uaq-4", "uaq-3"]')["bank"].startswith(f"{one_option_bank}: lacks uaq-3: ≈ ")
+    assert said(path, 'search.options=["uaq-4", "uaq-3"]')["bank"].startswith(
+        f"{one_option_bank}: lacks uaq-3: 0.1 MB, ≈ "
+    )
 
 
 def test_free_fidelities_draw_no_images() -> None:
