@@ -11,11 +11,9 @@ from q2.denoisers import load as denoiser
 from q2.errors import ConfigError
 from q2.exporters import Exported
 from q2.graph import Graph, trace
-from q2.passes import Pass, PassContext, PassManager, PassResult, TextTable
-from q2.plugins import Plugins
+from q2.passes import TextTable, run_passes
 from q2.progress import Progress, silent
 from q2.quant import Recipe
-from q2.quant.bank import Bank
 from q2.search.trials.trial import Trial
 from q2.session.bank import BankReport, build_bank
 from q2.session.calibrate import RowsReport, calibrate
@@ -378,36 +376,3 @@ def transform(config: str | Path = DEFAULT, overrides: Overrides = (), out: str 
     """
     run = open(config, overrides)
     return run.transform(folder=run_folder(path_of("out", out), run.title, "out="))
-
-
-def run_passes(
-    graph: Graph,
-    passes: Pass | Iterable[Pass],
-    *,
-    denoiser: Denoiser | None = None,
-    seed: int = 0,
-    verify_each: bool = False,
-    plugins: Plugins | None = None,
-    progress: Progress = silent,
-    prec: int = 16,
-    bank: Bank | None = None,
-) -> list[PassResult]:
-    """Run `passes`, or one, over `graph` in order and return their results. Raises `Q2Error` subclasses, one line each.
-
-    `prec` is how many bits a centroid, a scale and a zero point take; `bank` has options that need no fitting.
-
-    >>> import q2
-    >>> from q2.passes.analysis.size import Size
-    >>> digits = q2.denoiser("digits-dit")
-    >>> graph = q2.trace(digits.model, digits.example_inputs())
-    >>> [result.report.data["avg_bits"] for result in q2.run_passes(graph, [Size()])]
-    [16.0]
-    """
-    if not isinstance(graph, Graph):
-        raise unexpected("graph", graph, "a graph, as q2.trace returns it")
-    steps = (passes,) if isinstance(passes, Pass) else tuple(passes) if isinstance(passes, Iterable) else (passes,)
-    for step in steps:
-        if not isinstance(step, Pass):
-            raise unexpected("passes", step, "passes, such as q2.passes.analysis.size.Size()")
-    ctx = PassContext(plugins or Plugins(), denoiser, whole("seed", seed), progress, whole("prec", prec, 1), bank)
-    return PassManager([(step.name, step) for step in steps], ctx, verify_each).run(graph)

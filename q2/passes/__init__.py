@@ -13,7 +13,7 @@ from q2.passes.base import (
     select,
     weight_of,
 )
-from q2.passes.manager import QUANTIZE, PassManager, PassResult, is_transform, passes_of
+from q2.passes.manager import QUANTIZE, PassManager, PassResult, is_transform, passes_of, run_passes
 
 __all__ = [
     "QUANTIZE",
@@ -30,6 +30,7 @@ __all__ = [
     "at_layer",
     "is_transform",
     "passes_of",
+    "run_passes",
     "select",
     "weight_of",
 ]

@@ -2,23 +2,27 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from q2.arguments import unexpected, whole
 from q2.config import Key, RunFile, dotted
 from q2.errors import ConfigError, PassError, PluginError, Q2Error
 from q2.passes.base import AnalysisPass, Change, LayerError, Pass, PassContext, Report, TransformPass
 from q2.passes.reports import invalidate, known, remember
 from q2.passes.requires import check_requires
 from q2.plugins import Plugins
+from q2.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from q2.denoisers import Denoiser
     from q2.graph import Graph
+    from q2.quant.bank import Bank
 
-__all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of"]
+__all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of", "run_passes"]
 
 QUANTIZE = "quantize"
 """The pass that applies a recipe; in a search the switching from recipe to recipe stands for it."""
@@ -223,6 +227,41 @@ def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
             last = dotted(("passes", built[quantizing[-1]][0]))
             raise ConfigError(f"{run.where(('passes', title))}: runs for every recipe, and has to stand behind {last}")
     return built
+
+
+def run_passes(
+    graph: "Graph",
+    passes: Pass | Iterable[Pass],
+    *,
+    denoiser: "Denoiser | None" = None,
+    seed: int = 0,
+    verify_each: bool = False,
+    plugins: Plugins | None = None,
+    progress: Progress = silent,
+    prec: int = 16,
+    bank: "Bank | None" = None,
+) -> list[PassResult]:
+    """Run `passes`, or one, over `graph` in order and return their results. Raises `Q2Error` subclasses, one line each.
+
+    `prec` is how many bits a centroid, a scale and a zero point take; `bank` has options that need no fitting.
+
+    >>> import q2
+    >>> from q2.passes.analysis.size import Size
+    >>> digits = q2.denoiser("digits-dit")
+    >>> graph = q2.trace(digits.model, digits.example_inputs())
+    >>> [result.report.data["avg_bits"] for result in q2.run_passes(graph, [Size()])]
+    [16.0]
+    """
+    from q2.graph.graph import Graph
+
+    if not isinstance(graph, Graph):
+        raise unexpected("graph", graph, "a graph, as q2.trace returns it")
+    steps = (passes,) if isinstance(passes, Pass) else tuple(passes) if isinstance(passes, Iterable) else (passes,)
+    for step in steps:
+        if not isinstance(step, Pass):
+            raise unexpected("passes", step, "passes, such as q2.passes.analysis.size.Size()")
+    ctx = PassContext(plugins or Plugins(), denoiser, whole("seed", seed), progress, whole("prec", prec, 1), bank)
+    return PassManager([(step.name, step) for step in steps], ctx, verify_each).run(graph)
 
 
 def _where(run: RunFile, title: str, key: Key) -> str:
