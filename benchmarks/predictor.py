@@ -26,6 +26,7 @@ import torch
 import q2
 from q2.graph.flow.units import find_units
 from q2.plugins import Plugins
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.options import Option
 from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.baselines import baselines, ridge
@@ -54,7 +55,7 @@ def planted(name: str, rng: np.random.Generator) -> tuple[NodeSpace, Floats]:
         if "norm1.emb.timestep_embedder" in path:  # DiT's checkpoint holds one embedder many times
             copies[path.rpartition(".")[2]].append(path)
     units = find_units(flow, graph.model, None, copies.values())
-    quantizers, sizes, weights, errors = Plugins(entry_points=False).quantizers, {}, {}, {}
+    quantizers, sizes, weights, errors = Plugins(entry_points=False).of(QUANTIZERS), {}, {}, {}
     for node, data in flow.nodes(data=True):
         if data["kind"] == "weight":
             outputs, inputs, *kernel = graph.weight_layers[data["layer"]].shape

@@ -8,8 +8,10 @@ from q2.arguments import texts, the_path, unexpected, whole, whole_numbers
 from q2.config import DEFAULT, RunFile, shipped
 from q2.denoisers import Ask, Denoiser
 from q2.denoisers import load as denoiser
+from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError
 from q2.exporters import Exported
+from q2.exporters.kinds import EXPORTERS
 from q2.graph import Graph, trace
 from q2.passes import TextTable, run_passes
 from q2.progress import Progress, silent
@@ -303,10 +305,10 @@ class Run(Session):
         q2.errors.ConfigError: to='gguff': no exporter named 'gguff'; did you mean 'gguf'?
         """
         if not isinstance(to, str):
-            raise unexpected("to", to, f"one of {', '.join(self.plugins.exporters)}")
+            raise unexpected("to", to, f"one of {', '.join(self.plugins.of(EXPORTERS))}")
         place = the_path("out", out, "the path of a folder or file")
         with naming(f"to={to!r}"):
-            self.plugins.exporters.load(to)
+            self.plugins.of(EXPORTERS).load(to)
         return export(self._with(recipe), to, place)
 
     def _with(self, recipe: Given | None) -> Session:
@@ -357,9 +359,9 @@ def open(  # noqa: A001 (q2.open is what a reader expects)
         run = RunFile.load(str(the_path("config", config, "a run file")), given, FORM)
     session = Run(with_denoiser(run, denoiser, str(checkpoint and the_path("checkpoint", checkpoint))), progress, quiet)
     name = session.settings.denoiser.name
-    if name and name not in session.plugins.denoisers:
+    if name and name not in session.plugins.of(DENOISERS):
         with session.at("denoiser", "name"):
-            session.plugins.denoisers.load(name)
+            session.plugins.of(DENOISERS).load(name)
     return session
 
 

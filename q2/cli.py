@@ -16,6 +16,7 @@ from q2.commands.sample import sample
 from q2.commands.search import search
 from q2.commands.trials import trials
 from q2.errors import PassError, Q2Error
+from q2.search.kinds import METRICS
 
 __all__ = ["app", "main"]
 
@@ -130,7 +131,7 @@ def evaluate(
         folder = run_folder(out, "") if out else None
         check_recipe(recipe)  # what can be said before torch is imported
         for name in metric or ():
-            session.plugins.metrics.find(name)
+            session.plugins.of(METRICS).find(name)
         from q2.session.evaluate import evaluate as start
 
         trial = start(session, recipe, metric or (), folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
@@ -9,7 +10,11 @@ from typer.main import get_command
 
 from q2.cli import app
 from q2.config import Settings
-from q2.plugins import Plugins, spec
+from q2.exporters.kinds import EXPORTERS
+from q2.passes.kinds import PASSES
+from q2.plugins import Kind, Plugins, spec
+from q2.quant.kinds import QUANTIZERS
+from q2.search.kinds import METRICS, STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -49,9 +54,9 @@ def test_every_hook_is_documented() -> None:
     assert [name for name in hooks if f"`{name}(" not in REFERENCE] == []
 
 
-@pytest.mark.parametrize("kind", ["passes", "quantizers", "exporters", "metrics", "strategies"])
-def test_every_pass_option_and_quantizer_is_documented(kind: str) -> None:
-    catalogue = getattr(Plugins(entry_points=False), kind)
+@pytest.mark.parametrize("kind", [PASSES, QUANTIZERS, EXPORTERS, METRICS, STRATEGIES])
+def test_every_pass_option_and_quantizer_is_documented(kind: Kind[Any]) -> None:
+    catalogue = Plugins(entry_points=False).of(kind)
     for name in catalogue:
         assert f"`{name}`" in REFERENCE
         thing = catalogue.load(name)

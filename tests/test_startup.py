@@ -50,8 +50,8 @@ def test_a_look_at_settings_is_quick_and_imports_nothing_heavy(
 
 def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom q2.plugins import Plugins\nfrom q2.config import dotted\n"
-        "passes = Plugins(entry_points=False).passes\n"
+        "import sys\nfrom q2.passes.kinds import PASSES\nfrom q2.plugins import Plugins\nfrom q2.config import dotted\n"
+        "passes = Plugins(entry_points=False).of(PASSES)\n"
         "steps = [passes.load(name).from_table({}, dotted) for name in passes]\n"
         f"print(len(steps), [name for name in {HEAVY} if name in sys.modules])"
     )

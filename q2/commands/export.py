@@ -7,6 +7,7 @@ import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened, text_table
 from q2.errors import ConfigError
+from q2.exporters.kinds import EXPORTERS
 
 __all__ = ["export"]
 
@@ -26,7 +27,7 @@ def export(
     if saved and (recipe or override):
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe and --set")
     with opened(config, override, recipe) as session:
-        session.plugins.exporters.find(to)  # before torch is imported
+        session.plugins.of(EXPORTERS).find(to)  # before torch is imported
         from q2.session.export import export as start
 
         done = start(session, to, out, saved)

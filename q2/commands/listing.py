@@ -1,9 +1,16 @@
 """``q2 list`` and ``q2 config``: what a run file can name, and what one says."""
 
+from typing import Any
+
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened, print_table
+from q2.denoisers.kinds import DENOISERS
 from q2.errors import Q2Error
+from q2.exporters.kinds import EXPORTERS
+from q2.plugins import Kind, Plugins
+from q2.quant.kinds import QUANTIZERS
+from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 
 __all__ = ["listing", "settings"]
 
@@ -21,50 +28,50 @@ def show(config: Config = DEFAULT, override: Set = None) -> None:
 @listing.command()
 def passes() -> None:
     """List the passes, with the plugin each comes from."""
-    _catalogue("passes")
+    from q2.passes.kinds import PASSES
+
+    _catalogue(PASSES)
 
 
 @listing.command()
 def quantizers() -> None:
     """List the quantizers, with the plugin each comes from."""
-    _catalogue("quantizers")
+    _catalogue(QUANTIZERS)
 
 
 @listing.command()
 def denoisers() -> None:
     """List the denoisers, with the plugin each comes from."""
-    _catalogue("denoisers")
+    _catalogue(DENOISERS)
 
 
 @listing.command()
 def exporters() -> None:
     """List the formats that q2 export writes, with the plugin each comes from."""
-    _catalogue("exporters")
+    _catalogue(EXPORTERS)
 
 
 @listing.command()
 def metrics() -> None:
     """List the metrics that a target can name, with the plugin each comes from."""
-    _catalogue("metrics")
+    _catalogue(METRICS)
 
 
 @listing.command()
 def strategies() -> None:
     """List the strategies of q2 search, with the plugin each comes from."""
-    _catalogue("strategies")
+    _catalogue(STRATEGIES)
 
 
 @listing.command()
 def engines() -> None:
     """List the engines of q2 search, with the plugin each comes from."""
-    _catalogue("engines")
+    _catalogue(ENGINES)
 
 
 @listing.command()
 def plugins() -> None:
     """List the plugins that were found, the broken ones with their error."""
-    from q2.plugins import Plugins
-
     rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in Plugins().infos]
     print_table(rows, ["plugin", "version", "from", "offers, or its error"])
 
@@ -77,10 +84,8 @@ def configs() -> None:
     print_table([[name, RunFile.load(name).settings.denoiser.name] for name in shipped()], ["run file", "denoiser"])
 
 
-def _catalogue(kind: str) -> None:
-    from q2.plugins import Plugins
-
-    catalogue = getattr(Plugins(), kind)
+def _catalogue(kind: Kind[Any]) -> None:
+    catalogue = Plugins().of(kind)
     rows = []
     for name in catalogue:
         owners = catalogue.owners(name)

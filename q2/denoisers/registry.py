@@ -5,6 +5,7 @@ from typing import Any
 
 from q2.arguments import unexpected
 from q2.denoisers.base import Denoiser, Weights
+from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError
 from q2.plugins import Plugins, current
 
@@ -54,7 +55,7 @@ def load(
         other = Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
         other.plugins = plugins
         return other
-    kind = (plugins or current()).denoisers.load(name or DEFAULT)
+    kind = (plugins or current()).of(DENOISERS).load(name or DEFAULT)
     more = {"refiner": refiner} if refiner else {}
     denoiser = kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)
     denoiser.plugins = plugins

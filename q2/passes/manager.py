@@ -12,6 +12,7 @@ from q2.arguments import unexpected, whole
 from q2.config import Key, RunFile, dotted
 from q2.errors import ConfigError, PassError, PluginError, Q2Error
 from q2.passes.base import AnalysisPass, Change, LayerError, Pass, PassContext, Report, TransformPass
+from q2.passes.kinds import PASSES
 from q2.passes.reports import invalidate, known, remember
 from q2.passes.requires import check_requires
 from q2.plugins import Plugins
@@ -135,7 +136,7 @@ class PassManager:
 
     def _built(self, name: str, graph: "Graph") -> Pass:
         """Return a pass that the run does not have: with the options of its last run on the graph, else its own."""
-        kind = self.ctx.plugins.passes.load(name)
+        kind = self.ctx.plugins.of(PASSES).load(name)
         provides = kind.provides if issubclass(kind, AnalysisPass) else ()
         origins = [origin for fact in provides if (origin := graph.facts.last_origin(fact)) and origin.step == name]
         return kind.from_table(dict(origins[0].options) if origins else {}, dotted)
@@ -192,7 +193,7 @@ class PassManager:
         report: object = step.run(graph, self.ctx)
         expected = Change if isinstance(step, TransformPass) else Report
         if not isinstance(report, expected) or (isinstance(report, Change) and expected is Report):
-            named, found = self.ctx.plugins.passes.called(step.name), type(report).__name__
+            named, found = self.ctx.plugins.of(PASSES).called(step.name), type(report).__name__
             raise PluginError(f"{named}: {type(step).__name__}.run returned {found}, expected {expected.__name__}")
         return report
 
@@ -216,7 +217,7 @@ def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
         if not isinstance(name, str):
             raise ConfigError(f"{run.where(key)}: should be the name of a pass, not {json.dumps(name)}")
         try:
-            kind = plugins.passes.load(name)
+            kind = plugins.of(PASSES).load(name)
             check_requires(kind, {}, plugins)
         except Q2Error as error:
             raise ConfigError(f"{run.where(key)}: {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from q2.errors import PluginError, Q2Error
 from q2.passes.base import Pass
+from q2.passes.kinds import PASSES
 from q2.plugins import Plugins
 
 __all__ = ["all_required", "check_requires"]
@@ -24,12 +25,12 @@ def all_required(kind: type[Pass], known: Mapping[str, type[Pass]], plugins: Plu
 
 
 def _found(kind: type[Pass], known: Mapping[str, type[Pass]], plugins: Plugins, path: tuple[str, ...]) -> Iterator[str]:
-    named = plugins.passes.called(kind.name)
+    named = plugins.of(PASSES).called(kind.name)
     for name in kind.requires:
         if name in path:
             raise PluginError(f"{named} requires itself: {' → '.join((*path, name))}")
         try:
-            required = known.get(name) or plugins.passes.load(name)
+            required = known.get(name) or plugins.of(PASSES).load(name)
         except Q2Error as error:
             raise PluginError(f"{named} requires a pass that cannot be had: {error}") from error
         yield name

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from q2.errors import PluginError, Q2Error, did_you_mean
+from q2.plugins.spec import OFFERS
 
 __all__ = ["Catalogue", "Kind", "Offer"]
 
@@ -17,15 +18,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of thing that plugins offer: its name, the hook that hands it over, and ``"module:Class"`` of its base.
+class Kind(Generic[T]):
+    """A kind of thing that plugins offer: the hook that hands it over, and ``"module:Class"`` of its base `T`.
+
+    Whoever defines the base defines the kind beside it, and asks for what there is with `Plugins.of`.
 
     A base may have a class method ``check_class()``, which raises `Q2Error` for a subclass that is not well formed.
     """
 
-    name: str
     hook: str
     base: str
+
+    @property
+    def name(self) -> str:
+        """What messages call one of the kind."""
+        return OFFERS[self.hook]
 
     def check(self, offer: "Offer[Any]", thing: object) -> None:
         """Raise `PluginError`, with owner and hook, unless `thing` is a complete class of the kind, named as offered.
@@ -99,7 +106,7 @@ class Offer(Generic[T]):
 class Catalogue(Mapping[str, Offer[T]]):
     """Offers of one kind by name. A name offered twice is an error to whoever asks for it, naming both owners."""
 
-    def __init__(self, kind: Kind, offers: tuple[Offer[T], ...], broken: Mapping[str, str]) -> None:
+    def __init__(self, kind: Kind[T], offers: tuple[Offer[T], ...], broken: Mapping[str, str]) -> None:
         self._kind, self._broken = kind, broken
         self._offers: dict[str, list[Offer[T]]] = {}
         for offer in offers:

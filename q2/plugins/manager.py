@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -18,34 +18,12 @@ from q2.plugins import builtin, spec
 from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
 from q2.version import version as own_version
 
-if TYPE_CHECKING:
-    from q2.denoisers import Denoiser
-    from q2.exporters import Exporter
-    from q2.graph import Graph
-    from q2.passes import Pass, Report
-    from q2.quant import Quantizer
-    from q2.search.engines.base import Engine
-    from q2.search.metrics.base import Metric
-    from q2.search.strategies.base import Strategy
-    from q2.search.trials.trial import Trial
-
-__all__ = ["BUILT_IN", "Catalogue", "PluginInfo", "Plugins"]
+__all__ = ["BUILT_IN", "PluginInfo", "Plugins"]
 
 BUILT_IN = "q2"
 """The plugin of what q2 ships."""
 _LOCAL = "local"
-_KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("pass", "q2_passes", "q2.passes.base:Pass"),
-        Kind("quantizer", "q2_quantizers", "q2.quant.base:Quantizer"),
-        Kind("denoiser", "q2_denoisers", "q2.denoisers.base:Denoiser"),
-        Kind("exporter", "q2_exporters", "q2.exporters.base:Exporter"),
-        Kind("metric", "q2_metrics", "q2.search.metrics.base:Metric"),
-        Kind("strategy", "q2_strategies", "q2.search.strategies.base:Strategy"),
-        Kind("engine", "q2_engines", "q2.search.engines.base:Engine"),
-    )
-}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,7 +50,8 @@ class Plugins:
     A broken plugin that is merely installed is kept in `infos` with its error, and is fatal only to a run that asks for
     something nobody offers; one that the run names itself (`modules`) is fatal at once.
 
-    >>> "quantize" in Plugins(entry_points=False).passes
+    >>> from q2.passes.kinds import PASSES
+    >>> "quantize" in Plugins(entry_points=False).of(PASSES)
     True
     """
 
@@ -91,7 +70,7 @@ class Plugins:
         self._manager.add_hookspecs(spec)
         self._specs = frozenset(name for name in vars(spec) if name.startswith("q2_"))
         self._infos: dict[str, PluginInfo] = {}
-        self._offers: dict[str, list[Offer[Any]]] = {kind: [] for kind in _KINDS}
+        self._offers: dict[str, list[Offer[Any]]] = {hook: [] for hook in spec.OFFERS}
         self._failed: set[tuple[str, str]] = set()
         self._register(BUILT_IN, own_version(), "built in", builtin)
         found = importlib.metadata.entry_points(group="q2") if entry_points else ()
@@ -124,50 +103,20 @@ class Plugins:
         """Return what is known of the plugin that goes by a name; an offer's `owner` is one."""
         return self._infos[owner]
 
-    @property
-    def passes(self) -> "Catalogue[Pass]":
-        """The passes that can be named in a run file."""
-        return self._catalogue("pass")
+    def of(self, kind: Kind[T]) -> Catalogue[T]:
+        """Return what all plugins offer of a kind, for example of `q2.passes.kinds.PASSES`."""
+        broken = {info.name: info.error for info in self._infos.values() if info.error}
+        return Catalogue(kind, tuple(self._offers[kind.hook]), broken)
 
-    @property
-    def quantizers(self) -> "Catalogue[Quantizer]":
-        """The quantizers that can be named in a rule or a recipe."""
-        return self._catalogue("quantizer")
-
-    @property
-    def denoisers(self) -> "Catalogue[Denoiser]":
-        """The denoisers that can be named in a run file."""
-        return self._catalogue("denoiser")
-
-    @property
-    def exporters(self) -> "Catalogue[Exporter]":
-        """The formats that ``q2 export`` writes."""
-        return self._catalogue("exporter")
-
-    @property
-    def metrics(self) -> "Catalogue[Metric]":
-        """The metrics that a target or ``[search.evaluation]`` can name."""
-        return self._catalogue("metric")
-
-    @property
-    def strategies(self) -> "Catalogue[Strategy]":
-        """The strategies of ``q2 search``."""
-        return self._catalogue("strategy")
-
-    @property
-    def engines(self) -> "Catalogue[Engine]":
-        """The engines of ``q2 search``."""
-        return self._catalogue("engine")
-
-    def before_pass(self, name: str, graph: "Graph") -> list[str]:
+    def before_pass(self, name: str, graph: object) -> list[str]:
         """Tell every plugin that the pass `name` is about to run; return a line for each that fails there."""
         return self._tell("q2_before_pass", name=name, graph=graph)
 
-    def after_pass(self, name: str, graph: "Graph", report: "Report", seconds: float) -> list[str]:
+    def after_pass(self, name: str, graph: object, report: object, seconds: float) -> list[str]:
         """Tell every plugin that the pass `name` ran; return a line for each that fails there."""
         return self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
 
-    def after_trial(self, trial: "Trial", worth: float | None, folder: Path) -> list[str]:
+    def after_trial(self, trial: spec.Trial, worth: float | None, folder: Path) -> list[str]:
         """Tell every plugin what came of a trial; return a line for each that fails there."""
         return self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
 
@@ -190,10 +139,6 @@ class Plugins:
                 self._failed.add((hook, name))
         return said
 
-    def _catalogue(self, kind: str) -> Catalogue[Any]:
-        broken = {info.name: info.error for info in self._infos.values() if info.error}
-        return Catalogue(_KINDS[kind], tuple(self._offers[kind]), broken)
-
     def _register(self, name: str, version: str, origin: str, plugin: ModuleType) -> None:
         if name in self._infos:
             raise PluginError(
@@ -207,11 +152,11 @@ class Plugins:
                 raise PluginError(f"unknown hook {hook!r}{did_you_mean(hook, self._specs)}")
             if marks is None:
                 raise PluginError(f"the hook {hook!r} lacks its @hookimpl mark")
-        offers = {kind.name: _offers(plugin, kind.hook, name) for kind in _KINDS.values()}
+        offers = {hook: _offers(plugin, hook, name) for hook in spec.OFFERS}
         self._manager.register(plugin, name)
-        for kind, more in offers.items():
-            self._offers[kind] += more
-        named = tuple(f"{kind} {offer.name}" for kind, more in offers.items() for offer in more)
+        for hook, more in offers.items():
+            self._offers[hook] += more
+        named = tuple(f"{spec.OFFERS[hook]} {offer.name}" for hook, more in offers.items() for offer in more)
         self._infos[name] = PluginInfo(name, version, origin, named)
 
 

@@ -8,13 +8,10 @@ import atexit
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from q2.errors import PluginError
-from q2.plugins.spec import hookimpl
-
-if TYPE_CHECKING:
-    from q2.search.trials.trial import Trial
+from q2.plugins.spec import Trial, hookimpl
 
 __all__ = ["q2_after_trial"]
 
@@ -25,7 +22,7 @@ except ImportError:
 
 
 @hookimpl
-def q2_after_trial(trial: "Trial", worth: float | None, folder: Path) -> None:
+def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
     """Write what was measured, and the recipe if none was better before."""
     log = _log(folder.absolute())
     if trial.state == "complete":
@@ -45,7 +42,7 @@ class _Log:
         atexit.register(self.writer.close)  # its thread does not wait
         self.best, self.count = -math.inf, 0
 
-    def write(self, trial: "Trial", worth: float | None) -> None:
+    def write(self, trial: Trial, worth: float | None) -> None:
         step = self.count if trial.number is None else trial.number
         self.count += 1
         for name, value in trial.metrics.items():

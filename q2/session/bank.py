@@ -19,6 +19,7 @@ from q2.quant import Quantizer
 from q2.quant.bank import INDEX, Bank, BankPlan, LayerPlan, build, options_in
 from q2.quant.calibration.moments import Problems
 from q2.quant.calibration.rows import RowStore
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.options import NONE, Option
 from q2.quant.resolve import known_option
 from q2.search.space import Space
@@ -110,7 +111,7 @@ def fit_bank(
     """
     if denoiser.weights == "meta":
         raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
-    wanted = [known_option(text, plugins.quantizers) for text in options]
+    wanted = [known_option(text, plugins.of(QUANTIZERS)) for text in options]
     if any(option.is_none for option in wanted):
         raise BankError("options: 'none' needs no bank")
     read, weights = _reader(denoiser, outline.model)
@@ -265,4 +266,4 @@ def _reader(denoiser: Denoiser, shapes: nn.Module) -> tuple[Callable[[str], Tens
 
 
 def _finder(plugins: Plugins) -> Callable[[str], Quantizer]:
-    return lambda name: plugins.quantizers.load(name)()
+    return lambda name: plugins.of(QUANTIZERS).load(name)()

@@ -10,6 +10,7 @@ from q2.errors import TrialError
 from q2.passes import PassContext
 from q2.passes.transform.quantize import Quantize
 from q2.search.evaluation.jobs import Job
+from q2.search.kinds import METRICS
 from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, open_bank
@@ -27,7 +28,7 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     given, for the next recipe. Raises `Q2Error`, also where the evaluation fails.
     """
     for name in metrics:
-        session.plugins.metrics.load(name)
+        session.plugins.of(METRICS).load(name)
     layers = _options(session, recipe)
     given = session.with_recipe(recipe)
     there, place_of_bank = check_calibration(given), bank_folder(given)

@@ -21,6 +21,7 @@ from q2.search.engines.base import Make, Places, Worker
 from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.evaluator import Evaluator
 from q2.search.evaluation.reference import Reference
+from q2.search.kinds import METRICS
 from q2.search.metrics.base import Metric
 from q2.search.metrics.contract import named_metric
 from q2.search.objective.target import Target
@@ -214,7 +215,7 @@ def _decisive(session: Session) -> dict[str, Table]:
 
 def _metric(session: Session, kind: type[Metric]) -> Metric:
     """Make a metric. Raises `Q2Error`, for whatever a plugin's may raise."""
-    owner = session.plugins.metrics[kind.name].owner
+    owner = session.plugins.of(METRICS)[kind.name].owner
     with nullcontext() if owner == "q2" else named_metric(kind.name, owner):
         metric = kind(session.denoiser, session.settings.search.evaluation)
     metric.owner = owner

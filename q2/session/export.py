@@ -7,6 +7,7 @@ from q2.denoisers import Denoiser, load
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
 from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported
+from q2.exporters.kinds import EXPORTERS
 from q2.passes import PassManager, is_transform
 from q2.plugins import Plugins
 from q2.quant import parts_of
@@ -26,7 +27,7 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     have the quantizers. Raises `Q2Error`: a format that nobody offers with the nearest name, nothing quantized, and
     whatever the exporter cannot do.
     """
-    exporter = session.plugins.exporters.load(to)()
+    exporter = session.plugins.of(EXPORTERS).load(to)()
     exporter.check(out)
     if saved is not None:
         return exporter.export(_saved(saved, session.plugins), out, session.progress)

@@ -22,6 +22,7 @@ from q2.quant.calibration.gram import pieces
 from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
+from q2.quant.kinds import QUANTIZERS
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs, is_calibrated, planned_bytes
@@ -168,7 +169,7 @@ def _bank(session: Session, graph: Graph, space: Space, run: Path | None) -> str
     weight = torch.from_numpy(np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32))
     weight = weight.to(getattr(torch, session.settings.denoiser.dtype))
     fits: list[tuple[Quantizer, int]] = [
-        (session.plugins.quantizers.load(option.quantizer)(), option.bits) for option in options
+        (session.plugins.of(QUANTIZERS).load(option.quantizer)(), option.bits) for option in options
     ]
     rows = torch.from_numpy(np.random.default_rng(1).normal(size=(1024, 512)).astype(np.float32))
     calibrated, took = is_calibrated(session, folder), 0.0

@@ -14,6 +14,7 @@ from q2.errors import PredictorError, did_you_mean, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
+from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
 from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.baselines import baselines
@@ -69,7 +70,7 @@ def fit_trials(
     store = TrialStore.read(path)
     session = session.with_run(_of_search(session.run, path.parent))
     found = _comparable(store, session)
-    wanted = Target.parse(target or session.settings.search.target, list(session.plugins.metrics))
+    wanted = Target.parse(target or session.settings.search.target, list(session.plugins.of(METRICS)))
     y = wanted.values([trial.metrics for trial in found], [trial.label for trial in found])
     _check(y, str(wanted), training)
     session.show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))

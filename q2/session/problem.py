@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from q2.errors import ConfigError, did_you_mean
 from q2.search.engines.base import Engine
 from q2.search.evaluation.costs import Costs
+from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 from q2.search.metrics.base import LADDER, Metric, metrics_at
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
@@ -41,7 +42,7 @@ def constraints_of(session: Session, names: Sequence[str]) -> tuple[Constraint, 
 def engine_of(session: Session) -> type[Engine]:
     """Return the engine that the run file names. Raises `ConfigError`."""
     with session.at("search", "engine", "name"):
-        return session.plugins.engines.load(session.settings.search.engine.name)
+        return session.plugins.of(ENGINES).load(session.settings.search.engine.name)
 
 
 def strategy_of(session: Session, title: str) -> Strategy:
@@ -49,7 +50,7 @@ def strategy_of(session: Session, title: str) -> Strategy:
     table = dict(session.settings.search.strategies.get(title, {}))
     name = str(table.pop("strategy", title))
     with session.at("search", "strategy"):
-        kind = session.plugins.strategies.load(name)
+        kind = session.plugins.of(STRATEGIES).load(name)
     return kind.from_table(table, lambda key: session.run.where(("search", "strategies", title, *key)))
 
 
@@ -57,7 +58,7 @@ def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy
     """Return the strategies that `titles` name. Raises `ConfigError`."""
     if len(set(titles)) < len(titles) or not titles:
         raise ConfigError(f"strategies {','.join(titles)}: expected one or more, all different")
-    known = {*session.plugins.strategies, *session.settings.search.strategies}
+    known = {*session.plugins.of(STRATEGIES), *session.settings.search.strategies}
     for title in titles:
         if title not in known:
             raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
@@ -72,7 +73,7 @@ def check_settings(session: Session, strategies: Sequence[str] = ()) -> None:
     for title in strategies or (session.settings.search.strategy,):
         strategy_of(session, title)
     with session.at("search", "constraints"):
-        constraints_of(session, list(session.plugins.metrics))
+        constraints_of(session, list(session.plugins.of(METRICS)))
     metrics_of(session, strategies)
 
 
@@ -82,7 +83,7 @@ def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[s
     The strategies go by their tables' names; without any it is the run's own. Raises `ConfigError` for a metric that
     does not exist, or that the run's fidelity does not measure.
     """
-    wanted, catalogue = session.settings.search, session.plugins.metrics
+    wanted, catalogue = session.settings.search, session.plugins.of(METRICS)
     parse = partial(Target.parse, metrics=list(catalogue))
     with session.at("search", "target"):
         target = parse(wanted.target)

@@ -18,6 +18,7 @@ from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError, why
 from q2.files import replacing, write_json
 from q2.passes import Pass, PassManager, Step, TextTable, is_transform
+from q2.passes.kinds import PASSES
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.search.metrics.pairs import psnr, sqnr, ssim
 from q2.session.bank import open_bank
@@ -153,7 +154,7 @@ def _passes(session: Session, activations: Mapping[str, Any], where: str) -> lis
     if not activations:
         return session.passes
     name = QuantizeActivations.name
-    kind = session.plugins.passes.load(name)
+    kind = session.plugins.of(PASSES).load(name)
     step = kind.from_table(dict(activations), lambda key: where)
     places = [place for place, (_, each) in enumerate(session.passes) if each.name == name]
     last = places[-1] if places else len(session.passes)

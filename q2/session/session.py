@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from q2.config import Key, RunFile, Settings, Table, dotted
+from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError, Q2Error
 from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of
+from q2.passes.kinds import PASSES
 from q2.passes.requires import all_required
 from q2.passes.transform.quantize import Quantize
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.plugins import Catalogue, Plugins
 from q2.progress import Progress, silent
 from q2.quant import Recipe
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
+from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
@@ -154,7 +158,7 @@ class Session:
     def unpacked(cls, run: RunFile, weights: "Weights | None", passes: Sequence[tuple[str, str, Table]]) -> Self:
         """Return the session that `packed` was asked of, with nothing loaded, and silent."""
         session = cls(run).fork(weights)
-        load_pass = session.plugins.passes.load
+        load_pass = session.plugins.of(PASSES).load
         return session.with_passes(
             [(title, load_pass(name).from_table(table, dotted)) for title, name, table in passes]
         )
@@ -171,7 +175,7 @@ class Session:
         wanted = self.settings.denoiser
         if wanted.name:
             with self.at("denoiser", "name"):
-                self.plugins.denoisers.load(wanted.name)
+                self.plugins.of(DENOISERS).load(wanted.name)
         with self.at("denoiser", "device"):
             device_of(wanted.device)
         with self.at("denoiser", self._denoiser_key):
@@ -226,7 +230,7 @@ class Session:
     def needs_weights(self, step: Pass) -> bool:
         """Say whether a pass, or one that it requires, reads values of weights."""
         names = all_required(type(step), {}, self.plugins)
-        return step.needs_weights or any(self.plugins.passes.load(name).needs_weights for name in names)
+        return step.needs_weights or any(self.plugins.of(PASSES).load(name).needs_weights for name in names)
 
     @property
     def is_quantizing(self) -> bool:
@@ -248,13 +252,13 @@ class Session:
         plugins, search = self.plugins, self.settings.search
         strategy = str(search.strategies.get(search.strategy, {}).get("strategy", search.strategy))
         offered: dict[Key, tuple[Catalogue[Any], Sequence[str]]] = {
-            ("search", "engine", "name"): (plugins.engines, [search.engine.name]),
-            ("search", "strategy"): (plugins.strategies, [strategy]),
-            ("search", "evaluation", "metrics"): (plugins.metrics, search.evaluation.metrics),
+            ("search", "engine", "name"): (plugins.of(ENGINES), [search.engine.name]),
+            ("search", "strategy"): (plugins.of(STRATEGIES), [strategy]),
+            ("search", "evaluation", "metrics"): (plugins.of(METRICS), search.evaluation.metrics),
         }
-        offered |= {("search", "metrics", name): (plugins.metrics, [name]) for name in search.metrics}
+        offered |= {("search", "metrics", name): (plugins.of(METRICS), [name]) for name in search.metrics}
         if self.settings.denoiser.name:
-            offered[("denoiser", "name")] = (plugins.denoisers, [self.settings.denoiser.name])
+            offered[("denoiser", "name")] = (plugins.of(DENOISERS), [self.settings.denoiser.name])
         for key, (catalogue, names) in offered.items():
             for name in names:
                 with self.at(*key):
@@ -262,14 +266,14 @@ class Session:
         for title, step in self.passes:
             if isinstance(step, Quantize):
                 with self.at("passes", title):
-                    step.check_options(plugins.quantizers)
+                    step.check_options(plugins.of(QUANTIZERS))
         keys: dict[Key, tuple[str, ...]] = {("bank", "options"): self.settings.bank.options}
         keys[("search", "options")] = search.options
         keys |= {("search", "layers", pattern): options for pattern, options in search.layers.items()}
         for key, options in keys.items():
             for text in options:
                 with self.at(*key):
-                    known_option(text, plugins.quantizers)
+                    known_option(text, plugins.of(QUANTIZERS))
 
 
 def run_folder(out: Path | None, name: str, called: str = "--out ") -> Path:

@@ -18,6 +18,7 @@ from q2.denoisers.saving.save import save_packed
 from q2.errors import CheckpointError, ConfigError, Q2Error
 from q2.exporters.dequantized import Dequantized
 from q2.exporters.gguf import Gguf
+from q2.exporters.kinds import EXPORTERS
 from q2.passes.transform.quantize import Quantize
 from q2.quant import parts_of
 from q2.session.export import export
@@ -174,7 +175,7 @@ def test_an_exporter_reads_the_same_from_a_run_file_and_from_its_saved_folder(tm
     export(Session(run), "codes", tmp_path / "run.json")
     transform(Session(run), tmp_path / "run", packed=tmp_path / "packed")
     saved: Any = load(checkpoint=str(tmp_path / "packed"))
-    Session(run).plugins.exporters.load("codes")().export(saved, tmp_path / "saved.json")
+    Session(run).plugins.of(EXPORTERS).load("codes")().export(saved, tmp_path / "saved.json")
     first = (tmp_path / "run.json").read_text(encoding="utf-8")
     assert first == (tmp_path / "saved.json").read_text(encoding="utf-8")
     assert len(json.loads(first)) == 39

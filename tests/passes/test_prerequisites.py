@@ -15,6 +15,7 @@ from q2.passes.analysis.dag import Dag
 from q2.passes.analysis.size import SIZES, Size
 from q2.passes.analysis.stats import STATS, Stats
 from q2.passes.analysis.units import UNITS, Units
+from q2.passes.kinds import PASSES
 from q2.passes.transform.quantize import Quantize, Rule, RuleConfig
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.plugins import Plugins
@@ -216,7 +217,7 @@ def test_a_misspelt_prerequisite_is_told_when_the_run_file_is_read(tmp_path: Pat
 def test_a_pass_that_returns_no_report_is_named_with_its_plugin(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MISSPELT.replace("szie", "size"), encoding="utf-8")
     plugins = Plugins([str(tmp_path / "mine.py")], entry_points=False)
-    hello = plugins.passes.load("hello")()
+    hello = plugins.of(PASSES).load("hello")()
     with pytest.raises(PassError) as caught:
         q2.run_passes(one_of_each(), [hello], plugins=plugins)
     said = "mine.py: q2_passes: 'hello': Hello.run returned NoneType, expected Report"

@@ -1,13 +1,20 @@
 """Every rule of the plugin manager: one door, clashes, broken plugins, misspelt hooks, local files, lazy loading."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from q2.denoisers.kinds import DENOISERS
 from q2.errors import PluginError
-from q2.plugins import Plugins, builtin
+from q2.exporters.kinds import EXPORTERS
+from q2.passes.kinds import PASSES
+from q2.plugins import Kind, Plugins, builtin, spec
+from q2.quant.kinds import QUANTIZERS
+from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 from q2.search.trials.trial import Trial
 
 GOOD = """
@@ -48,29 +55,38 @@ def install(site: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_built_ins_come_in_through_the_same_hooks() -> None:
     plugins = Plugins(entry_points=False)
-    assert set(plugins.passes) == set(builtin.q2_passes())
-    assert set(plugins.quantizers) == set(builtin.q2_quantizers())
-    assert set(plugins.denoisers) == set(builtin.q2_denoisers())
+    assert set(plugins.of(PASSES)) == set(builtin.q2_passes())
+    assert set(plugins.of(QUANTIZERS)) == set(builtin.q2_quantizers())
+    assert set(plugins.of(DENOISERS)) == set(builtin.q2_denoisers())
 
 
-@pytest.mark.parametrize("kind", ["passes", "quantizers", "denoisers", "exporters", "metrics", "strategies", "engines"])
-def test_every_built_in_loads_and_goes_by_its_own_name(kind: str) -> None:
-    catalogue = getattr(Plugins(entry_points=False), kind)
+KINDS = (PASSES, QUANTIZERS, DENOISERS, EXPORTERS, METRICS, STRATEGIES, ENGINES)
+
+
+def test_every_hook_that_hands_over_has_a_kind() -> None:
+    hooks = [name for name in vars(spec) if name.startswith("q2_")]
+    offering = [name for name in hooks if not inspect.signature(getattr(spec, name)).parameters]
+    assert [kind.hook for kind in KINDS] == offering == list(spec.OFFERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_built_in_loads_and_goes_by_its_own_name(kind: Kind[Any]) -> None:
+    catalogue = Plugins(entry_points=False).of(kind)
     for name in catalogue:
         assert catalogue.load(name).name == name
 
 
 def test_a_local_file_adds_a_pass(tmp_path: Path) -> None:
     plugins = local(tmp_path, GOOD.replace("NAME", "hello"))
-    assert plugins.passes.load("hello").__name__ == "Hello"
-    assert plugins.passes.owners("hello") == ("mine.py",)
+    assert plugins.of(PASSES).load("hello").__name__ == "Hello"
+    assert plugins.of(PASSES).owners("hello") == ("mine.py",)
 
 
 def test_a_clash_names_both_owners_and_is_fatal_only_to_who_names_it(tmp_path: Path) -> None:
     plugins = local(tmp_path, GOOD.replace("NAME", "size"))
-    assert plugins.passes.load("bops").name == "bops"
+    assert plugins.of(PASSES).load("bops").name == "bops"
     with pytest.raises(PluginError, match="the pass 'size' is offered by both 'q2' and 'mine.py'"):
-        plugins.passes.load("size")
+        plugins.of(PASSES).load("size")
 
 
 def test_a_misspelt_hook_is_an_error(tmp_path: Path) -> None:
@@ -81,7 +97,7 @@ def test_a_misspelt_hook_is_an_error(tmp_path: Path) -> None:
 
 def test_a_hook_of_another_version_may_be_optional(tmp_path: Path) -> None:
     later = "\n\n@hookimpl(optionalhook=True)\ndef q2_after_sample(images):\n    pass\n"
-    assert "hello" in local(tmp_path, GOOD.replace("NAME", "hello") + later).passes
+    assert "hello" in local(tmp_path, GOOD.replace("NAME", "hello") + later).of(PASSES)
     with pytest.raises(PluginError, match="unknown hook 'q2_after_sample'; did you mean 'q2_after_"):
         local(tmp_path, GOOD.replace("NAME", "hello") + later.replace("optionalhook=True", ""))
 
@@ -115,9 +131,9 @@ def test_a_class_that_is_not_what_the_hook_hands_over_names_its_owner(
 ) -> None:
     text = GOOD.replace("NAME", "hello").replace("import AnalysisPass", "import Pass, AnalysisPass")
     text = text.replace("    def run", "    sigma: float = 4.0\n    def run")
-    assert local(tmp_path, text).passes.load("hello").__name__ == "Hello"
+    assert local(tmp_path, text).of(PASSES).load("hello").__name__ == "Hello"
     with pytest.raises(PluginError) as caught:
-        local(tmp_path, text.replace(old, new, 1)).passes.load("hello")
+        local(tmp_path, text.replace(old, new, 1)).of(PASSES).load("hello")
     assert str(caught.value) == f"mine.py: q2_passes: 'hello' {message}"
 
 
@@ -125,7 +141,7 @@ def test_what_is_no_class_behind_a_place_names_its_owner(tmp_path: Path) -> None
     text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_metrics():\n    return {'e': 'math:e'}\n"
     message = r"^mine\.py: q2_metrics: 'e' is of type float, expected a subclass of q2\.search\.metrics\.Metric$"
     with pytest.raises(PluginError, match=message):
-        local(tmp_path, text).metrics.load("e")
+        local(tmp_path, text).of(METRICS).load("e")
 
 
 def test_a_hook_without_its_mark_is_an_error(tmp_path: Path) -> None:
@@ -178,15 +194,15 @@ def test_a_broken_installed_plugin_is_listed_and_fatal_only_to_who_needs_it(
     (info,) = [info for info in plugins.infos if info.name == "q2-broken"]
     assert info.error == "RuntimeError: no licence found"
     assert info.version == "1.2"
-    assert plugins.passes.load("size").name == "size"
+    assert plugins.of(PASSES).load("size").name == "size"
     with pytest.raises(PluginError, match=r"no pass named 'theirs'; the plugin 'q2-broken' is broken: RuntimeError"):
-        plugins.passes.load("theirs")
+        plugins.of(PASSES).load("theirs")
 
 
 def test_an_installed_plugin_can_be_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "q2-hello", GOOD.replace("NAME", "hello"), monkeypatch)
-    assert "hello" in Plugins().passes
-    assert "hello" not in Plugins(disable=["q2-hello"]).passes
+    assert "hello" in Plugins().of(PASSES)
+    assert "hello" not in Plugins(disable=["q2-hello"]).of(PASSES)
     with pytest.raises(PluginError, match=r"no installed plugin 'q2-helo'; did you mean 'q2-hello'\?"):
         Plugins(disable=["q2-helo"])
 
@@ -194,11 +210,9 @@ def test_an_installed_plugin_can_be_disabled(tmp_path: Path, monkeypatch: pytest
 def test_a_thing_whose_module_is_missing_names_its_owner(tmp_path: Path) -> None:
     text = "from q2.plugins import hookimpl\n@hookimpl\ndef q2_passes():\n    return {'far': 'not_there.at_all:Pass'}\n"
     with pytest.raises(PluginError, match=r"mine\.py: cannot load 'far' from 'not_there\.at_all:Pass': ModuleNotFound"):
-        local(tmp_path, text).passes.load("far")
+        local(tmp_path, text).of(PASSES).load("far")
 
 
 def test_finding_plugins_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from q2.plugins import Plugins; Plugins(entry_points=False).passes; print('torch' in sys.modules)"
-    )
+    code = "import sys; from q2.plugins import Plugins; Plugins(entry_points=False); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -12,6 +12,7 @@ from q2.errors import OptionError, PluginError
 from q2.plugins import Plugins
 from q2.quant import Quantizer, builtin_quantizer
 from q2.quant.check import check_quantizer
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
 
 
@@ -145,7 +146,7 @@ def q2_quantizers():
 
 def test_an_option_of_a_plugin_is_checked_where_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN.replace("BODY", ""), encoding="utf-8")
-    good = Plugins([str(tmp_path / "mine.py")]).quantizers
+    good = Plugins([str(tmp_path / "mine.py")]).of(QUANTIZERS)
     assert str(known_option("mine-4", good)) == "mine-4"
     with pytest.raises(OptionError, match="width 7 of 'mine' is outside 2 to 6"):
         known_option("mine-7", good)
@@ -153,4 +154,4 @@ def test_an_option_of_a_plugin_is_checked_where_it_is_named(tmp_path: Path) -> N
         known_option("mime-4", good)
     (tmp_path / "mine.py").write_text(PLUGIN.replace("BODY", "perchannel = ()"), encoding="utf-8")
     with pytest.raises(PluginError, match="plugin 'mine.py', q2_quantizers: 'mine' .* unknown attribute 'perchannel'"):
-        known_option("mine-4", Plugins([str(tmp_path / "mine.py")]).quantizers)
+        known_option("mine-4", Plugins([str(tmp_path / "mine.py")]).of(QUANTIZERS))

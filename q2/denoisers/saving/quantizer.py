@@ -22,6 +22,7 @@ from q2.errors import CheckpointError, ConfigError, Q2Error, did_you_mean
 from q2.plugins import Plugins, current
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import compact
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.options import Option
 from q2.quant.packed.layers import Packed, PackedPart, packed_layer, unpack_layer
 from q2.quant.resolve import known_option
@@ -138,8 +139,8 @@ def sources_of(model: nn.Module, plugins: Plugins) -> dict[str, Any]:
     parts = [part for module in model.modules() if isinstance(module, Packed) for part in module.parts]
     names = dict.fromkeys(part.option.quantizer for part in parts if not part.option.is_none)
     for name in names:
-        if name in plugins.quantizers:
-            info = plugins.info(plugins.quantizers[name].owner)
+        if name in plugins.of(QUANTIZERS):
+            info = plugins.info(plugins.of(QUANTIZERS)[name].owner)
             found[name] = dict(zip(_SOURCE, (info.name, info.version, info.kind), strict=True))
     return {name: found[name] for name in names if name in found}
 
@@ -212,7 +213,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
     def _quantizer(self, option: Option) -> Quantizer:
         """Return the quantizer of an option. Raises `CheckpointError` that says where to find a plugin's."""
-        name, catalogue = option.quantizer, self._plugins.quantizers
+        name, catalogue = option.quantizer, self._plugins.of(QUANTIZERS)
         source = self.quantization_config.quantizers.get(name)
         if name not in catalogue and source is not None:
             plugin, origin, version = (source[key] for key in ("plugin", "origin", "version"))

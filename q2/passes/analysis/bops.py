@@ -8,6 +8,7 @@ from pydantic import Field
 from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
 from q2.passes.transform.quantize_activations import QuantizeActivations
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.widths import FULL
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Bops(AnalysisPass):
         inputs = 0
         in_place = _in_place(graph)
         for choice, option in options_in_place(graph):
-            width = ctx.plugins.quantizers.load(option.quantizer)().arithmetic_bits(option.bits)
+            width = ctx.plugins.of(QUANTIZERS).load(option.quantizer)().arithmetic_bits(option.bits)
             activation = self.activations or in_place.of(choice)
             bops = choice.macs * width * activation
             inputs += choice.macs * activation

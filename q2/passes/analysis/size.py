@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from q2.graph import Fact
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
+from q2.quant.kinds import QUANTIZERS
 
 if TYPE_CHECKING:
     from q2.graph import Graph
@@ -51,7 +52,7 @@ class Size(AnalysisPass):
         """Set the fact `SIZES`."""
         sizes: dict[str, LayerSize] = {}
         for choice, option in options_in_place(graph):
-            quantizer = ctx.plugins.quantizers.load(option.quantizer)()
+            quantizer = ctx.plugins.of(QUANTIZERS).load(option.quantizer)()
             overhead = quantizer.overhead_bits(choice.shape, option.bits, ctx.prec)
             total = quantizer.size_bits(choice.shape, option.bits, ctx.prec)
             sizes[choice.name] = LayerSize(str(option), choice.weights, total - overhead, overhead)

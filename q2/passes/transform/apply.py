@@ -11,6 +11,7 @@ from q2.graph import Choice, Graph, WeightLayer
 from q2.passes.base import PassContext, at_layer, weight_of
 from q2.quant import Option, Part, parts_of, plan_layer, quantize_parts, switch_layer
 from q2.quant.base import OutputErrors
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.packed.layers import Packed
 from q2.quant.simulated import Simulated
 
@@ -88,7 +89,7 @@ def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
         return part
     fitted = ctx.bank.fitted(name, part.option) if ctx.bank else None
     if fitted is None:
-        quantizer = ctx.plugins.quantizers.load(part.option.quantizer)()
+        quantizer = ctx.plugins.of(QUANTIZERS).load(part.option.quantizer)()
         fitted = quantizer.fit(part.of(exact), part.option.bits, ctx.prec).without_weight()
     return dataclasses.replace(part, fitted=fitted)
 
@@ -108,7 +109,7 @@ def _exact(layer: WeightLayer, ctx: PassContext) -> Tensor:
 
 def _changed(choice: Choice, part: Part, exact: Tensor | None, ctx: PassContext) -> Changed:
     """Sum up; the energy follows from error and SQNR, unless there is no error."""
-    bits = ctx.plugins.quantizers.load(part.option.quantizer)().size_bits(choice.shape, part.option.bits, ctx.prec)
+    bits = ctx.plugins.of(QUANTIZERS).load(part.option.quantizer)().size_bits(choice.shape, part.option.bits, ctx.prec)
     facts = (choice.layer.type, str(part.option), choice.weights, bits)
     if exact is None:
         return Changed(*facts, None, None, None)

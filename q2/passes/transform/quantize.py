@@ -13,6 +13,7 @@ from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Quantize(TransformPass):
 
         A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
         """
-        choices, default = graph.choices, _option(self.default, "default", ctx.plugins.quantizers)
+        choices, default = graph.choices, _option(self.default, "default", ctx.plugins.of(QUANTIZERS))
         if self.by == "recipe":
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
@@ -128,7 +129,7 @@ class Quantize(TransformPass):
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
         for key, rule in self.rules.items():
-            option = _option(rule, key, ctx.plugins.quantizers)
+            option = _option(rule, key, ctx.plugins.of(QUANTIZERS))
             found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
         return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
 
@@ -168,7 +169,7 @@ class Quantize(TransformPass):
         recipe.check(graph.choices, ctx.denoiser.label if ctx.denoiser else recipe.denoiser)
         for name, option in recipe.layers.items():
             rule = Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits))
-            _option(rule, name, ctx.plugins.quantizers)
+            _option(rule, name, ctx.plugins.of(QUANTIZERS))
         return dict(recipe.layers)
 
 

@@ -11,6 +11,7 @@ from q2.errors import ConfigError
 from q2.passes import PassContext
 from q2.passes.analysis.bops import BOPS, Bops
 from q2.quant import Option
+from q2.quant.kinds import QUANTIZERS
 from q2.quant.widths import FULL
 from q2.search.space import Indices, Space
 
@@ -49,7 +50,7 @@ class Costs:
         from q2.quant.dtypes import compact
 
         options = [Option.parse(text) for text in space.options]
-        quantizers = [ctx.plugins.quantizers.load(option.quantizer)() for option in options]
+        quantizers = [ctx.plugins.of(QUANTIZERS).load(option.quantizer)() for option in options]
         total = float(str(Bops().run(graph, ctx).data["tbops"])) * 1e12
         bops = {name: layer.bops for name, layer in graph.facts.get(BOPS).items()}  # all at full precision
         rows: dict[str, list[list[float]]] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from q2.errors import TargetError, TrialError, did_you_mean
+from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
@@ -115,6 +116,6 @@ def _target(path: Path, trials: Sequence[Trial]) -> Target | None:
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))["search"]["target"]
         names = {name for trial in trials for name in trial.metrics}
-        return Target.parse(text, [*names, *Plugins(entry_points=False).metrics])
+        return Target.parse(text, [*names, *Plugins(entry_points=False).of(METRICS)])
     except (OSError, ValueError, KeyError, TypeError, TargetError):
         return None

@@ -9,7 +9,8 @@ import torch
 from q2.denoisers import Samples
 from q2.errors import PluginError, TrialError
 from q2.plugins import Plugins
-from q2.plugins.catalogue import Kind, Offer
+from q2.plugins.catalogue import Offer
+from q2.search.kinds import METRICS
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs
 from q2.search.metrics.contract import check_forward, check_images, estimate_of, rows_of
 from q2.search.metrics.intervals import Estimate, Labels
@@ -54,15 +55,12 @@ class Undirected(ImageMetric):
         return np.ones(4)
 
 
-METRIC = Kind("metric", "q2_metrics", "q2.search.metrics.base:Metric")
-
-
 def of(**parts: object) -> type[Metric]:
     return type("Mine", (Good,), parts)
 
 
 def test_the_metrics_that_ship_keep_to_the_contract() -> None:
-    catalogue = Plugins(entry_points=False).metrics
+    catalogue = Plugins(entry_points=False).of(METRICS)
     for name in catalogue:
         catalogue.load(name).check_class()
 
@@ -84,7 +82,7 @@ def test_the_metrics_that_ship_keep_to_the_contract() -> None:
 )
 def test_a_class_that_is_no_metric_is_one_line(kind: Any, fault: str) -> None:
     with pytest.raises(PluginError) as error:
-        METRIC.check(Offer("sharpness", "mine.py", kind), kind)
+        METRICS.check(Offer("sharpness", "mine.py", kind), kind)
     assert str(error.value).startswith(f"mine.py: q2_metrics: 'sharpness' {fault}")
 
 
@@ -158,4 +156,4 @@ def test_a_value_that_needs_more_images_is_not_refused(error: Exception) -> None
 
 def test_a_free_metric_needs_no_method() -> None:
     tax = type("Tax", (FreeMetric,), {"name": "tax", "better": "lower"})
-    METRIC.check(Offer("tax", "mine.py", tax), tax)
+    METRICS.check(Offer("tax", "mine.py", tax), tax)
