@@ -109,9 +109,11 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
     ]
     limited = TextTable(("layers with options of their own", "options"), tuple(rows))
     speed = _speed(session)
-    seconds = _trial(session, denoiser, graph, kinds) / speed
-    total = wanted.trials * seconds
-    text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on this machine; {wanted.trials} trials ≥ {_shown(total)}"
+    workers = _workers(session)
+    seconds = _trial(session, denoiser, graph, kinds) / _speed(session, workers)
+    total = -(-wanted.trials // workers) * seconds
+    text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on a worker of this machine; "
+    text += f"{wanted.trials} trials ≥ {_shown(total)} with {workers} of them"
     held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
     memory = f"weights {held / 2**30:.2f} GiB a worker, beside what the pipeline's other parts and activations take"
     steps = [
@@ -145,9 +147,27 @@ def _guided(denoiser: Denoiser) -> int:
     return 2 if denoiser.protocol.guidance > 1 else 1
 
 
-def _speed(session: Session) -> float:
-    """Return multiply-accumulates a second of a large product of matrices here, in the run's dtype."""
-    device = device_of(session.settings.denoiser.device)
+def _workers(session: Session) -> int:
+    """Return how many workers there will be on this machine, if the run file does not say it."""
+    on_gpu = device_of(session.settings.denoiser.device).type == "cuda"
+    own = torch.cuda.device_count() if on_gpu else (os.cpu_count() or 1) // 2
+    return session.settings.search.engine.workers or max(1, own)
+
+
+def _speed(session: Session, workers: int = 1) -> float:
+    """Return multiply-accumulates a second of a large product of matrices here, in the run's dtype.
+
+    On a CPU `workers` share the cores: what one of them does is returned.
+    """
+    device, threads = device_of(session.settings.denoiser.device), torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        return _product(session, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _product(session: Session, device: torch.device) -> float:
     dtype = getattr(torch, session.settings.denoiser.dtype)
     side = 8192 if device.type == "cuda" else 1024
     matrix = torch.ones(side, side, dtype=dtype, device=device)

@@ -22,6 +22,7 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
     assert lines["bank"].startswith("not built: 1.2 MB, ≈ ")
     assert lines["trial"].startswith("50 images x 12 steps ≥ ")
     assert "7 trials ≥" in lines["trial"]
+    assert lines["trial"].endswith(" with 2 of them")
     assert lines["disk"] == "reference ≈ 1 MiB"
     assert list(tmp_path.iterdir()) == []
 
