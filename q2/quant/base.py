@@ -64,14 +64,17 @@ class Quantizer(ABC):
     def levels(self, parameters: Mapping[str, Tensor], bits: int) -> Tensor | None:
         """Return what the codes 0 to 2^bits - 1 stand for, ascending: (O, 2^bits), or (1, 2^bits) for all channels.
 
-        A quantizer that says so, and has `refit`, can be calibrated. None, by default, for one that cannot: it is
-        fitted to the weight alone.
+        A quantizer that says so can be calibrated. None, by default, for one that cannot: it is fitted to the weight
+        alone.
         """
         return None
 
     def refit(self, normal: Normal, parameters: Mapping[str, Tensor], bits: int) -> Mapping[str, Tensor]:
-        """Return better parameters for given codes, of the same dtypes: their levels are the best by `normal`."""
-        raise NotImplementedError(f"{type(self).__name__} has levels and no refit")
+        """Return better parameters for given codes, of the same dtypes: their levels are the best by `normal`.
+
+        By default they stay: then codes alone are calibrated.
+        """
+        return parameters
 
     def weighted_parameters(
         self, weight: Tensor, importance: Tensor, widths: Sequence[int], prec: int

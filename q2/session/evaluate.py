@@ -29,8 +29,8 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     """
     for name in metrics:
         session.plugins.of(METRICS).load(name)
-    layers = _options(session, recipe)
     given = session.with_recipe(recipe)
+    layers = _options(given)
     there, place_of_bank = check_calibration(given), bank_folder(given)
     session = _measuring(session, layers, metrics)
     check_search(session, {}, folder, bank=False)
@@ -52,9 +52,9 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     return trial
 
 
-def _options(session: Session, recipe: Given) -> dict[str, str]:
-    """Return the option of every choice that a recipe names, as `quantize` reads it. Raises `Q2Error`."""
-    step = next(step for _, step in session.with_recipe(recipe).passes if isinstance(step, Quantize))
+def _options(session: Session) -> dict[str, str]:
+    """Return the option of every choice that a session's recipe names, as `quantize` reads it. Raises `Q2Error`."""
+    step = next(step for _, step in session.passes if isinstance(step, Quantize))
     ctx = PassContext(session.plugins, session.shapes, prec=session.settings.prec)
     return {name: str(option) for name, option in step.plan(session.outline, ctx).items()}
 

@@ -120,7 +120,7 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         Step("space", 0, f"{denoiser.label} · {line}", (limited,) if rows else ()),
         Step("target", 0, f"{target} · {space}"),
         Step("bank", 0, _bank(session, graph, space, folder)),
-        Step("calibration", 0, _rows(session, denoiser, graph, folder, speed)),
+        Step("calibration", 0, _rows(session, denoiser, graph, speed)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
@@ -210,9 +210,9 @@ def _bank(session: Session, graph: Graph, space: Space, run: Path | None) -> str
     return f"{state}: {held / 1e6:.1f} MB, ≈ {_shown(took * times)} on {os.cpu_count()} cores"
 
 
-def _rows(session: Session, denoiser: Denoiser, graph: Graph, run: Path | None, speed: float) -> str:
+def _rows(session: Session, denoiser: Denoiser, graph: Graph, speed: float) -> str:
     """Return where the rows of layers' inputs are, or how long they take to collect, and their size."""
-    folder = rows_folder(session, run)
+    folder = rows_folder(session)
     plan = rows_plan(session, graph, denoiser, "")
     try:
         if (folder / INDEX).exists():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from q2.quant import builtin_quantizer, fit
+from q2.quant import Quantizer, builtin_quantizer, fit
 from q2.quant.calibration import on_device
 from q2.quant.calibration.fit import fit_outputs
 from q2.quant.calibration.gram import pieces
@@ -159,6 +159,20 @@ def test_another_device_gives_what_the_compiled_loops_give(monkeypatch: pytest.M
     assert compiled.outputs is not None
     assert plain.outputs is not None
     assert plain.outputs.error == pytest.approx(compiled.outputs.error, rel=0.02)
+
+
+def test_a_quantizer_without_refit_has_its_codes_calibrated() -> None:
+    class Still(type(builtin_quantizer("uaq"))):  # type: ignore[misc]
+        refit = Quantizer.refit
+
+    weight, rows = noise(24, 96), correlated(512, 96)
+    (found,) = fit_outputs(weight, Still(), [3], problem_of(weight, rows))
+    plain = fit(weight, "uaq-3")
+    assert {name: tensor.tolist() for name, tensor in found.parameters.items()} == {
+        name: tensor.tolist() for name, tensor in plain.parameters.items()
+    }
+    assert found.outputs is not None
+    assert found.outputs.error < found.outputs.plain / 2
 
 
 def test_a_quantizer_that_says_no_levels_is_fitted_to_the_weight_and_its_output_error_is_known() -> None:
