@@ -40,6 +40,8 @@ class Normal:
 def solved(curvature: Tensor, pull: Tensor, levels: Tensor) -> Tensor:
     """Return the levels (R, k), float64, that solve A l = b; those that no code stands for stay what they are.
 
+    So do all levels of a channel whose A, of float32 sums, is not definite.
+
     >>> curvature, pull = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]]).double(), torch.tensor([[4.0, 0.0]]).double()
     >>> [round(float(level), 3) for level in solved(curvature, pull, torch.ones(1, 2))[0]]
     [2.0, 1.0]
@@ -49,5 +51,6 @@ def solved(curvature: Tensor, pull: Tensor, levels: Tensor) -> Tensor:
     damped = curvature.clone()
     damped.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     rest = pull - (curvature @ start[:, :, None])[:, :, 0]
-    step: Tensor = torch.linalg.solve(damped, rest[:, :, None])
-    return start + step[:, :, 0]
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    step = torch.cholesky_solve(rest[:, :, None], factor)[:, :, 0]
+    return torch.where((failed == 0)[:, None], start + step, start)
