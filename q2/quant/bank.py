@@ -29,11 +29,9 @@ from q2.quant.options import NONE, Option
 from q2.quant.packed.packing import CODES, packed_bytes
 from q2.quant.simulated import Part
 
-__all__ = ["INDEX", "Bank", "BankPlan", "LayerPlan", "build", "options_in"]
+__all__ = ["Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 
-INDEX = "index.json"
-_VERSION, _OWNER = 2, "bank"
-_PLAIN = ("calibration", "")  # left out, so that a plain bank is what it was before there were others
+_INDEX, _VERSION, _OWNER = "index.json", 2, "bank"
 Quantizers = Callable[[str], Quantizer]
 ProblemOf = Callable[[str, tuple[int, int] | None, Tensor], Problem]
 """Returns what the outputs of a layer say of its weight, or of the part with a range of input channels."""
@@ -69,7 +67,8 @@ class BankPlan:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything in the plan but its options."""
-        return sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
+        identity = {key: value for key, value in self.table().items() if key != "options"}
+        return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def differs(self, other: "BankPlan") -> str:
         """Say, with both values, in what another plan differs beside its options; empty where it does not.
@@ -78,12 +77,10 @@ class BankPlan:
         >>> plan.differs(BankPlan("dit", "cd34", "float16", 16, ("uaq-4",), {}))
         'weights cd34, not ab12'
         """
-        their = other._identity()
-        for key, mine in ({"calibration": ""} | self._identity()).items():
-            if mine != their.get(key, ""):
-                if key == "calibration":
-                    return f"calibration {their.get(key) or 'none'}, not {mine or 'none'}"
-                return "other layers" if key == "layers" else f"{key} {their[key]}, not {mine}"
+        theirs = asdict(other)
+        for key, mine in asdict(self).items():
+            if key != "options" and mine != theirs[key]:
+                return "other layers" if key == "layers" else f"{key} {theirs[key] or 'none'}, not {mine or 'none'}"
         return ""
 
     def bytes(self, quantizers: "Quantizers") -> int:
@@ -106,8 +103,9 @@ class BankPlan:
                     total += codes + over // 8 + numbers * torch.float64.itemsize
         return total
 
-    def _identity(self) -> dict[str, object]:
-        return {key: value for key, value in asdict(self).items() if key != "options" and (key, value) != _PLAIN}
+    def table(self) -> dict[str, object]:
+        """Return what the index says; of a plain bank no calibration, as before there were others."""
+        return {key: value for key, value in asdict(self).items() if key != "calibration" or value}
 
 
 class Bank:
@@ -133,9 +131,13 @@ class Bank:
         return cls(path, replace(plan, options=_common(plan, held)), quantizers)
 
     @staticmethod
-    def plan_of(folder: Path) -> BankPlan:
-        """Return what a bank's index says that it holds, complete or not. Raises `BankError`."""
-        return _plan(folder)
+    def plan_of(folder: Path) -> BankPlan | None:
+        """Return what a bank's index says that it holds, complete or not; None where there is nothing.
+
+        Raises `BankError` for a folder with something else in it.
+        """
+        there = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+        return _plan(folder) if there else None
 
     def fitted(self, choice: str, option: Option) -> Fitted | None:
         """Return how a choice was fitted at `option`; None if the bank has not got this option.
@@ -211,10 +213,8 @@ def options_in(folder: Path) -> tuple[str, ...]:
 
     Where there is no folder, or nothing in it, there is no option. Raises `BankError` for one with something else.
     """
-    if not folder.is_dir() or not any(not path.name.startswith(".") for path in folder.iterdir()):
-        return ()
-    plan = _plan(folder)
-    return _common(plan, [_readable(folder, plan, layer) for layer in plan.layers])
+    plan = Bank.plan_of(folder)
+    return _common(plan, [_readable(folder, plan, layer) for layer in plan.layers]) if plan else ()
 
 
 def build(
@@ -264,15 +264,14 @@ class _Fitting:
 
 
 def _build(folder: Path, asked: BankPlan, fitting: _Fitting, progress: Progress) -> int:
-    there = _plan(folder) if (folder / INDEX).exists() else replace(asked, options=())
+    there = _plan(folder) if (folder / _INDEX).exists() else replace(asked, options=())
     if difference := there.differs(asked):
         raise BankError(f"{folder}: is a bank for other settings ({difference}); choose another folder, or remove it")
     plan = replace(asked, options=tuple(dict.fromkeys((*there.options, *asked.options))))
     held = {layer: _readable(folder, plan, layer) for layer in plan.layers}
     wanted = {*asked.options, *_common(plan, [options for options in held.values() if options])}
     if plan.options != there.options:
-        table = {key: value for key, value in asdict(plan).items() if (key, value) != _PLAIN}
-        write_json(folder / INDEX, {"q2": "bank", "version": _VERSION} | table)
+        write_json(folder / _INDEX, {"q2": "bank", "version": _VERSION} | plan.table())
     for left in (*folder.glob(".*.safetensors"), *folder.glob(".index-*.json")):  # by a build that was killed
         left.unlink()
     todo = [layer for layer, options in held.items() if not wanted.issubset(options)]
@@ -354,7 +353,7 @@ def _damaged(path: Path, error: Exception) -> BankError:
 
 
 def _plan(folder: Path) -> BankPlan:
-    path = folder / INDEX
+    path = folder / _INDEX
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         if table.pop("q2") != "bank":
@@ -364,7 +363,7 @@ def _plan(folder: Path) -> BankPlan:
         layers = {name: _layer_plan(layer) for name, layer in table.pop("layers").items()}
         return BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{folder}: is no bank: {INDEX} cannot be read ({why(error)})") from error
+        raise BankError(f"{folder}: is no bank: {_INDEX} cannot be read ({why(error)})") from error
 
 
 def _layer_plan(table: Mapping[str, object]) -> LayerPlan:

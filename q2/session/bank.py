@@ -16,7 +16,7 @@ from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 from q2.quant import Quantizer
-from q2.quant.bank import INDEX, Bank, BankPlan, LayerPlan, build, options_in
+from q2.quant.bank import Bank, BankPlan, LayerPlan, build, options_in
 from q2.quant.calibration.moments import Problems
 from q2.quant.calibration.rows import RowStore
 from q2.quant.kinds import QUANTIZERS
@@ -186,7 +186,7 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
             raise BankError(f"{place}: there is no bank; q2 bank makes it")
     with session.at("bank", "path"):
         if grows:
-            plan = Bank.plan_of(place) if options_in(place) or (place / INDEX).exists() else None
+            plan = Bank.plan_of(place)
         else:
             there = session.settings.bank.path or place.exists()
             plan = Bank.open(place, _finder(session.plugins)).plan if there else None
@@ -210,8 +210,8 @@ def planned_bytes(session: Session, options: Sequence[str], calibrated: bool) ->
 
 def is_calibrated(session: Session, place: Path) -> bool:
     """Say whether what is fitted into the bank at `place` is fitted to outputs."""
-    there = (place / INDEX).exists() and bool(Bank.plan_of(place).calibration)
-    return there or session.settings.bank.calibrated
+    plan = Bank.plan_of(place)
+    return session.settings.bank.calibrated or bool(plan and plan.calibration)
 
 
 def _fit(
