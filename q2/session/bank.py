@@ -117,7 +117,7 @@ def fit_bank(
     read, weights = _reader(denoiser, outline.model)
     calibration = rows.plan.fingerprint if rows else ""
     plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec, calibration)
-    problems = Problems(rows, {name: layer.groups for name, layer in outline.weight_layers.items()}) if rows else None
+    problems = Problems(rows) if rows else None
     fitted = build(folder, plan, read, _finder(plugins), progress, problems=problems)
     held = sum(layer.weights for layer in outline.weight_layers.values())
     return BankReport(Bank.open(folder, _finder(plugins)), fitted, held)

@@ -68,9 +68,9 @@ class Gram:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The part of a weight, as a matrix (outputs, inputs), that one set of moments is about."""
+    """The part of a weight that one set of moments is about: of a group of output channels, some of its inputs."""
 
-    outputs: slice
+    group: int
     inputs: slice
     gram: Gram
 
@@ -82,8 +82,8 @@ def pieces(rows: Tensor, shape: Sequence[int], scale: float, channels: tuple[int
     layer's part, whose own `shape` is given then. A grouped convolution has a piece for every group, a weight with long
     rows one for every block of input channels.
 
-    >>> [(piece.outputs, piece.gram.matrix.shape) for piece in pieces(torch.ones(4, 6), (4, 3), 0.5)]
-    [(slice(0, 2, None), torch.Size([3, 3])), (slice(2, 4, None), torch.Size([3, 3]))]
+    >>> [(piece.group, piece.gram.matrix.shape) for piece in pieces(torch.ones(4, 6), (4, 3), 0.5)]
+    [(0, torch.Size([3, 3])), (1, torch.Size([3, 3]))]
     """
     outputs, inputs, *kernel = shape
     positions = int(torch.Size(kernel).numel())
@@ -92,11 +92,9 @@ def pieces(rows: Tensor, shape: Sequence[int], scale: float, channels: tuple[int
     size = inputs * positions
     if rows.shape[1] % size or outputs % (rows.shape[1] // size):
         raise CalibrationError(f"rows of {rows.shape[1]} inputs do not fit a weight of shape {tuple(shape)}")
-    groups = rows.shape[1] // size
-    each = outputs // groups
     return [
-        Piece(slice(group * each, (group + 1) * each), part, Gram.of(rows[:, group * size :][:, part], scale))
-        for group in range(groups)
+        Piece(group, part, Gram.of(rows[:, group * size :][:, part], scale))
+        for group in range(rows.shape[1] // size)
         for part in _blocks(inputs, positions)
     ]
 

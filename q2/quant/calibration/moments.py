@@ -1,7 +1,5 @@
 """Problems of least output error, one for every part of every weight layer, from rows on disk."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from q2.errors import CalibrationError
@@ -18,26 +16,18 @@ class Problems:
     The moments of the last group of layers are kept, as its layers follow one another.
     """
 
-    def __init__(self, rows: RowStore, groups: Mapping[str, int]) -> None:
-        """Take rows, and how many groups of channels every layer has."""
-        self.rows, self.groups = rows, groups
+    def __init__(self, rows: RowStore) -> None:
+        """Take the rows of a denoiser's layers."""
+        self.rows = rows
         self._last: tuple[object, list[Piece]] = None, []
 
     def __call__(self, layer: str, channels: tuple[int, int] | None, weight: Tensor) -> Problem:
         """Return the problem of a part's `weight` (O, I, ...). Raises `CalibrationError` for a layer without rows."""
-        outputs = weight.shape[0] if self.groups[layer] > 1 else 0
-        key = self.rows.group(layer), channels, weight.shape[1:], outputs
+        key = self.rows.group(layer), channels, weight.shape[1:]
         if self._last[0] != key:
             found = self.rows.rows(layer)
             if found is None:
                 raise CalibrationError("has no rows: it never ran while images were drawn; name other images or steps")
             scale = found.seen / (len(found.values) * found.images)
             self._last = key, pieces(found.values.to(weight.device), weight.shape, scale, channels)
-        return Problem(weight.flatten(1).float(), _for(self._last[1], weight.shape[0]))
-
-
-def _for(found: list[Piece], outputs: int) -> list[Piece]:
-    """Return the pieces for a weight of so many output channels; those of one group of channels fit any number."""
-    if len({piece.outputs.start for piece in found}) > 1:
-        return found
-    return [Piece(slice(0, outputs), piece.inputs, piece.gram) for piece in found]
+        return Problem(weight.flatten(1).float(), self._last[1])

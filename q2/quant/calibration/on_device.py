@@ -6,19 +6,31 @@ from torch import Tensor
 from q2.quant.kernels.chunks import in_blocks
 from q2.quant.kernels.columns import compensate_columns, descend_columns, normal_rows
 
-__all__ = ["compensate_block", "descend", "normal_block"]
+__all__ = ["compensate", "descend", "normal_block"]
 
-Block = tuple[int, int]
-"""The first column of a block, and the one behind its last."""
+_BLOCK = 128
+Levels = tuple[Tensor, Tensor]
+"""Levels (R or 1, k), and the edges half-way between them."""
 
 
-def compensate_block(rows: Tensor, factor: Tensor, levels: Tensor, block: Block, codes: Tensor) -> Tensor:
-    """Choose the codes of a block of columns and return their errors (R, columns), for the columns behind it.
+def compensate(weight: Tensor, factor: Tensor, levels: Tensor) -> Tensor:
+    """Return codes, uint8 (R, n), chosen column by column: those behind make good what a column loses.
 
-    See `q2.quant.kernels.columns`; `rows` and `codes` change within the block.
+    A block of columns at a time: what it leaves for those behind it is a product of matrices.
     """
-    start, stop = block
-    errors, edges = rows.new_empty(len(rows), stop - start), _edges(levels)
+    rows, codes = weight.clone(), torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device)
+    known = levels, _edges(levels)
+    for start in range(0, rows.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, rows.shape[1])
+        errors = _compensate_block(rows, factor, known, slice(start, stop), codes)
+        rows[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
+    return codes
+
+
+def _compensate_block(rows: Tensor, factor: Tensor, known: Levels, block: slice, codes: Tensor) -> Tensor:
+    """Choose the codes of a block of columns and return their errors (R, columns); `rows` change within the block."""
+    (levels, edges), (start, stop) = known, (block.start, block.stop)
+    errors = rows.new_empty(len(rows), stop - start)
     if _is_cpu(rows):
         one, shares, table, bounds = rows.numpy(), factor.numpy(), levels.numpy(), edges.numpy()
         left, found = errors.numpy(), codes.numpy()

@@ -7,13 +7,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from q2.errors import CalibrationError
 from q2.quant.calibration.gram import Gram, Piece
 from q2.quant.calibration.normal import Normal
-from q2.quant.calibration.on_device import compensate_block, descend, normal_block
+from q2.quant.calibration.on_device import compensate, descend, normal_block
 
 __all__ = ["Problem"]
 
-_BLOCK = 128
 Codes = list[Tensor]
 
 
@@ -21,12 +21,10 @@ Codes = list[Tensor]
 class _Rows:
     """A piece with its part of the weight, (outputs, n) float32, the columns in the order in which codes are chosen."""
 
-    piece: Piece
+    outputs: slice
+    inputs: slice
+    gram: Gram
     weight: Tensor
-
-    @property
-    def gram(self) -> Gram:
-        return self.piece.gram
 
     @cached_property
     def pulled(self) -> Tensor:
@@ -40,7 +38,7 @@ class _Rows:
 
     def levels(self, levels: Tensor) -> Tensor:
         """Return the levels of these outputs: (outputs or 1, k)."""
-        return levels if len(levels) == 1 else levels[self.piece.outputs]
+        return levels if len(levels) == 1 else levels[self.outputs]
 
 
 class Problem:
@@ -50,32 +48,29 @@ class Problem:
     """
 
     def __init__(self, weight: Tensor, pieces: Sequence[Piece]) -> None:
-        """Put the columns of every piece in order."""
+        """Put the columns of every piece in order. Raises `CalibrationError` for a weight that has not their shape."""
         self.outputs, self.inputs = weight.shape
+        groups = 1 + max(piece.group for piece in pieces)
+        if self.outputs % groups or self.inputs != max(piece.inputs.stop for piece in pieces):
+            raise CalibrationError(f"inputs in {groups} groups do not fit a weight of shape {tuple(weight.shape)}")
+        each = self.outputs // groups
+        places = [slice(piece.group * each, (piece.group + 1) * each) for piece in pieces]
         self._rows = [
-            _Rows(piece, weight[piece.outputs, piece.inputs][:, piece.gram.order].contiguous()) for piece in pieces
+            _Rows(outputs, piece.inputs, piece.gram, weight[outputs, piece.inputs][:, piece.gram.order].contiguous())
+            for outputs, piece in zip(places, pieces, strict=True)
         ]
 
     @property
     def importance(self) -> Tensor:
-        """What an error of a weight alone costs: (O, n) float64, expanded where all channels have the same."""
+        """What an error of a weight alone costs: (O, n) float64, on the CPU."""
         found = torch.empty(self.outputs, self.inputs, dtype=torch.float64)
         for rows in self._rows:
-            found[rows.piece.outputs, rows.piece.inputs] = rows.gram.importance.cpu()
+            found[rows.outputs, rows.inputs] = rows.gram.importance.cpu()
         return found
 
     def compensated(self, levels: Tensor) -> Codes:
         """Return codes that make good, column by column, what those before them lost."""
-        found = []
-        for rows in self._rows:
-            left, factor = rows.weight.clone(), rows.gram.factor
-            codes = torch.zeros(left.shape, dtype=torch.uint8, device=left.device)
-            own = rows.levels(levels)
-            for start, stop in _blocks(left.shape[1]):
-                errors = compensate_block(left, factor, own, (start, stop), codes)
-                left[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
-            found.append(codes)
-        return found
+        return [compensate(rows.weight, rows.gram.factor, rows.levels(levels)) for rows in self._rows]
 
     def descended(self, levels: Tensor, codes: Codes) -> tuple[Codes, Tensor]:
         """Return better codes, each weight in turn given the best level, and the output error of every channel."""
@@ -85,7 +80,7 @@ class Problem:
             pull = rows.pulled.addmm(_looked_up(own, mine), matrix, alpha=-1)
             descend(pull, matrix, own, new)
             found.append(new)
-            errors[rows.piece.outputs] += rows.error(pull, rows.weight - _looked_up(own, new))
+            errors[rows.outputs] += rows.error(pull, rows.weight - _looked_up(own, new))
         return found, errors
 
     def normal(self, codes: Codes, k: int) -> Normal:
@@ -97,7 +92,7 @@ class Problem:
             curvature = torch.zeros(count, k, k, dtype=torch.float64, device=device)
             pull = torch.zeros(count, k, dtype=torch.float64, device=device)
             for rows, mine in zip(self._rows, codes, strict=True):
-                outputs = rows.piece.outputs
+                outputs = rows.outputs
                 start, stop = max(part.start, outputs.start), min(part.stop, outputs.stop)
                 if start < stop:
                     here, there = slice(start - outputs.start, stop - outputs.start), slice(start, stop)
@@ -110,7 +105,7 @@ class Problem:
 
     def errors(self, values: Tensor) -> Tensor:
         """Return the output error of every channel, (O,) float64, of values (O, n): an image's sum of squares."""
-        parts = [values[rows.piece.outputs, rows.piece.inputs][:, rows.gram.order] for rows in self._rows]
+        parts = [values[rows.outputs, rows.inputs][:, rows.gram.order] for rows in self._rows]
         return self._sums([rows.weight - mine for rows, mine in zip(self._rows, parts, strict=True)])
 
     @property
@@ -122,19 +117,15 @@ class Problem:
         """Return the codes of this problem in the weight's order, (O, n)."""
         found = torch.empty(self.outputs, self.inputs, dtype=torch.uint8, device=codes[0].device)
         for rows, mine in zip(self._rows, codes, strict=True):
-            part = found[rows.piece.outputs, rows.piece.inputs]
+            part = found[rows.outputs, rows.inputs]
             part[:, rows.gram.order] = mine
         return found
 
     def _sums(self, differences: Sequence[Tensor]) -> Tensor:
         sums = torch.zeros(self.outputs, dtype=torch.float64, device=differences[0].device)
         for rows, each in zip(self._rows, differences, strict=True):
-            sums[rows.piece.outputs] += rows.error(each @ rows.gram.matrix, each)
+            sums[rows.outputs] += rows.error(each @ rows.gram.matrix, each)
         return sums
-
-
-def _blocks(size: int) -> list[tuple[int, int]]:
-    return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
 
 
 def _looked_up(levels: Tensor, codes: Tensor) -> Tensor:
