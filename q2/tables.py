@@ -8,8 +8,10 @@ LIMIT = 20
 """How many rows a table shows on a terminal."""
 
 
-def drawn(headers: Sequence[str], rows: Sequence[Sequence[object]], form: str = "simple") -> str:
-    """Return a table as text (``simple``), its first rows, or as ``html``, with all.
+def drawn(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], form: str = "simple", limit: int | None = LIMIT
+) -> str:
+    """Return a table as text (``simple``), its first rows up to `limit`, or as ``html``, with all.
 
     >>> print(drawn(("layer", "weights"), [("proj", 12.5)]))
     layer      weights
@@ -20,7 +22,7 @@ def drawn(headers: Sequence[str], rows: Sequence[Sequence[object]], form: str = 
     """
     from tabulate import tabulate
 
-    some = rows if form == "html" or len(rows) <= LIMIT else rows[:LIMIT]
+    some = rows if form == "html" else rows[:limit]
     text = str(tabulate(some, headers=headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0]))
     return text if len(some) == len(rows) else f"{text}\n... {len(rows) - len(some)} more"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from q2.errors import ConfigError, RecipeError
+from q2.tables import drawn
 
 if TYPE_CHECKING:
     from q2.config import RunFile
@@ -85,9 +86,7 @@ def print_table(rows: list[list[str | int | float]] | list[list[str]], headers: 
     """Print a table, two spaces in; nothing of one without rows."""
     if not rows:
         return
-    from tabulate import tabulate
-
-    text = tabulate(rows, headers=headers, tablefmt="simple", floatfmt=".4g", disable_numparse=[0])
+    text = drawn(headers, rows, limit=None)
     print("\n".join(f"  {line}" for line in text.splitlines()) + "\n")
 
 

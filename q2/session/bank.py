@@ -38,6 +38,7 @@ __all__ = [
     "is_calibrated",
     "open_bank",
     "planned_bytes",
+    "shared_bank",
 ]
 
 
@@ -70,9 +71,13 @@ def bank_folder(session: Session, folder: Path | None = None) -> Path:
     """
     path, wanted = session.settings.bank.path, session.settings.bank.calibrated
     wanted = wanted or any(step.wants_calibration for _, step in session.passes if isinstance(step, Quantize))
-    own = f"{session.title}-calibrated" if wanted else session.title
-    shared = Path(path) if path else Path("bank") / own
+    shared = Path(path) if path else shared_bank(session, calibrated=wanted)
     return shared if folder is None or path or wanted or shared.exists() else folder / "bank"
+
+
+def shared_bank(session: Session, *, calibrated: bool) -> Path:
+    """Return where the bank of a session's denoiser is that all runs in this folder share."""
+    return Path("bank") / (f"{session.title}-calibrated" if calibrated else session.title)
 
 
 def build_bank(session: Session, folder: Path | None = None, options: Sequence[str] = ()) -> BankReport:

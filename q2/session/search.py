@@ -19,7 +19,7 @@ from q2.search.strategies.base import Problem, Strategy
 from q2.search.trials.store import TrialStore
 from q2.search.trials.table import TrialTable
 from q2.search.trials.trial import Trial
-from q2.session.bank import find_bank
+from q2.session.bank import find_bank, shared_bank
 from q2.session.checks import check_search
 from q2.session.evaluation import Loader, Ready, fingerprint_of, make_ready, make_reference, places_of
 from q2.session.problem import engine_of, measured_at, problem_of, strategy_of
@@ -118,7 +118,7 @@ class SearchResult:
     def bank(self) -> Path | None:
         """The folder of the bank, where a recipe needs it and would not find it: it is calibrated, and elsewhere."""
         bank, session = self.ready.ctx.bank, self.ready.session
-        usual = Path("bank") / f"{session.title}-calibrated"
+        usual = shared_bank(session, calibrated=True)
         return bank.folder if bank and bank.plan.calibration and bank.folder != usual.absolute() else None
 
 
