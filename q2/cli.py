@@ -10,6 +10,7 @@ import typer
 from q2.commands.console import DEFAULT, Config, Set, check_recipe, opened, print_table
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
+from q2.commands.modules import train, transform_model
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
 from q2.commands.sample import sample
@@ -37,6 +38,7 @@ app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
+app.command()(train)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,8 +65,11 @@ def transform(
     save: Annotated[Path | None, typer.Option(help="Write the pipeline, its weights packed, into this folder.")] = None,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the graph after every pass.")] = False,
 ) -> None:
-    """Trace a denoiser, run its passes, and compare its images with full precision."""
+    """Trace a denoiser, run its passes, and compare its images with full precision; or those of a module."""
     with opened(config, override, recipe) as session:
+        if session.settings.model.given:
+            transform_model(session, out, verify_each=verify_each)
+            return
         from q2.session.session import run_folder
 
         folder = run_folder(out, session.title)

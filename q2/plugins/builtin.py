@@ -13,6 +13,16 @@ PASSES: Mapping[str, str] = {
     "size": "q2.passes.analysis.size:Size",
     "units": "q2.passes.analysis.units:Units",
     "dag": "q2.passes.analysis.dag:Dag",
+    "report-graph": "q2.passes.analysis.graph_report:GraphReport",
+    "profile-statistics": "q2.passes.analysis.profile:ProfileStatistics",
+    "report-node-meta": "q2.passes.analysis.node_meta:NodeMeta",
+    "avg-bits": "q2.passes.analysis.avg_bits:AvgBits",
+    "flops": "q2.passes.analysis.flops:Flops",
+    "latency": "q2.passes.analysis.latency:CallLatency",
+    "model-size": "q2.passes.analysis.model_size:ModelBytes",
+    "change-table": "q2.passes.analysis.change_table:ChangeTable",
+    "weights-histogram": "q2.passes.analysis.histogram:WeightsHistogram",
+    "verify": "q2.passes.analysis.verify:Verify",
     "quantize": "q2.passes.transform.quantize:Quantize",
     "quantize-activations": "q2.passes.transform.quantize_activations:QuantizeActivations",
 }
@@ -21,6 +31,10 @@ QUANTIZERS: Mapping[str, str] = {
     "uaq": "q2.quant.quantizers.uniform:Uaq",
     "kmeans-c": "q2.quant.quantizers.kmeans:KMeansC",
     "kmeans-a": "q2.quant.quantizers.kmeans:KMeansA",
+    "integer": "q2.quant.quantizers.integer:IntegerQuantizer",
+    "minifloat": "q2.quant.quantizers.minifloat:MiniFloatQuantizer",
+    "mxfp": "q2.quant.quantizers.mx:MxFloat",
+    "mxint": "q2.quant.quantizers.mx:MxInteger",
     "none": "q2.quant.quantizers.none:NoQuantizer",
 }
 

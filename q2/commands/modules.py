@@ -1,0 +1,48 @@
+"""What commands do with a run file about a module, and ``q2 train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from q2.commands.console import Set, opened, print_table
+
+if TYPE_CHECKING:
+    from q2.session.session import Session
+
+__all__ = ["train", "transform_model"]
+
+_HEADS = ["setting", "default", "file", "override", "effective"]
+
+
+def transform_model(session: "Session", out: Path | None, *, verify_each: bool) -> None:
+    """Run the passes of a run file over its module, and print what they say."""
+    from q2.session.modules.session import ModuleSession
+    from q2.session.modules.transform import transform_module
+    from q2.session.session import run_folder
+
+    run = ModuleSession.of(session)
+    folder = run_folder(out, run.title)
+    print(f"q2 transform · {run.run.name} · {folder}\n")
+    print_table(run.rows(), _HEADS)
+    outcome = transform_module(run, folder, verify_each=verify_each)
+    print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
+
+
+def train(
+    config: Annotated[str, typer.Option("--config", help="A run file about a module, or the name of a shipped one.")],
+    override: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights.", show_default="runs/…")] = None,
+) -> None:
+    """Train the module of a run file on its data, after the file's transforms; write its weights."""
+    with opened(config, override) as session:
+        from q2.session.modules.session import ModuleSession
+        from q2.session.modules.training import train_module
+        from q2.session.session import run_folder
+
+        run = ModuleSession.of(session)
+        folder = run_folder(out, f"train-{run.title}")
+        trained = train_module(run, folder)
+    print(f"test accuracy {trained.score.accuracy:.4f}, loss {trained.score.loss:.4f}")
+    print(f"written: {folder}/  {'  '.join(file.name for file in trained.files)}")
+    print(f"next:    q2 transform --config {config} --set model.weights={folder / 'model.safetensors'}")
