@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from q2.commands.console import Set, opened, print_table
+from q2.commands.console import Set, opened, print_table, text_table
 
 if TYPE_CHECKING:
     from q2.session.session import Session
 
-__all__ = ["train", "transform_model"]
+__all__ = ["search_model", "train", "transform_model"]
 
 _HEADS = ["setting", "default", "file", "override", "effective"]
 
@@ -27,6 +27,26 @@ def transform_model(session: "Session", out: Path | None, *, verify_each: bool) 
     print_table(run.rows(), _HEADS)
     outcome = transform_module(run, folder, verify_each=verify_each)
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
+
+
+def search_model(session: "Session", out: Path | None, *, dry_run: bool) -> None:
+    """Search over the lists of a run file about a module, and print the front; a search that was stopped goes on."""
+    from q2.session.modules.search import search_module
+    from q2.session.modules.session import ModuleSession
+    from q2.session.modules.trials import Searched
+    from q2.session.session import run_folder
+
+    run = ModuleSession.of(session)
+    if dry_run:
+        print(f"space        {Searched(run.fork()).space}")
+        return
+    folder = run_folder(out, f"{run.title}-search")
+    print(f"q2 search · {run.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
+    found = search_module(run, folder)
+    text_table(found.every())
+    text_table(found.table())
+    print(f"written: {folder}/  {'  '.join(file.name for file in found.files)}")
+    print(f"next:    q2 transform --config {folder / 'best.toml'}")
 
 
 def train(

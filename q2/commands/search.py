@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened, text_table
+from q2.commands.modules import search_model
 from q2.errors import ConfigError
 
 __all__ = ["search"]
@@ -32,6 +33,9 @@ def find(
             raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
+        if session.settings.model.given:
+            search_model(session, out, dry_run=dry_run)
+            return
         from q2.session.problem import check_settings
         from q2.session.session import run_folder
 

@@ -23,6 +23,8 @@ PASSES: Mapping[str, str] = {
     "change-table": "q2.passes.analysis.change_table:ChangeTable",
     "weights-histogram": "q2.passes.analysis.histogram:WeightsHistogram",
     "verify": "q2.passes.analysis.verify:Verify",
+    "fuse-bn": "q2.passes.transform.fuse_bn:FuseBn",
+    "channel-width": "q2.passes.transform.channel_width:ChannelWidth",
     "quantize": "q2.passes.transform.quantize:Quantize",
     "quantize-activations": "q2.passes.transform.quantize_activations:QuantizeActivations",
 }

@@ -256,7 +256,8 @@ class Session:
             ("search", "strategy"): (plugins.of(STRATEGIES), [strategy]),
             ("search", "evaluation", "metrics"): (plugins.of(METRICS), search.evaluation.metrics),
         }
-        offered |= {("search", "metrics", name): (plugins.of(METRICS), [name]) for name in search.metrics}
+        if not self.settings.model.given:  # a module's have names of their own
+            offered |= {("search", "metrics", name): (plugins.of(METRICS), [name]) for name in search.metrics}
         if self.settings.denoiser.name:
             offered[("denoiser", "name")] = (plugins.of(DENOISERS), [self.settings.denoiser.name])
         for key, (catalogue, names) in offered.items():

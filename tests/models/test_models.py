@@ -62,7 +62,7 @@ def test_splits_are_cut_by_the_seed_and_share_no_sample() -> None:
     data = Data.of((x, torch.zeros(100, dtype=torch.long)), DataSettings(batch=7, validation=0.2, test=0.1))
     found = {split: torch.cat([each for each, _ in data.batches(split)]).flatten().tolist() for split in ("train", "validation", "test")}  # type: ignore[arg-type]  # fmt: skip
     assert {split: len(each) for split, each in found.items()} == {"train": 70, "validation": 20, "test": 10}
-    assert sorted(sum(found.values(), [])) == list(range(100))
+    assert sorted(number for each in found.values() for number in each) == list(range(100))
     shuffled = torch.cat([each for each, _ in data.batches("train", shuffle=1)]).flatten().tolist()
     assert sorted(shuffled) == sorted(found["train"]) != shuffled
 

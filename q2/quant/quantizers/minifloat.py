@@ -20,6 +20,7 @@ class MiniFloatQuantizer(Formed):
     Without a form it is e2m0, e2m1, e2m2, e3m2, e3m3 or e4m3, by the width. The exponent takes at most 5 bits, so that
     a float16 weight holds any value.
 
+    >>> import torch
     >>> from q2.quant import fit
     >>> fit(torch.tensor([[0.3, -5.0]]), "minifloat-4.e2m1").dequantize().tolist()
     [[0.5, -4.0]]

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from q2.errors import ConfigError
 from q2.passes import PassContext
+from q2.plugins import Catalogue
+from q2.search.kinds import ENGINES, STRATEGIES
 from q2.session.session import Session
 
 if TYPE_CHECKING:
@@ -62,6 +64,18 @@ class ModuleSession(Session):
 
         with self.at("model"), _located(self.model):
             return trace(self.model.module, self.model.example_inputs())
+
+    def _check_names(self) -> None:
+        """Raise `ConfigError`, with the key, for an engine or strategy that there is not."""
+        search = self.settings.search
+        strategy = str(search.strategies.get(search.strategy, {}).get("strategy", search.strategy))
+        for key, kind, name in (
+            (("search", "engine", "name"), ENGINES, search.engine.name),
+            (("search", "strategy"), STRATEGIES, strategy),
+        ):
+            catalogue: Catalogue[Any] = self.plugins.of(kind)  # type: ignore[arg-type]
+            with self.at(*key):
+                catalogue.find(name)
 
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
