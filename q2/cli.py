@@ -9,6 +9,7 @@ import typer
 
 from q2.commands.console import DEFAULT, Config, Set, check_recipe, opened, print_table
 from q2.commands.export import export
+from q2.commands.importing import importing
 from q2.commands.listing import listing, settings
 from q2.commands.modules import train, transform_model
 from q2.commands.plots import plots
@@ -36,6 +37,7 @@ app.add_typer(plots, name="plot")
 app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
+app.add_typer(importing, name="import")
 app.command()(sample)
 app.command()(export)
 app.command()(train)
@@ -68,7 +70,7 @@ def transform(
     """Trace a denoiser, run its passes, and compare its images with full precision; or those of a module."""
     with opened(config, override, recipe) as session:
         if session.settings.model.given:
-            transform_model(session, out, verify_each=verify_each)
+            transform_model(session, out, save, verify_each=verify_each)
             return
         from q2.session.session import run_folder
 

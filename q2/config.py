@@ -93,7 +93,9 @@ class RunFile:
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
         search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
-        model = settings.model.model_copy(update={"weights": self.find(settings.model.weights)})
+        model = settings.model.model_copy(
+            update={key: self.find(getattr(settings.model, key)) for key in ("weights", "saved")}
+        )
         data = settings.data.model_copy(update={"path": self.find(settings.data.path)})
         changed = {
             "model": model,

@@ -57,7 +57,8 @@ class ModelSettings(_Section):
 
     `name` is one that q2 ships; `import` is ``"package:factory"``, called with `arguments`. `weights` is a state dict
     (safetensors, or a tensors-only file of torch), ``pretrained`` (those that q2 ships) or ``random`` (by the seed);
-    empty: pretrained for a `name`, what the factory returns for an `import`. `inputs` are the shapes of the forward's
+    empty: pretrained for a `name`, what the factory returns for an `import`. `saved` is a folder that
+    ``q2 transform --save`` wrote for a module, instead of all of these. `inputs` are the shapes of the forward's
     arguments, where no data say them.
     """
 
@@ -67,11 +68,12 @@ class ModelSettings(_Section):
     weights: str = ""
     inputs: dict[str, tuple[int, ...]] = {}
     device: str = "auto"
+    saved: str = ""
 
     @property
     def given(self) -> bool:
         """Whether the run file is about a module."""
-        return bool(self.name or self.factory)
+        return bool(self.name or self.factory or self.saved)
 
 
 class DataSettings(_Section):

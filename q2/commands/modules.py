@@ -15,7 +15,7 @@ __all__ = ["search_model", "train", "transform_model"]
 _HEADS = ["setting", "default", "file", "override", "effective"]
 
 
-def transform_model(session: "Session", out: Path | None, *, verify_each: bool) -> None:
+def transform_model(session: "Session", out: Path | None, save: Path | None, *, verify_each: bool) -> None:
     """Run the passes of a run file over its module, and print what they say."""
     from q2.session.modules.session import ModuleSession
     from q2.session.modules.transform import transform_module
@@ -25,7 +25,7 @@ def transform_model(session: "Session", out: Path | None, *, verify_each: bool) 
     folder = run_folder(out, run.title)
     print(f"q2 transform · {run.run.name} · {folder}\n")
     print_table(run.rows(), _HEADS)
-    outcome = transform_module(run, folder, verify_each=verify_each)
+    outcome = transform_module(run, folder, save=save, verify_each=verify_each)
     print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
 
 

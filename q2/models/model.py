@@ -19,7 +19,7 @@ from q2.models.data.splits import Data, load_data
 from q2.models.imported import called, shipped_model
 from q2.settings import DataSettings, ModelSettings
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Model", "load_model", "load_state"]
 
 _EXAMPLES = 4
 
@@ -86,7 +86,7 @@ def load_model(settings: ModelSettings, data: DataSettings | Data | None = None,
     label = settings.name or settings.factory.partition(":")[2]
     source = _load_weights(module, settings)
     found = data if isinstance(data, Data) else load_data(data or DataSettings(), place.data if place else "")
-    return Model(label, module.to(device).eval(), found, source, device, settings.inputs)
+    return Model(label, module.to(device).eval().requires_grad_(False), found, source, device, settings.inputs)
 
 
 def _load_weights(module: nn.Module, settings: ModelSettings) -> str:
@@ -100,11 +100,11 @@ def _load_weights(module: nn.Module, settings: ModelSettings) -> str:
             raise ConfigError(
                 f"weights: q2 ships none of {settings.name or settings.factory!r}; name a file, or random"
             )
-    _load_state(module, path)
+    load_state(module, path)
     return wanted if wanted == "pretrained" else str(path)
 
 
-def _load_state(module: nn.Module, path: Path) -> None:
+def load_state(module: nn.Module, path: Path) -> None:
     """Load a state dict. Raises `CheckpointError` for a file that cannot be read, and for what does not fit."""
     state = _read_state(path)
     own = module.state_dict()

@@ -44,7 +44,8 @@ class ListSpace(Space):
                 owners = dict.fromkeys(matching(settings.by, key, layers, options=["default"]), key) | owners
         default = {name: "default" for name in layers if name not in owners and "default" in settings.lists}
         owners |= default
-        choices, fixed = [], {}
+        choices: list[SpaceChoice] = []
+        fixed: dict[str, dict[str, Value]] = {}
         for layer in layers:
             for setting, values in settings.lists[owners[layer]].items() if layer in owners else ():
                 fixed.setdefault(layer, {})

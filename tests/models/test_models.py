@@ -13,7 +13,7 @@ from q2.errors import CheckpointError, ConfigError, Q2Error
 from q2.models import evaluate, load_model, train
 from q2.models.data.files import FEATURES
 from q2.models.data.jets import jets
-from q2.models.data.splits import Data, load_data
+from q2.models.data.splits import SPLITS, Data, load_data
 from q2.settings import DataSettings, ModelSettings, TrainSettings
 
 
@@ -21,7 +21,8 @@ def layers(name: str) -> list[tuple[str, tuple[int, ...]]]:
     module = load_model(ModelSettings(name=name)).module
     blocks = module.seq_blocks
     assert isinstance(blocks, nn.Sequential)
-    return [(type(each).__name__, tuple(each.weight.shape) if hasattr(each, "weight") else ()) for each in blocks]  # type: ignore[union-attr, operator]
+    weights = [getattr(each, "weight", torch.empty(())) for each in blocks]
+    return [(type(each).__name__, tuple(weight.shape)) for each, weight in zip(blocks, weights, strict=True)]
 
 
 def test_the_jet_networks_have_exactly_the_documents_layers() -> None:
@@ -60,7 +61,7 @@ def test_synthetic_jets_follow_from_their_seed() -> None:
 def test_splits_are_cut_by_the_seed_and_share_no_sample() -> None:
     x = torch.arange(100.0)[:, None]
     data = Data.of((x, torch.zeros(100, dtype=torch.long)), DataSettings(batch=7, validation=0.2, test=0.1))
-    found = {split: torch.cat([each for each, _ in data.batches(split)]).flatten().tolist() for split in ("train", "validation", "test")}  # type: ignore[arg-type]  # fmt: skip
+    found = {split: torch.cat([each for each, _ in data.batches(split)]).flatten().tolist() for split in SPLITS}
     assert {split: len(each) for split, each in found.items()} == {"train": 70, "validation": 20, "test": 10}
     assert sorted(number for each in found.values() for number in each) == list(range(100))
     shuffled = torch.cat([each for each, _ in data.batches("train", shuffle=1)]).flatten().tolist()
@@ -101,13 +102,13 @@ def test_a_module_and_data_of_the_users_own_with_arguments_and_weights(tmp_path:
         settings = ModelSettings(
             **{"import": f"{PLACE}Own"},
             arguments={"width": 4},
-            weights=str(tmp_path / file),  # type: ignore[arg-type]
+            weights=str(tmp_path / file),
         )
-        model = load_model(settings, DataSettings(**{"import": f"{PLACE}Pairs"}, batch=4))  # type: ignore[arg-type]
+        model = load_model(settings, DataSettings(**{"import": f"{PLACE}Pairs"}, batch=4))
         assert model.label == "Own"
         assert model.example_inputs()["features"].shape == (4, 2)
         assert torch.equal(model.module.head.weight, weights["head.weight"])  # type: ignore[union-attr, arg-type]
-    given = load_data(DataSettings(**{"import": f"{PLACE}splits"}))  # type: ignore[arg-type]
+    given = load_data(DataSettings(**{"import": f"{PLACE}splits"}))
     assert given is not None
     assert (given.count("validation"), given.count("test")) == (6, 30)
 
@@ -127,14 +128,14 @@ def test_a_module_and_data_of_the_users_own_with_arguments_and_weights(tmp_path:
 )
 def test_a_model_that_there_is_not_is_one_line(settings: dict[str, object], message: str) -> None:
     with pytest.raises(Q2Error) as error:
-        load_model(ModelSettings(**settings))  # type: ignore[arg-type]
+        load_model(ModelSettings(**settings))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_weights_that_do_not_fit_name_the_tensor(tmp_path: Path) -> None:
     save_file({"head.weight": torch.zeros(3, 2), "head.bais": torch.zeros(3)}, tmp_path / "own.safetensors")
-    settings = ModelSettings(**{"import": f"{PLACE}Own"}, weights=str(tmp_path / "own.safetensors"))  # type: ignore[arg-type]
+    settings = ModelSettings(**{"import": f"{PLACE}Own"}, weights=str(tmp_path / "own.safetensors"))
     with pytest.raises(CheckpointError) as error:
         load_model(settings)
     assert str(error.value).endswith("own.safetensors: no tensor 'head.bias'; did you mean 'head.bais'?")

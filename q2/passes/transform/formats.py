@@ -122,16 +122,12 @@ class FormatConfig:
 
 
 def is_format(table: Mapping[str, object]) -> bool:
-    """Say whether a rule's config says more than an option does: inputs, biases, or widths beyond 8.
+    """Say whether a rule's ``config`` names a number format; the same as text, ``"integer-8.4"``, is an option.
 
-    >>> is_format({"name": "integer", "weight_width": 8, "weight_frac_width": 4, "data_in_width": 8})
-    True
-    >>> is_format({"name": "integer", "weight_width": 8})
-    False
+    >>> is_format({"name": "integer", "weight_width": 8}), is_format({"name": "uaq", "weight_width": 4})
+    (True, False)
     """
-    more = any(key not in ("name", "weight_width") for key in table)
-    width = table.get("weight_width")
-    return table.get("name") in NAMES and (more or (isinstance(width, int) and width > 8))
+    return table.get("name") in NAMES
 
 
 def formatted_layers(graph: "Graph") -> dict[str, str]:

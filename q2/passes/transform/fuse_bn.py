@@ -84,7 +84,8 @@ def _folded(layer: "nn.Module", norm: "nn.Module") -> "nn.Module":
     shift = torch.zeros_like(mean)
     if norm.affine:
         scale, shift = scale * norm.weight.double(), norm.bias.double()
-    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias.double()  # type: ignore[operator, union-attr]
+    own = layer.bias
+    bias = own.double() if isinstance(own, torch.Tensor) else torch.zeros_like(mean)
     folded = copy.deepcopy(layer)
     shape = (-1, *(1,) * (weight.ndim - 1))
     folded.weight = nn.Parameter((weight.double() * scale.view(shape)).to(weight.dtype), requires_grad=False)

@@ -94,10 +94,10 @@ class Quantize(TransformPass):
         for key, value in rules.items():
             if not isinstance(value, str | dict):
                 raise ConfigError(f"{where((key,))}: unknown key{did_you_mean(key, own)}")
+        formats = _formats({**rules, "default": options.get("default")}, where)
         for key, value in (*rules.items(), ("default", options.get("default"))):
             if isinstance(value, str):
                 (options if key == "default" else rules)[key] = _rule(value, where((key,)))
-        formats = _formats({**rules, "default": options.get("default")}, where)
         plain = {key: rule for key, rule in rules.items() if key not in formats}
         options = {key: value for key, value in options.items() if key not in formats}
         read = validate(

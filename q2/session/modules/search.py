@@ -47,7 +47,7 @@ class ModuleFound:
     def table(self) -> TextTable:
         """Return the front, the best marked, with the settings that were chosen."""
         names = list(dict.fromkeys([*self.target.metrics, *(each.metric for each in self.objectives)]))
-        rows = []
+        rows: list[tuple[str | int | float, ...]] = []
         for trial in self.front:
             mark = " ← best" if self.best is not None and trial.id == self.best.id else ""
             chosen = ", ".join(f"{name} {text}" for name, text in trial.recipe.items())
@@ -58,7 +58,7 @@ class ModuleFound:
         """Return all trials with all metrics."""
         settings = list(dict.fromkeys(name for trial in self.trials for name in trial.recipe))
         heads = ("trial", *settings, *MODULE_METRICS)
-        rows = tuple(
+        rows: tuple[tuple[str | int | float, ...], ...] = tuple(
             (trial.number or 0, *(trial.recipe.get(name, "–") for name in settings),
              *(trial.metrics[name] for name in MODULE_METRICS))
             for trial in self.trials

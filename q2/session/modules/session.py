@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from q2.errors import ConfigError
@@ -40,7 +41,7 @@ class ModuleSession(Session):
     def title(self) -> str:
         """What the run is about: the model's name, or its factory's."""
         wanted = self.settings.model
-        return wanted.name or wanted.factory.partition(":")[2].rpartition(".")[2]
+        return wanted.name or wanted.factory.partition(":")[2].rpartition(".")[2] or Path(wanted.saved).name
 
     @cached_property
     def model(self) -> "Model":
@@ -50,6 +51,8 @@ class ModuleSession(Session):
         from q2.models.model import load_model
 
         settings = self.settings
+        if settings.model.saved:
+            return self._saved[0]
         with self.at("model"):
             default = shipped_model(settings.model.name).data if settings.model.name else ""
         with self.at("data"):
@@ -62,8 +65,22 @@ class ModuleSession(Session):
         """The loaded module, traced. Raises `ConfigError`, with the line at which it could not be traced."""
         from q2.graph import trace
 
+        if self.settings.model.saved:
+            return self._saved[1]
+
         with self.at("model"), _located(self.model):
             return trace(self.model.module, self.model.example_inputs())
+
+    @cached_property
+    def _saved(self) -> "tuple[Model, Graph]":
+        """The model and graph of a folder that a transform saved. Raises `ConfigError`."""
+        from q2.session.modules.saving import load_graph
+
+        wanted = self.settings.model
+        with self.at("model", "saved"):
+            if wanted.name or wanted.factory:
+                raise ConfigError(f"{wanted.saved!r} says which model it is; leave out name and import")
+            return load_graph(Path(wanted.saved), self.settings.data)
 
     def _check_names(self) -> None:
         """Raise `ConfigError`, with the key, for an engine or strategy that there is not."""
@@ -73,7 +90,7 @@ class ModuleSession(Session):
             (("search", "engine", "name"), ENGINES, search.engine.name),
             (("search", "strategy"), STRATEGIES, strategy),
         ):
-            catalogue: Catalogue[Any] = self.plugins.of(kind)  # type: ignore[arg-type]
+            catalogue: Catalogue[Any] = self.plugins.of(kind)
             with self.at(*key):
                 catalogue.find(name)
 
@@ -85,7 +102,8 @@ class ModuleSession(Session):
     def fork(self, weights: object = None) -> Self:
         """Return the same session with nothing loaded yet."""
         fork = super().fork()
-        vars(fork).pop("model", None)
+        for name in ("model", "_saved"):
+            vars(fork).pop(name, None)
         return fork
 
 

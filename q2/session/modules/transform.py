@@ -10,6 +10,7 @@ from q2.graph import Graph
 from q2.models.evaluation import Score, evaluate
 from q2.models.model import Model
 from q2.passes import PassManager, PassResult, Step
+from q2.session.modules.saving import save_graph
 from q2.session.modules.session import ModuleSession
 from q2.session.report import manifest, writing
 from q2.version import version
@@ -53,10 +54,13 @@ class ModuleTransformed:
         return report
 
 
-def transform_module(session: ModuleSession, folder: Path | None, *, verify_each: bool = False) -> ModuleTransformed:
+def transform_module(
+    session: ModuleSession, folder: Path | None, *, save: Path | None = None, verify_each: bool = False
+) -> ModuleTransformed:
     """Run the passes of a session over its module and write report, settings, manifest and pictures into `folder`.
 
-    With data the module is evaluated on the test split before and after. Raises `Q2Error`, before anything is written.
+    With data the module is evaluated on the test split before and after; with `save` the graph is written there. Raises
+    `Q2Error`, before anything is written.
     """
     session, show = session.fork(), session.show
     start = time.perf_counter()
@@ -76,6 +80,9 @@ def transform_module(session: ModuleSession, folder: Path | None, *, verify_each
         show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
     after = _score(session, "after") if before else None
     outcome = ModuleTransformed(session, results, before, after)
+    if save is not None:
+        save_graph(graph, session.settings.model, save)
+        show(Step("save", 0, f"{save}/"))
     if folder is not None:
         with writing(folder):
             _write(outcome, folder)

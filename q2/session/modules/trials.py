@@ -174,6 +174,6 @@ def _config(transform: str, layer: str, table: Table) -> FormatConfig | ChannelC
         return ChannelConfig(float(known.get("channel_multiplier", 1)))
     if str(table.get("name", "none")).lower() in ("na", "none"):
         return None
-    if not is_format(table) and table["name"] not in ("integer", "minifloat", "mxint", "mxfp"):
+    if not is_format(table):
         raise ConfigError(f"{where(('name',))}: {table['name']!r} is no number format")
     return FormatConfig.read(table, where)
