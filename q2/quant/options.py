@@ -34,7 +34,7 @@ class Option:
         if self.quantizer == NONE and self.bits != 0:
             raise OptionError(f"'none' takes no width, found '{self}'")
         if self.quantizer != NONE and not 1 <= self.bits <= MAX_WIDTH:
-            raise OptionError(f"width {self.bits} of '{self.quantizer}-{self.bits}' is outside 1 to {MAX_WIDTH}")
+            raise OptionError(f"width {self.bits} of '{self}' is outside 1 to {MAX_WIDTH}")
 
     def __str__(self) -> str:
         if self.quantizer == NONE and self.bits == 0:

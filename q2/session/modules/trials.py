@@ -41,7 +41,9 @@ class ModuleLoader:
 
     def __call__(self) -> Make:
         """Load, and apply the file's own transforms."""
-        return partial(_worker, Searched(ModuleSession(self.run)))
+        searched = Searched(ModuleSession(self.run))
+        _ = searched.space  # so that no trial's seconds have it
+        return partial(_worker, searched)
 
 
 def _worker(searched: "Searched", places: Places) -> Worker:

@@ -237,7 +237,7 @@ def test_bad_input_is_one_line_with_file_and_key(tmp_path: Path, overrides: dict
     with pytest.raises(ConfigError) as error:
         session = ModuleSession.of(Session(RunFile.load("jsc-tiny-search.toml", overrides)))
         search_module(session, tmp_path)
-    assert str(error.value).startswith("jsc-tiny-search.toml, ")
+    assert str(error.value).startswith("jsc-tiny-search.toml")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
