@@ -38,8 +38,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for (data_in, weight), theirs in zip(itertools.product(WIDTHS, WIDTHS), THEIRS, strict=True):
         config = {"name": "integer", "bias_width": 8, "bias_frac_width": 4}
-        config |= {"data_in_width": data_in[0], "data_in_frac_width": data_in[1]}  # type: ignore[dict-item]
-        config |= {"weight_width": weight[0], "weight_frac_width": weight[1]}  # type: ignore[dict-item]
+        config |= {"data_in_width": data_in[0], "data_in_frac_width": data_in[1]}
+        config |= {"weight_width": weight[0], "weight_frac_width": weight[1]}
         mg, _ = quantize_transform_pass(mg, {"by": "type", "linear": {"config": config}})
         _, ops = count_bitops(mg)
         _, size = calculate_avg_bits_mg_analysis_pass(mg)

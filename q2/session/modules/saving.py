@@ -161,4 +161,5 @@ def _read(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / _HEAD}: cannot be read: {why(error)}") from error
     if not isinstance(head, dict) or head.get("q2") != "graph" or head.get("version") != _VERSION:
         raise CheckpointError(f"{folder / _HEAD}: expected a graph that q2 saved, version {_VERSION}")
-    return dict(head)
+    found: dict[str, Any] = head
+    return found
