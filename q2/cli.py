@@ -14,6 +14,7 @@ from q2.commands.listing import listing, settings
 from q2.commands.modules import train, transform_model
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
+from q2.commands.report import report
 from q2.commands.sample import sample
 from q2.commands.search import search
 from q2.commands.trials import trials
@@ -41,6 +42,7 @@ app.add_typer(importing, name="import")
 app.command()(sample)
 app.command()(export)
 app.command()(train)
+app.command()(report)
 
 
 @app.callback(invoke_without_command=True)
