@@ -81,7 +81,8 @@ def configs() -> None:
     """List the run files that come with q2."""
     from q2.config import RunFile, shipped
 
-    print_table([[name, RunFile.load(name).settings.denoiser.name] for name in shipped()], ["run file", "denoiser"])
+    found = [(name, RunFile.load(name).settings) for name in shipped()]
+    print_table([[name, each.denoiser.name or each.model.name] for name, each in found], ["run file", "about"])
 
 
 def _catalogue(kind: Kind[Any]) -> None:

@@ -172,6 +172,9 @@ class Session:
         """Return the run's denoiser, nothing of it loaded. Raises `ConfigError`."""
         from q2.denoisers import device_of, load
 
+        if self.settings.model.given:
+            with self.at("model"):
+                raise ConfigError("the run file is about a module; q2 transform, q2 train and q2 search take it")
         wanted = self.settings.denoiser
         if wanted.name:
             with self.at("denoiser", "name"):

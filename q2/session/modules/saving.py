@@ -128,7 +128,7 @@ def _described(name: str, module: nn.Module) -> dict[str, Any]:
 
 
 def _plain(form: Format) -> dict[str, Any]:
-    found = {"format": type(form).__name__} | asdict(form)  # type: ignore[call-overload]
+    found: dict[str, Any] = {"format": type(form).__name__} | asdict(form)  # type: ignore[call-overload]
     if isinstance(form, Mx):
         found["element"] = _plain(form.element)
     return found
