@@ -46,6 +46,14 @@ def denoisers() -> None:
 
 
 @listing.command()
+def models() -> None:
+    """List the modules that ship with q2 beside its denoisers, and the data that they were trained on."""
+    from q2.models.imported import MODELS
+
+    print_table([[name, each.factory, each.data] for name, each in MODELS.items()], ["model", "factory", "data"])
+
+
+@listing.command()
 def exporters() -> None:
     """List the formats that q2 export writes, with the plugin each comes from."""
     _catalogue(EXPORTERS)

@@ -184,6 +184,14 @@ def test_other_strategies_search_lists_too(tmp_path: Path, strategy: str) -> Non
     assert not found.failed
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsgaii", "nsgaiii", "qmc", "gp"])
+def test_every_sampler_of_optuna_searches_lists(tmp_path: Path, sampler: str) -> None:
+    few: dict[str, Any] = {"search__trials": 4, "search__strategies__optuna__sampler": sampler}
+    found = search_module(session_of("jsc-tiny-search.toml", **SEARCH | few), tmp_path)
+    assert len(found.trials) == 4
+    assert not found.failed
+
+
 def test_a_search_on_two_workers_gives_the_same_metrics(tmp_path: Path) -> None:
     one = search_module(session_of("jsc-tiny-search.toml", **SEARCH), tmp_path / "one")
     two = search_module(session_of("jsc-tiny-search.toml", **SEARCH | {"search__engine__workers": 2}), tmp_path / "two")
