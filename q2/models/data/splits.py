@@ -27,7 +27,7 @@ class Data:
     >>> import torch
     >>> data = Data.of((torch.zeros(10, 16), torch.zeros(10, dtype=torch.long)), DataSettings(batch=4))
     >>> [len(x) for x, _ in data.batches("train")], data.count("test")
-    ([4, 3], 1)
+    ([4, 4], 1)
     """
 
     splits: Mapping[str, Dataset[Any]]

@@ -12,7 +12,7 @@ from torch import nn
 import q2
 from q2.denoisers import load
 from q2.denoisers.saving.save import save_packed
-from q2.errors import OptionError
+from q2.errors import OptionError, Q2Error
 from q2.passes.analysis.size import Size
 from q2.passes.transform.quantize import Quantize
 from q2.plugins import Plugins
@@ -125,3 +125,13 @@ def test_a_denoiser_is_quantized_by_formats_saved_and_loaded(tmp_path: Path) -> 
     inputs = denoiser.example_inputs()
     with torch.no_grad():
         assert torch.equal(again.model(**inputs).sample, denoiser.model(**inputs).sample)
+
+
+def test_formats_of_inputs_and_biases_are_not_lost_silently_when_a_pipeline_is_saved(tmp_path: Path) -> None:
+    denoiser = load("dit", tiny=True, device="cpu")
+    graph = q2.trace(denoiser.model, denoiser.example_inputs())
+    config = {"name": "integer", "weight_width": 8, "bias_width": 8}
+    q2.run_passes(graph, [Quantize.from_table({"by": "regex", "ff": {"config": config}}, str)], denoiser=denoiser)
+    with pytest.raises(Q2Error, match="a folder keeps options of weights alone, such as 'integer-8.4'"):
+        save_packed(denoiser, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
