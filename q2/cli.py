@@ -10,6 +10,7 @@ import typer
 from q2.commands.console import DEFAULT, Config, Set, check_recipe, opened, print_table
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
+from q2.commands.plan import plan
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
 from q2.commands.report import report
@@ -38,6 +39,7 @@ app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
+app.command()(plan)
 app.command()(report)
 
 
