@@ -12,7 +12,7 @@ from q2.search.predictor.link import BENDS, Link
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Prior, Training, folds_of
 
-__all__ = ["Additive", "additive", "priors"]
+__all__ = ["Additive", "additive", "fit_additive", "priors"]
 
 _PENALTIES = 10.0 ** np.arange(-3, 5, 0.5)
 _OPTION, _SHARED = 0.5, 0.5
@@ -44,7 +44,7 @@ def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> l
     as they are, or their square roots beside the layer's mean; of these, of links and of penalties, the least
     leave-one-out error decides. Raises PredictorError for too few trials.
     """
-    return [_fitted(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
+    return [fit_additive(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
 
 
 def priors(space: NodeSpace, fits: Sequence[Additive], chosen: Ints, training: Training) -> list[Prior]:
@@ -121,8 +121,11 @@ def _first(space: NodeSpace) -> Ints:
     return np.array([first[name] for name in space.choices])
 
 
-def _fitted(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
-    """Return the fit with the least leave-one-out error of all sets of features and all links."""
+def fit_additive(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
+    """Return the fit of all trials, options `chosen` (trials, choices) and targets `y` (trials,).
+
+    It is the one with the least leave-one-out error of all sets of features and all links.
+    """
     found: list[tuple[float, Additive]] = []
     links = [Link(float(y.mean()), float(y.std()) or 1.0, bend) for bend in BENDS]
     for levels in _levels(space):

@@ -47,7 +47,7 @@ class Sensitivity(Strategy):
 
     def expressions(self) -> dict[str, str]:
         """Return what must be measured."""
-        return {"fidelity": self.signal}
+        return {"fidelity": self.signal} | ({"error": self.error} if self.error else {})
 
     def fidelities(self) -> Sequence[Fidelity]:
         """Return the fidelity of the trials of single choices."""
