@@ -5,12 +5,13 @@
 
 All searches share a store in DIR, so that a run which was stopped goes on. Prints, for every budget and number of
 trials, the best SQNR of the forward pass that a strategy found, and what its chosen recipes do to images: mean and 95 %
-interval over the seeds, and in how many seeds the predictor is better; below that the options, each for the whole
+interval over the seeds, and in how many seeds the predictor is better; below that plain options, each for the whole
 denoiser. Writes DIR/shootout.json.
 
-With --calibrated the run file is the calibrated one, with its options. Then there are also strategies that no number of
+With --calibrated the run file is the calibrated one, with its options. There are also strategies that no number of
 trials changes: `ilp-error-1` is the first recipe of `ilp-error`, and `sensitivity` measures every choice alone once, by
-few steps or, `sensitivity-forward`, by the forward pass, and its first recipe is taken.
+few steps or, `sensitivity-forward`, by the forward pass, and its first recipe is taken. `predictor-forward` starts from
+the latter's trials, which count among its own.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from q2.commands.console import print_step, text_table
 from q2.config import RunFile
 from q2.files import write_json
 from q2.passes import Step, TextTable
-from q2.quant.options import NONE
 from q2.search.comparison import mean_of
 from q2.search.objective.constraints import Constraint
 from q2.search.space import Indices
@@ -41,7 +41,8 @@ STRATEGIES = ("random", "optuna", "evolution", "greedy", "ilp-error", "predictor
 NETWORK = ("predictor-labels", "predictor-effects")
 PROBING = {"sensitivity": "few-step", "sensitivity-forward": "forward"}
 FIXED = ("ilp-error-1", *PROBING)
-SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK)
+ALONE = {"predictor-forward": "forward"}
+SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE)
 IMAGES = {"digits-dit": 200, "digits-sdxl": 100}
 FULL = ("judge-fid-fp", "judge-fid", "judge-accuracy", "latent-SQNR")
 HEADS = ("SQNR", "avg_bits", *FULL)
@@ -53,14 +54,15 @@ class Chosen(Strategy):
     """Recipes that are there already, drawn in full."""
 
     recipes: tuple[Indices, ...] = ()
+    few: bool = False
 
     def searcher(self, problem: Problem) -> Searcher:
         """Ask for the recipes in their order."""
         return Listed(problem.space, self.recipes)
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return that of the drawing, for which full precision's side has to be there."""
-        return ("full",)
+        """Return those for which full precision's side has to be there."""
+        return ("full", "few-step") if self.few else ("full",)
 
 
 def main() -> None:
@@ -68,7 +70,9 @@ def main() -> None:
     parser.add_argument("name", choices=list(IMAGES))
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--calibrated", action="store_true")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED])
+    parser.add_argument(
+        "--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED, *ALONE]
+    )
     parser.add_argument("--trials", nargs="+", type=int, default=[150, 300])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--bits", nargs="+", type=float, default=[3.5])
@@ -77,7 +81,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options = parser.parse_args()
     results: dict[str, object] = {"denoiser": options.name, "seeds": options.seeds}
-    with opened(session_of(options), options.folder, {"chosen": Chosen()}) as ready:
+    with opened(
+        session_of(options), options.folder, {"chosen": Chosen(few="sensitivity" in options.strategies)}
+    ) as ready:
         for bits, trials in itertools.product(options.bits, options.trials):
             within = replace(ready.problem, constraints=(Constraint.parse(f"avg_bits <= {bits}", ["avg_bits"]),))
             budget = replace(ready, problem=within)
@@ -91,7 +97,9 @@ def main() -> None:
             show(rows, f"<= {bits} bits, {trials} trials", options.strategies, options.seeds)
             results[f"{bits} bits, {trials} trials"] = {f"{title} {seed}": row for (title, seed), row in rows.items()}
             write_json(options.folder / "shootout.json", results)
-        names = [name for name in ready.ready.space.options if name != NONE]
+        if options.calibrated:
+            return
+        names = ready.ready.space.options
         uniform = [Trial(dict.fromkeys(ready.ready.space.layers, name)) for name in names]
         drawn = full(ready, uniform)
         cells: list[tuple[str | int | float, ...]] = [
@@ -116,6 +124,8 @@ def session_of(options: argparse.Namespace) -> Session:
         sets += [f"search.strategies.{name}.scores={name.partition('-')[2]}"]
     for name, fidelity in PROBING.items():
         sets += [f"search.strategies.{name}.strategy=sensitivity", f"search.strategies.{name}.fidelity={fidelity}"]
+    for name, fidelity in ALONE.items():
+        sets += [f"search.strategies.{name}.strategy=predictor", f"search.strategies.{name}.alone={fidelity}"]
     sets += ["search.strategies.ilp-error-1.strategy=ilp-error", *options.set]
     file = f"{options.name}-calibrated.toml" if options.calibrated else f"{options.name}.toml"
     return Session(RunFile.load(file, sets), show=print_step)
