@@ -1,11 +1,12 @@
 """What summed errors say of images, and what trials add to them: random recipes, few of them learnt from.
 
     python -m benchmarks.errors digits-dit --folder DIR [--recipes 300] [--images 32] [--set bank.path=BANK]
+    python -m benchmarks.errors digits-dit --folder DIR --fidelity forward [--set search.evaluation.inputs=32]
 
-Draws random recipes of calibrated options in full, and keeps the trials in DIR, so that a run which was stopped goes
-on. Prints Spearman's correlation of latent SQNR with the summed errors, which take no trial, and with the additive fit
-of some of the trials, tested on the others: mean and deviation over draws of these. The fit has output errors, weights'
-errors or none as features.
+Draws random recipes of calibrated options in full, or measures the denoiser's outputs alone, and keeps the trials in
+DIR, so that a run which was stopped goes on. Prints Spearman's correlation of latent SQNR, or of the outputs' SQNR,
+with the summed errors, which take no trial, and with the additive fit of some of the trials, tested on the others: mean
+and deviation over draws of these. The fit has output errors, weights' errors or none as features.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from q2.search.strategies.random import Random
 from q2.session.search import OpenSearch, opened
 from q2.session.session import Session
 
+METRICS = {"forward": "SQNR", "full": "latent-SQNR"}
 TRIALS, DRAWS = (10, 25, 50, 150), 20
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -40,13 +42,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--recipes", type=int, default=300)
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--fidelity", choices=("forward", "full"), default="full")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options = parser.parse_args()
     sets = [
         "bank.calibrated=true",
-        "search.target=latent-SQNR",
+        f"search.target={METRICS[options.fidelity]}",
+        f"search.evaluation.fidelity={options.fidelity}",
         "search.evaluation.metrics=[]",
         f"search.evaluation.images={options.images}",
         f"search.trials={options.recipes}",
@@ -59,13 +63,12 @@ def main() -> None:
         done = ready.run(strategy, "random", ready.problem)
         trials = [trial for trial in done.trials if trial.state == "complete"]
         recipes = [trial.recipe for trial in trials]
-        y = np.array([trial.metrics["latent-SQNR"] for trial in trials])
-        print(f"\n{options.name}: {len(y)} recipes, {options.images} images, {y.min():.1f} to {y.max():.1f} dB\n")
+        y = np.array([trial.metrics[METRICS[options.fidelity]] for trial in trials])
+        what = f"{options.images} images" if options.fidelity == "full" else "outputs of forward passes"
+        print(f"\n{options.name}: {len(y)} recipes, {what}, {y.min():.1f} to {y.max():.1f} dB\n")
         show(("summed over layers, no trial", "Spearman", "95 % interval"), sums(ready, recipes, y))
-        heads = (
-            "features of the additive fit",
-            *(f"{count} trials" for count in (*TRIALS, f"{len(y)}, each left out")),
-        )
+        counts = (*(f"{count} trials" for count in counts_of(len(y))), f"{len(y)}, each left out")
+        heads = ("features of the additive fit", *counts)
         show(heads, learnt(ready, recipes, y, options.draws))
 
 
@@ -117,7 +120,7 @@ def learnt(ready: OpenSearch, recipes: Sequence[Mapping[str, str]], y: Array, dr
 
 def ranked(space: NodeSpace, chosen: Indices, y: Array, draws: int) -> list[str]:
     cells = []
-    for count in (count for count in TRIALS if count + 10 <= len(y)):
+    for count in counts_of(len(y)):
         found = []
         for draw in range(draws):
             order = np.random.default_rng([count, draw]).permutation(len(y))
@@ -125,6 +128,11 @@ def ranked(space: NodeSpace, chosen: Indices, y: Array, draws: int) -> list[str]
             found.append(spearman(fit_additive(space, chosen[some], y[some]).predict(chosen[others]), y[others]))
         cells.append(f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}")
     return [*cells, f"{spearman(fit_additive(space, chosen, y).left_out, y):.3f}"]
+
+
+def counts_of(trials: int) -> list[int]:
+    """Return numbers of trials to learn from that leave some to test with."""
+    return [count for count in TRIALS if count + 30 <= trials]
 
 
 def show(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
