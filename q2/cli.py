@@ -12,6 +12,7 @@ from q2.commands.export import export
 from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
+from q2.commands.report import report
 from q2.commands.sample import sample
 from q2.commands.search import search
 from q2.commands.trials import trials
@@ -37,6 +38,7 @@ app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
+app.command()(report)
 
 
 @app.callback(invoke_without_command=True)
