@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import RunFile, Table
-from q2.errors import PredictorError, did_you_mean, why
+from q2.errors import PredictorError, there_are, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -105,7 +105,7 @@ def fit_graphs(
         raise PredictorError(f"{path}: the graphs have no metrics")
     wanted = target or next(iter(graphs.metrics))
     if wanted not in graphs.metrics:
-        raise PredictorError(f"target {wanted}: no such metric in {path}{did_you_mean(wanted, graphs.metrics)}")
+        raise PredictorError(f"target {wanted}: no such metric in {path}{there_are(wanted, graphs.metrics)}")
     _check(graphs.metrics[wanted], wanted, training)
     show(Step("graphs", 0, f"{path}: {len(graphs)} graphs · target {wanted}"))
     folder = out or path.parent / f"{path.stem}-predictor"

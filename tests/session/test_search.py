@@ -22,6 +22,7 @@ from q2.quant import Option, Recipe, builtin_quantizer
 from q2.quant.bank import Bank
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Job
+from q2.search.loop import BASELINE
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
@@ -61,10 +62,13 @@ def done(bank: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 def test_a_search_writes_recipe_front_report_settings_and_trials(done: SearchResult) -> None:
     names = {path.name for path in done.folder.iterdir()}
-    assert {"recipe.toml", "front-0.toml", "front.png", "report.json", "effective.toml", "manifest.json"} <= names
-    trials = list(TrialStore.read(done.folder / "trials"))
+    assert {"recipe.toml", "front-0.toml", "front.png", "front.svg", "report.json", "effective.toml"} <= names
+    assert {"manifest.json", "log.txt"} <= names
+    stored = list(TrialStore.read(done.folder / "trials"))
+    trials = [trial for trial in stored if trial.strategy != BASELINE]
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert {trial.state for trial in trials} == {"complete"}
+    assert [set(trial.recipe.values()) for trial in stored if trial.strategy == BASELINE] == [{"uaq-4"}]
+    assert {trial.state for trial in stored} == {"complete"}
     best = max(trials, key=lambda trial: trial.metrics["SQNR"] - 4 * trial.metrics["avg_bits"])
     recipe = Recipe.load(done.folder / "recipe.toml")
     assert recipe.avg_bits == pytest.approx(best.metrics["avg_bits"])
@@ -321,12 +325,12 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
 ) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 200
-    while _lines(tmp_path / "run" / "trials") < 3 and process.poll() is None and time.monotonic() < deadline:
+    while _lines(tmp_path / "run" / "trials") < 4 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said
-    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
+    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials") if trial.strategy != BASELINE}
     assert 3 <= len(kept) < 200
     count = len(kept) + 2
     session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
@@ -335,7 +339,7 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
     ready = make_ready(loaded, find_bank(loaded.session, bank_folder(session, tmp_path / "run")))
     problem = problem_of(session, ready.graph, ready.space, ready.costs, tmp_path / "run")
     expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
-    found = list(TrialStore.read(tmp_path / "run" / "trials"))
+    found = [trial for trial in TrialStore.read(tmp_path / "run" / "trials") if trial.strategy != BASELINE]
     assert [trial.recipe for trial in found] == expected
     assert kept < {trial.id for trial in found}
     assert len(rest.found.trials) == count
