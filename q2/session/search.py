@@ -221,7 +221,9 @@ def search(session: Session, folder: Path) -> SearchResult:
 
 
 @contextmanager
-def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy], kind: str) -> Iterator[OpenSearch]:
+def opened(
+    session: Session, folder: Path, strategies: Mapping[str, Strategy], kind: str = "search"
+) -> Iterator[OpenSearch]:
     """Make everything ready for the strategies to search in `folder`, and stop the workers at the end.
 
     What can be known without weights is checked first; the folder must not be another run's, and is this run's, of a

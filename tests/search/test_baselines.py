@@ -32,7 +32,7 @@ def baseline(option: str, quality: float, bits: float) -> Trial:
 
 def own() -> list[Trial]:
     """The trials of test_report, none of which is a baseline."""
-    return [replace(trial, recipe=trial.recipe | {"c": "uaq-4"}) for trial in trials()]
+    return [replace(trial, recipe=dict(trial.recipe) | {"c": "uaq-4"}) for trial in trials()]
 
 
 def beside(uaq_4: float, uaq_3: float = 7.0) -> Found:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.search.metrics.base import Array, ForwardMetric, ImageMetric, Metric, Outputs
-from q2.search.metrics.contract import value_of
-from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
+from q2.search.metrics.contract import takes_labels, value_of
+from q2.search.metrics.intervals import Estimate, Labels, mean_estimate, paired_estimate
 
 __all__ = ["FEW", "Verdict", "image_difference", "jackknife", "output_difference", "verdict"]
 
@@ -35,14 +35,23 @@ def verdict(metric: type[Metric], difference: Estimate) -> Verdict:
 def image_difference(metric: ImageMetric, rows: Array, base: Array, other: Array | None, labels: Labels) -> Estimate:
     """Return by how much a metric of rows (N, ...) is above that of `base`, another recipe's rows of the same images.
 
-    Means have Student's interval of the paired differences; shares Bonett and Price's (2012); distances, and whatever
-    a plugin computes, a grouped jackknife. `other` are the rows that the metric is measured against, `labels` (N,) the
+    Means have Student's interval of the paired differences; shares Bonett and Price's (2012); distances the delta
+    method's, and whatever a plugin computes a grouped jackknife. `other` are the rows that the metric is measured against, `labels` (N,) the
     images' classes.
     """
     if type(metric).value is ImageMetric.value:
         return mean_estimate(rows - base, labels)
     if rows.ndim == 1 and set(np.unique([*rows, *base])) <= {0.0, 1.0}:
         return _shares(rows, base)
+
+    made, there = (
+        metric.value(each, other, labels) if takes_labels(metric) else metric.value(each, other)
+        for each in (rows, base)
+    )
+    if isinstance(made, Estimate) and isinstance(there, Estimate):
+        found = paired_estimate(made, there, labels)
+        if found is not None:
+            return found
 
     def value(kept: NDArray[np.bool_]) -> float:
         beside = other[kept] if other is not None and metric.against == "full" else other

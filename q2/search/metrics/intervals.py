@@ -6,13 +6,22 @@ all of one kind. Intervals are at 95 % and without random numbers of their own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "Labels", "accuracy", "distance_estimate", "mean_estimate", "share_estimate"]
+__all__ = [
+    "Estimate",
+    "Influences",
+    "Labels",
+    "accuracy",
+    "distance_estimate",
+    "mean_estimate",
+    "paired_estimate",
+    "share_estimate",
+]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
@@ -21,12 +30,21 @@ _Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
+class Influences:
+    """What each sample of a set adds to a statistic of the whole set; see `distance_estimate`."""
+
+    of: Array
+    pairs: Array
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A value with the bounds of its confidence interval."""
+    """A value with the bounds of its confidence interval, and of a distance what the interval was worked out from."""
 
     value: float
     low: float
     high: float
+    influences: Influences | None = field(default=None, compare=False, repr=False)
 
     def within(self, low: float, high: float) -> "Estimate":
         """Return the estimate with bounds that are not beyond what the metric can be.
@@ -34,7 +52,8 @@ class Estimate:
         >>> Estimate(0.9, 0.7, 1.1).within(0, 1)
         Estimate(value=0.9, low=0.7, high=1)
         """
-        return Estimate(self.value, min(max(self.low, low), self.value), max(min(self.high, high), self.value))
+        bounds = min(max(self.low, low), self.value), max(min(self.high, high), self.value)
+        return Estimate(self.value, *bounds, self.influences)
 
 
 def mean_estimate(values: ArrayLike, labels: Labels | None = None) -> Estimate:
@@ -101,7 +120,18 @@ def distance_estimate(value: float, influences: Array, pairs: Array, labels: Lab
     centred = _centred(_centred(pairs, few).T, few)
     squares = float((centred**2).sum() - (np.diag(centred) ** 2).sum()) / (len(few) * (len(few) - 1))
     second = squares / (2 * len(influences) ** 2)
-    return _around(value, max(first - second, second), freedom)
+    return replace(_around(value, max(first - second, second), freedom), influences=Influences(influences, pairs))
+
+
+def paired_estimate(one: Estimate, other: Estimate, labels: Labels | None = None) -> Estimate | None:
+    """Return by how much a distance is above another set's, samples paired: both from `distance_estimate`.
+
+    The influences of a pair on the difference are those on the one less those on the other. None for what has none.
+    """
+    if one.influences is None or other.influences is None:
+        return None
+    apart = one.influences.of - other.influences.of, one.influences.pairs - other.influences.pairs
+    return distance_estimate(one.value - other.value, *apart, labels)
 
 
 def _around(value: float, variance: float, freedom: float) -> Estimate:
