@@ -84,7 +84,7 @@ def test_few_images_say_so() -> None:
 
 def test_a_saved_folder_of_another_denoiser_is_one_line(tmp_path: Path) -> None:
     tiny = q2.open("dit.toml", {"denoiser.tiny": True, "samples.images": 0, "passes.stats.samples": 0})
-    saved = tiny.transform({tiny.layers.rows[0][0]: "uaq-4"}).save(tmp_path / "saved")
+    saved = tiny.transform({str(tiny.layers.rows[0][0]): "uaq-4"}).save(tmp_path / "saved")
     run = q2.open("digits-dit.toml", SETTINGS)
     with pytest.raises(ConfigError, match="is of another denoiser than digits-dit: its layers differ"):
         run.evaluate_all({"one": {"proj_out_2": "uaq-2"}}, saved=[saved])

@@ -36,8 +36,8 @@ def image_difference(metric: ImageMetric, rows: Array, base: Array, other: Array
     """Return by how much a metric of rows (N, ...) is above that of `base`, another recipe's rows of the same images.
 
     Means have Student's interval of the paired differences; shares Bonett and Price's (2012); distances the delta
-    method's, and whatever a plugin computes a grouped jackknife. `other` are the rows that the metric is measured against, `labels` (N,) the
-    images' classes.
+    method's, and whatever a plugin computes a grouped jackknife. `other` are the rows that the metric is measured
+    against, `labels` (N,) the images' classes.
     """
     if type(metric).value is ImageMetric.value:
         return mean_estimate(rows - base, labels)
