@@ -63,7 +63,8 @@ class Found:
     def table(self) -> TextTable:
         """Return the front, the baselines and full precision as a table, by average bits, the chosen one marked."""
         columns = [kind for kind in (self.quality, *self.shown) if kind.name != "avg_bits"]
-        columns = list(dict.fromkeys(columns))
+        measured = {name for trial in (*self.trials, *self.baselines.values()) for name in trial.metrics}
+        columns = [kind for kind in dict.fromkeys(columns) if kind.name in measured]
         heads = [f"{kind.name} {kind.unit}".strip() for kind in columns]
         on_front = {trial.id for trial in self.front}
         listed = [*self.front, *(each for each in self.baselines.values() if each.id not in on_front)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from q2 import cli
+from q2.commands.screen import Screen
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from tests.commands.test_trials import RUN, TRIALS
@@ -65,18 +66,36 @@ def is_as_kept(name: str, text: str, width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_transforms_screen(q2: Run, tmp_path: Path, one_option_bank: Path, width: int) -> None:
-    path = ("--set", f"bank.path={one_option_bank}", "--set", "passes.quantize.default=uaq-4")
-    rules = ("--set", 'passes.quantize={by="type", default="uaq-4", linear="uaq-4"}')
-    said = q2("transform", *SMALL, *path, *rules, "--out", "run", width=width)
-    text = plain(said.replace(str(one_option_bank), "BANK"), tmp_path)
-    is_as_kept("transform", text, width)
+    passes = "".join(f"[passes.{name}]\n" for name in ("bops", "size", "report"))
+    text = f'seed = 3\n[bank]\npath = "{one_option_bank}"\n[passes.quantize]\ndefault = "uaq-4"\n{passes}'
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    said = q2("transform", "--config", "mine.toml", "--set", "samples.batch=50", "--out", "run", width=width)
+    is_as_kept("transform", plain(said.replace(str(one_option_bank), "BANK"), tmp_path), width)
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_a_searchs_screen(q2: Run, tmp_path: Path, one_option_bank: Path, width: int) -> None:
-    said = q2("search", *SEARCH, "--set", f"bank.path={one_option_bank}", "--out", "mine", width=width)
+def test_a_searchs_screen_its_log_and_its_json(q2: Run, tmp_path: Path, one_option_bank: Path) -> None:
+    """Three calls with one folder: the second has more trials, the third none that is not measured yet."""
+    args = ("search", *SEARCH, "--set", f"bank.path={one_option_bank}", "--out", "mine")
+    said = q2(*args, width=80)
+    is_as_kept("search", plain(said.replace(str(one_option_bank), "BANK"), tmp_path), 80)
     assert said.count("\n") <= 40
-    is_as_kept("search", plain(said.replace(str(one_option_bank), "BANK"), tmp_path), width)
+    first = [line for line in said.splitlines() if line.startswith("trial ")]
+    assert [line.split()[1] for line in first] == ["1/3", "2/3", "3/3"]
+    logged = Path("mine/log.txt").read_text(encoding="utf-8").splitlines()
+    assert [line[21:] for line in logged if "  trial " in line] == first
+
+    said = q2(*args, "--trials", "5", width=200)
+    is_as_kept("search", plain(said.replace(str(one_option_bank), "BANK"), tmp_path), 200)
+    more = [line for line in said.splitlines() if line.startswith("trial ")]
+    assert more[-1].split()[1] == "5/5"
+    again = Path("mine/log.txt").read_text(encoding="utf-8").splitlines()
+    assert again[: len(logged)] == logged
+    assert [line[21:] for line in again if "  trial " in line] == [*first, *more]
+
+    found = json.loads(q2(*args, "--trials", "5", "--json"))
+    report = json.loads(Path("mine/report.json").read_text(encoding="utf-8"))
+    keys = ("verdict", "front", "baselines", "full precision", "beaten")
+    assert {key: found[key] for key in keys} == {key: report[key] for key in keys}
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -94,7 +113,7 @@ def test_the_screen_of_trials(q2: Run, tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_screen_of_a_list(q2: Run, width: int) -> None:
-    is_as_kept("list", q2("list", "plugins", width=width) + q2("list", "strategies", width=width), width)
+    is_as_kept("list", q2("list", "quantizers", width=width) + q2("list", "engines", width=width), width)
 
 
 def test_every_list_and_setting_fits_eighty_columns(q2: Run) -> None:
@@ -104,31 +123,26 @@ def test_every_list_and_setting_fits_eighty_columns(q2: Run) -> None:
     assert re.search(r"evolution +population +50", said)
 
 
-def test_quiet_prints_results_alone_and_json_what_the_report_holds(q2: Run, one_option_bank: Path) -> None:
-    args = ("search", *SEARCH, "--set", f"bank.path={one_option_bank}", "--out", "mine")
-    found = json.loads(q2(*args, "--json"))
-    report = json.loads(Path("mine/report.json").read_text(encoding="utf-8"))
-    assert {key: found[key] for key in ("verdict", "front", "baselines", "full precision", "beaten")} == {
-        key: report[key] for key in ("verdict", "front", "baselines", "full precision", "beaten")
-    }
-    quiet = q2(*args, "-q").splitlines()
-    assert quiet[0].split() == ["recipe", "avg_bits", "target", "quantized_error"]
-    assert not any(line.startswith(("next", "q2 search", "load", "trial ")) for line in quiet)
-    rows = json.loads(q2("list", "engines", "--json"))
-    assert {row["name"] for row in rows} >= {"local", "ray"}
+def test_quiet_prints_results_alone_and_json_is_for_programs(q2: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = Screen(quiet=True)
+    quiet.say("load 3 s")
+    quiet.table(["layer"], [["proj"]])
+    quiet.table(["recipe"], [["front-0.toml"]], result=True)
+    quiet.result("written: run/")
+    assert capsys.readouterr().out.split() == ["recipe", "------------", "front-0.toml", "written:", "run/"]
+    programs = Screen(json=True)
+    programs.result("written: run/")
+    programs.report({"value": float("nan")})
+    assert json.loads(capsys.readouterr().out) == {"value": None}
+    assert {row["name"] for row in json.loads(q2("list", "engines", "--json"))} >= {"local", "ray"}
 
 
-def test_a_search_off_a_terminal_has_a_line_a_trial_and_its_log_goes_on(q2: Run, one_option_bank: Path) -> None:
-    args = ("search", *SEARCH, "--set", f"bank.path={one_option_bank}", "--out", "mine")
-    first = [line for line in q2(*args).splitlines() if line.startswith("trial ")]
-    assert [line.split()[1] for line in first] == ["1/3", "2/3", "3/3"]
-    logged = Path("mine/log.txt").read_text(encoding="utf-8").splitlines()
-    assert [line[21:] for line in logged if "  trial " in line] == first
-    more = [line for line in q2(*args, "--trials", "5").splitlines() if line.startswith("trial ")]
-    assert [line.split()[1] for line in more] == ["4/5", "5/5"]
-    again = Path("mine/log.txt").read_text(encoding="utf-8").splitlines()
-    assert again[: len(logged)] == logged
-    assert [line[21:] for line in again if "  trial " in line] == [*first, *more]
+def test_long_tables_say_where_the_rest_is_and_verbose_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[f"layer-{i}"] for i in range(30)]
+    Screen().table(["layer"], rows, limit=8, rest="-v shows them")
+    assert capsys.readouterr().out.splitlines()[-2].strip() == "… 22 more rows: -v shows them"
+    Screen(verbose=True).table(["layer"], rows, limit=8)
+    assert "layer-29" in capsys.readouterr().out
 
 
 def test_the_next_command_can_be_pasted(q2: Run, one_option_bank: Path) -> None:
