@@ -96,7 +96,7 @@ def paste(*words: object) -> None:
 def print_step(step: "Step") -> None:
     """Print what a run did."""
     shown = screen()
-    shown.wrapped(f"{step.title:<12} {step.seconds:6.1f} s   ", step.summary)
+    shown.wrapped(f"{step.title:<12} {step.seconds:6.1f} s   ", _near(step.summary))
     tables = [table for table in step.tables if table.rows]
     counts = [] if shown.verbose else [table for table in tables if _is_counts(table)]
     for table in counts:
@@ -107,6 +107,12 @@ def print_step(step: "Step") -> None:
     for table in tables:
         if table not in counts:
             text_table(table)
+
+
+def _near(text: str) -> str:
+    """Return a text whose paths are short: from the working folder, or from q2's own."""
+    package = Path(__file__).parents[1]
+    return text.replace(f"{Path.cwd()}/", "").replace(f"{package}/", "q2/")
 
 
 def _is_counts(table: "TextTable") -> bool:

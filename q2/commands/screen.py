@@ -40,6 +40,7 @@ class Screen:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    _last: str = "?"
 
     @property
     def width(self) -> int:
@@ -55,7 +56,8 @@ class Screen:
         """Print a result, unless JSON is wanted."""
         if not self.json:
             for line in text.split("\n"):
-                self._print(line)
+                if line or self._last:  # never two empty lines in a row
+                    self._print(line)
 
     def wrapped(self, head: str, text: str) -> None:
         """Print a line of what is going on that may be long, its later lines below the first's text."""
@@ -143,6 +145,7 @@ class Screen:
         if colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
             line = typer.style(line, fg=colour)
         print(line)
+        self._last = line
 
 
 _CURRENT: ContextVar[Screen] = ContextVar("screen")

@@ -40,6 +40,7 @@ BASE = (
     "search.trials=4",
     "search.engine.workers=1",
 )
+PLAIN = "search.baselines=off"
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,16 @@ def test_a_search_writes_recipe_front_report_settings_and_trials(done: SearchRes
     assert {"recipe.toml", "front-0.toml", "front.png", "front.svg", "report.json", "effective.toml"} <= names
     assert {"manifest.json", "log.txt"} <= names
     stored = list(TrialStore.read(done.folder / "trials"))
-    trials = [trial for trial in stored if trial.strategy != BASELINE]
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert [set(trial.recipe.values()) for trial in stored if trial.strategy == BASELINE] == [{"uaq-4"}]
+    (baseline,) = [trial for trial in stored if trial.strategy == BASELINE]
+    assert set(baseline.recipe.values()) == {"uaq-4"}
+    assert [trial.number for trial in stored] == [0, 1, 2, None]  # the fourth that random asks for is the baseline
+    trials = done.found.trials
+    assert {trial.id for trial in trials} == {trial.id for trial in stored}
     assert {trial.state for trial in stored} == {"complete"}
     best = max(trials, key=lambda trial: trial.metrics["SQNR"] - 4 * trial.metrics["avg_bits"])
+    assert [entry["name"] for entry in json.loads((done.folder / "report.json").read_text())["baselines"]] == [
+        "uaq-4 everywhere"
+    ]
     recipe = Recipe.load(done.folder / "recipe.toml")
     assert recipe.avg_bits == pytest.approx(best.metrics["avg_bits"])
     assert all(low < best.metrics[name] < high for name, (low, high) in best.intervals.items())
@@ -316,7 +322,7 @@ def test_a_plugins_metric_that_breaks_the_contract_is_one_line_before_dear_work(
 
 @pytest.fixture
 def command(bank: Path, tmp_path: Path) -> list[str]:
-    options = [part for each in sets(bank, "search.trials=200") for part in ("--set", each)]
+    options = [part for each in sets(bank, "search.trials=200", PLAIN) for part in ("--set", each)]
     return [sys.executable, "-m", "q2", "search", *options, "--out", str(tmp_path / "run")]
 
 
@@ -325,21 +331,21 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
 ) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 200
-    while _lines(tmp_path / "run" / "trials") < 4 and process.poll() is None and time.monotonic() < deadline:
+    while _lines(tmp_path / "run" / "trials") < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said
-    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials") if trial.strategy != BASELINE}
+    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
     assert 3 <= len(kept) < 200
     count = len(kept) + 2
-    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
+    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}", PLAIN)))
     rest = search(session, tmp_path / "run")
     loaded = load(session)
     ready = make_ready(loaded, find_bank(loaded.session, bank_folder(session, tmp_path / "run")))
     problem = problem_of(session, ready.graph, ready.space, ready.costs, tmp_path / "run")
     expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
-    found = [trial for trial in TrialStore.read(tmp_path / "run" / "trials") if trial.strategy != BASELINE]
+    found = list(TrialStore.read(tmp_path / "run" / "trials"))
     assert [trial.recipe for trial in found] == expected
     assert kept < {trial.id for trial in found}
     assert len(rest.found.trials) == count

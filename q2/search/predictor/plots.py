@@ -40,6 +40,7 @@ _STATISTICS: Mapping[str, Callable[[Floats], Floats]] = {
     "std": lambda scores: scores.std(0, keepdims=True),
 }
 _MOST_LABELS = 40
+_DARK = 1.4  # the sum of red, green and blue below which ink is white
 _ROOM, _POINT = 8, 0.5  # percent of a bar that hold a number; the least deviation that is written
 
 
@@ -129,7 +130,8 @@ def bar(space: NodeSpace, labels: Labels, source: Literal["nodes", "units"] = "n
         for place, start, share, off in zip(places, bottom, height, spread, strict=True):
             if share >= _ROOM:
                 text = f"{share:.0f} ± {off:.0f}" if off >= _POINT else f"{share:.0f}"
-                axes.text(place, start + share / 2, text, ha="center", va="center", fontsize=6)
+                ink = "white" if sum(colour) < _DARK else "black"
+                axes.text(float(place), start + share / 2, text, ha="center", va="center", fontsize=6, color=ink)
         bottom = bottom + height
         rows += [(n, labels.options[option], h, s) for n, h, s in zip(names, height, spread, strict=True)]
     counts = {name: kinds.count(name) for name in names}
@@ -160,9 +162,7 @@ def importance(trained: Trained) -> Plot:
     means, spreads = ([cast(float, rows[place][k]) for place in order] for k in (2, 3))
     axes.barh(np.arange(len(order)), means, 0.75, color=[colours[rows[place][0]] for place in order], alpha=0.8)
     axes.errorbar(means, np.arange(len(order)), xerr=spreads, fmt="none", ecolor="#444444", elinewidth=0.8, capsize=2)
-    axes.set_yticks(
-        np.arange(len(order)), [f"{rows[place][0]}: {rows[place][1] or 'none'}" for place in order], fontsize=8
-    )
+    axes.set_yticks(np.arange(len(order)), [_value(*rows[place][:2]) for place in order], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("adds to the predicted score, no unit (higher is better →); bar: deviation over folds")
     return Plot(figure, ("feature", "value", "mean", "deviation over folds"), tuple(rows))
@@ -232,6 +232,12 @@ def _figure(groups: int) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _value(feature: str, value: str) -> str:
+    """Return a feature's value in words: what is no number of a block or of bits says what it means."""
+    meant = {("bits", "0"): "not quantized"}.get((feature, value), "outside" if value in ("", "-1") else value)
+    return f"{feature}: {meant}"
 
 
 def _tall(bars: int) -> tuple[Figure, Axes]:
