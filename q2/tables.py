@@ -33,7 +33,7 @@ def drawn(
 def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> str:
     """Return a table as text of lines no longer than `width`.
 
-    Text columns get narrower, the widest first: names lose their middle, sentences wrap. Columns that do not fit then
+    Text columns get narrower, the widest first and the first column last: names lose their middle, sentences wrap. Columns that do not fit then
     go below, with the first column again.
 
     >>> print(fitted(("layer", "bits"), [("transformer_blocks.0.attn1.to_q", 4.25)], 24))
@@ -109,6 +109,7 @@ def _narrow(headers: Sequence[str], rows: Sequence[Sequence[object]], texts: Seq
         roomy = [i for i, length in lengths.items() if length > max(_LEAST, len(headers[i]) + _PADDING)]
         if not roomy:
             return "\n".join(line[:width] for line in text.splitlines())
+        roomy = [i for i in roomy if i] or roomy  # what names a row is cut last
         widest = max(roomy, key=lambda i: lengths[i])
         others = sorted(lengths[i] for i in roomy if i != widest)
         target = max(lengths[widest] - over, others[-1] if others else 0, _LEAST, len(headers[widest]) + _PADDING)

@@ -66,7 +66,8 @@ def sample(
             vae_tiling=vae_tiling,
         )
         folder = run_folder(out, f"{session.title}-samples")
-        check_free(folder, RunOf.of(session, "samples"), "--out ")
+        if check_free(folder, RunOf.of(session, "samples"), "--out "):
+            screen().say(f"replaces: the images of the same numbers in {folder}/")
         files = draw(session.of_saved() if saved else session, order, folder)
     screen().report({"folder": str(folder), "files": [file.name for file in files]})
     screen().result(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from q2.errors import ConfigError
 from q2.session.session import Session
 
-__all__ = ["MANIFEST", "RunOf", "check_free", "run_in"]
+__all__ = ["MANIFEST", "RunOf", "check_free", "run_in", "unused"]
 
 MANIFEST = "manifest.json"
 _TRACES = {"compare": "compare.json", "search": "trials", "samples": "grid.png", "transform": "recipe.toml"}
@@ -70,9 +70,15 @@ def check_free(folder: Path, run: RunOf, called: str = "") -> RunOf | None:
     return there
 
 
+def unused(folder: Path) -> Path:
+    """Return a folder if it is not there, else the first of ``-2``, ``-3``, … beside it that is not."""
+    return folder if not folder.exists() else _numbered(folder)
+
+
 def _free(folder: Path, ending: str) -> Path:
     """Return a folder beside that is not there, named after this one."""
-    base = folder.with_name(f"{folder.name}-{ending}") if ending else folder
-    if ending and not base.exists():
-        return base
+    return unused(folder.with_name(f"{folder.name}-{ending}")) if ending else _numbered(folder)
+
+
+def _numbered(base: Path) -> Path:
     return next(path for n in range(2, 10_000) if not (path := base.with_name(f"{base.name}-{n}")).exists())
