@@ -33,8 +33,8 @@ def drawn(
 def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> str:
     """Return a table as text of lines no longer than `width`.
 
-    Text columns get narrower, the widest first and the first column last: names lose their middle, sentences wrap. Columns that do not fit then
-    go below, with the first column again.
+    Text columns get narrower, the widest first and the first column last: names lose their middle, sentences wrap.
+    Columns that do not fit then go below, with the first column again.
 
     >>> print(fitted(("layer", "bits"), [("transformer_blocks.0.attn1.to_q", 4.25)], 24))
     layer               bits
