@@ -11,6 +11,7 @@ from q2.commands.listing import listing, settings
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
 from q2.commands.prepare import bank, calibrate
+from q2.commands.report import report
 from q2.commands.sample import sample
 from q2.commands.screen import shared
 from q2.commands.search import search
@@ -34,7 +35,7 @@ app.add_typer(plots, name="plot")
 app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
-for command in (transform, sample, evaluate, bank, calibrate, export):
+for command in (transform, sample, evaluate, bank, calibrate, export, report):
     app.command()(shared(command))
 
 
