@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
+from q2.denoisers.captions import captioned
 from q2.denoisers.picture import picture_of, sheet
 from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError, why
@@ -209,7 +210,17 @@ def _write(
             own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
             write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
         sheets = {"full.png": [full.images], "quantized.png": [made.images]} if full else {}
-        sheets["grid.png"] = [full.images, made.images] if full else [made.images]
         for name, sets in sheets.items():
             sheet(sets, most=len(made.images)).save(beside(name), format="PNG")
+        sets = [full.images, made.images] if full else [made.images]
+        _captioned(sets, made, facts["order"]["ask"]).save(beside("grid.png"), format="PNG")
     return files
+
+
+def _captioned(sets: list[Tensor], made: Samples, ask: Mapping[str, Any]) -> Image.Image:
+    """Return the grid with what its rows are, and the prompt or class of every image."""
+    names = ["full precision", "quantized"][-len(sets) :]
+    prompts = ask["prompts"]
+    labels = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
+    height, width = sets[0].shape[2:]
+    return captioned(sheet(sets, most=len(made.images)), names, labels, (width, height))
