@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from q2.denoisers import Ask, Denoiser
-from q2.denoisers.prompted import Prompted
 from q2.errors import CalibrationError, ConfigError
 from q2.graph import Graph
 from q2.graph.sharing import readers
@@ -91,7 +90,9 @@ def rows_plan(session: Session, graph: Graph, denoiser: Denoiser, weights: str) 
     """Return what rows the run file says of a denoiser, whose weights have this fingerprint; `graph` may be on meta."""
     wanted = session.settings.calibration
     modules = {name: layer.module for name, layer in graph.weight_layers.items()}
-    prompts = wanted.prompts or (tuple(denoiser.prompts) if isinstance(denoiser, Prompted) else ())
+    prompts: list[object] = list(wanted.prompts or denoiser.prompts)
+    if denoiser.pipeline_arguments:
+        prompts.append(dict(denoiser.pipeline_arguments))
     return RowPlan(
         denoiser=denoiser.label,
         weights=weights,
