@@ -42,6 +42,7 @@ _FROM_IMAGES = re.compile(r"Edit|Fill|Inpaint|Img2Img|ImageToVideo|Refiner|Varia
 _ALONE = frozenset(
     {
         "CogView4Pipeline",  # pads all prompts of a batch to the longest, without a mask
+        "Kandinsky3Pipeline",  # cuts all prompts of a batch at the end of the longest
         "LattePipeline",  # cuts a prompt at its end where it is the only one, and masks it in a batch
     }
 )

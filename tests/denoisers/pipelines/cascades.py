@@ -13,8 +13,8 @@ from tests.denoisers.pipelines.unets import ddim, unet
 
 def movq() -> Any:
     return d.VQModel(
-        block_out_channels=[8, 16], down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
-        in_channels=3, latent_channels=4, layers_per_block=1, norm_num_groups=4, norm_type="spatial",
+        block_out_channels=[32, 64], down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
+        in_channels=3, latent_channels=4, layers_per_block=1, norm_num_groups=8, norm_type="spatial",
         num_vq_embeddings=12, out_channels=3, up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D"],
         vq_embed_dim=4,
     )  # fmt: skip
@@ -56,25 +56,4 @@ def Kandinsky3Pipeline() -> Any:
     return d.Kandinsky3Pipeline(
         unet=denoiser("Kandinsky3UNet", encoder_hid_dim=WIDTH), scheduler=ddim(), movq=movq(),
         text_encoder=parts.t5(), tokenizer=parts.tokenizer(128),
-    )  # fmt: skip
-
-
-@tiny({"height": 128, "width": 128}, component="decoder", what="cascade")
-def StableCascadeCombinedPipeline() -> Any:
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
-
-    prior = denoiser(
-        "StableCascadeUNet", in_channels=4, out_channels=4, conditioning_dim=16, clip_text_in_channels=WIDTH,
-        clip_text_pooled_in_channels=WIDTH, clip_image_in_channels=WIDTH, switch_level=[False],
-    )  # fmt: skip
-    decoder = denoiser(
-        "StableCascadeUNet", in_channels=4, out_channels=4, conditioning_dim=16, clip_text_pooled_in_channels=WIDTH,
-        clip_text_in_channels=None, effnet_in_channels=4, patch_size=1, switch_level=None,
-    )  # fmt: skip
-    return d.StableCascadeCombinedPipeline(
-        tokenizer=parts.clip_tokenizer(), text_encoder=parts.clip(projected=True), decoder=decoder,
-        scheduler=d.DDPMWuerstchenScheduler(), vqgan=PaellaVQModel(bottleneck_blocks=1, levels=2, embed_dim=8,
-        latent_channels=4, num_vq_embeddings=8), prior_prior=prior, prior_text_encoder=parts.clip(projected=True),
-        prior_tokenizer=parts.clip_tokenizer(), prior_scheduler=d.DDPMWuerstchenScheduler(),
-        prior_feature_extractor=None, prior_image_encoder=None,
     )  # fmt: skip

@@ -109,6 +109,15 @@ def t5(name: str = "T5") -> Any:
     return getattr(transformers, f"{name}EncoderModel")(config).eval()
 
 
+def bert() -> Any:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=128, hidden_size=WIDTH, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2
+    )
+    return BertModel(config).eval()
+
+
 def language_model(name: str, *, causal: bool = False) -> Any:
     """Return a decoder of transformers by its family's name: Gemma, Gemma2, Llama, Qwen3, Glm, …"""
     import transformers

@@ -24,7 +24,6 @@ class Tiny:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     component: str = ""
     what: str = "text to image"
-    steps: int | None = None
 
     def save(self, folder: Path) -> Path:
         """Write the pipeline."""

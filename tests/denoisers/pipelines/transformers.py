@@ -29,6 +29,12 @@ def StableDiffusion3Pipeline() -> Any:
     )  # fmt: skip
 
 
+@tiny({**IMAGE, "strength": 1.0}, what="image to image")
+def StableDiffusion3Img2ImgPipeline() -> Any:
+    made = StableDiffusion3Pipeline()
+    return d.StableDiffusion3Img2ImgPipeline(**made.components)
+
+
 def flux_parts(**more: Any) -> dict[str, Any]:
     model = denoiser("FluxTransformer2DModel", **{"in_channels": 16, "joint_attention_dim": WIDTH,
         "pooled_projection_dim": WIDTH, **more})  # fmt: skip
@@ -41,6 +47,11 @@ def flux_parts(**more: Any) -> dict[str, Any]:
 @tiny({**IMAGE, "max_sequence_length": TOKENS})
 def FluxPipeline() -> Any:
     return d.FluxPipeline(**flux_parts())
+
+
+@tiny({**IMAGE, "max_sequence_length": TOKENS, "strength": 1.0}, what="image to image")
+def FluxImg2ImgPipeline() -> Any:
+    return d.FluxImg2ImgPipeline(**flux_parts())
 
 
 @tiny({**IMAGE, "max_sequence_length": TOKENS}, what="inpainting")
@@ -169,6 +180,47 @@ def PixArtAlphaPipeline() -> Any:
     return d.PixArtAlphaPipeline(
         transformer=model, scheduler=d.DPMSolverMultistepScheduler(), vae=parts.kl(), text_encoder=parts.t5(),
         tokenizer=parts.tokenizer(),
+    )  # fmt: skip
+
+
+@tiny({**IMAGE, "use_resolution_binning": False, "max_sequence_length": TOKENS})
+def PixArtSigmaPipeline() -> Any:
+    model = denoiser("PixArtTransformer2DModel", caption_channels=WIDTH)
+    return d.PixArtSigmaPipeline(
+        transformer=model, scheduler=d.DPMSolverMultistepScheduler(), vae=parts.kl(), text_encoder=parts.t5(),
+        tokenizer=parts.tokenizer(),
+    )  # fmt: skip
+
+
+@tiny({**IMAGE, "use_resolution_binning": False})
+def HunyuanDiTPipeline() -> Any:
+    model = denoiser(
+        "HunyuanDiT2DModel", cross_attention_dim=WIDTH, cross_attention_dim_t5=WIDTH, pooled_projection_dim=WIDTH,
+        text_len=77, text_len_t5=256,
+    )  # fmt: skip
+    return d.HunyuanDiTPipeline(
+        transformer=model, vae=parts.kl(), text_encoder=parts.bert(), tokenizer=parts.tokenizer(77),
+        text_encoder_2=parts.t5(), tokenizer_2=parts.tokenizer(256), safety_checker=None, feature_extractor=None,
+        scheduler=d.DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction"),
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+@tiny({**IMAGE, "max_sequence_length": TOKENS})
+def BriaPipeline() -> Any:
+    model = denoiser("BriaTransformer2DModel", in_channels=16, joint_attention_dim=WIDTH)
+    return d.BriaPipeline(
+        transformer=model, scheduler=flow(), vae=parts.kl(shift_factor=0.0), text_encoder=parts.t5(),
+        tokenizer=parts.tokenizer(),
+    )  # fmt: skip
+
+
+@tiny({**IMAGE, "max_sequence_length": 64})
+def OvisImagePipeline() -> Any:
+    model = denoiser("OvisImageTransformer2DModel", in_channels=16, out_channels=16, joint_attention_dim=WIDTH)
+    return d.OvisImagePipeline(
+        transformer=model, scheduler=flow(), vae=parts.kl(shift_factor=0.1), tokenizer=parts.tokenizer(),
+        text_encoder=parts.language_model("Qwen3"),
     )  # fmt: skip
 
 

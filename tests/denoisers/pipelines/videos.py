@@ -12,20 +12,22 @@ from tests.denoisers.pipelines.transformers import flow
 from tests.denoisers.pipelines.unets import ddim, sd_parts, unet
 
 
-@tiny({**VIDEO, "max_sequence_length": TOKENS}, what="text to video")
-def WanPipeline() -> Any:
-    vae = d.AutoencoderKLWan(
+def wan_vae() -> Any:
+    return d.AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
+
+
+@tiny({**VIDEO, "max_sequence_length": TOKENS}, what="text to video")
+def WanPipeline() -> Any:
     return d.WanPipeline(
-        transformer=denoiser("WanTransformer3DModel", text_dim=WIDTH), vae=vae, scheduler=flow(shift=3.0),
+        transformer=denoiser("WanTransformer3DModel", text_dim=WIDTH), vae=wan_vae(), scheduler=flow(shift=3.0),
         text_encoder=parts.t5("UMT5"), tokenizer=parts.tokenizer(),
     )  # fmt: skip
 
 
-@tiny({"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": TOKENS}, what="text to video")
-def LTXPipeline() -> Any:
+def ltx_parts() -> dict[str, Any]:
     vae = d.AutoencoderKLLTXVideo(
         in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 8, 8, 8),
         decoder_block_out_channels=(8, 8, 8, 8), layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
@@ -33,10 +35,23 @@ def LTXPipeline() -> Any:
         decoder_inject_noise=(False,) * 5, upsample_residual=(False,) * 4, upsample_factor=(1,) * 4,
         timestep_conditioning=False, patch_size=1, patch_size_t=1, encoder_causal=True, decoder_causal=False,
     )  # fmt: skip
-    return d.LTXPipeline(
-        transformer=denoiser("LTXVideoTransformer3DModel", caption_channels=WIDTH), vae=vae, scheduler=flow(),
-        text_encoder=parts.t5(), tokenizer=parts.tokenizer(),
-    )  # fmt: skip
+    return {
+        "transformer": denoiser("LTXVideoTransformer3DModel", caption_channels=WIDTH), "vae": vae, "scheduler": flow(),
+        "text_encoder": parts.t5(), "tokenizer": parts.tokenizer(),
+    }  # fmt: skip
+
+
+LTX = {"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": TOKENS}
+
+
+@tiny(LTX, what="text to video")
+def LTXPipeline() -> Any:
+    return d.LTXPipeline(**ltx_parts())
+
+
+@tiny(LTX, what="image to video")
+def LTXImageToVideoPipeline() -> Any:
+    return d.LTXImageToVideoPipeline(**ltx_parts())
 
 
 @tiny({"height": 16, "width": 16, "num_frames": 7, "max_sequence_length": TOKENS}, what="text to video")

@@ -1,6 +1,7 @@
 """The whole way of a pipeline folder: quantized, saved, loaded, drawn, compared, searched, calibrated, exported."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,11 +78,10 @@ def whole(name: str, tiny: Tiny, folder: Path, stages: tuple[str, ...] = STAGES)
     return found
 
 
-def _stages(found: Whole, tiny: Tiny, folder: Path, stages: tuple[str, ...]):  # type: ignore[no-untyped-def]
-    session = session_of(tiny, tiny.save(folder / "pipeline"))
-    steps = 2 if tiny.steps is None else tiny.steps
+def _stages(found: Whole, tiny: Tiny, folder: Path, stages: tuple[str, ...]) -> Iterator[str]:
+    pipeline, steps = tiny.save(folder / "pipeline"), 2
     short = {"denoiser.arguments.num_inference_steps": steps}
-    session = session_of(tiny, folder / "pipeline", **short)
+    session = session_of(tiny, pipeline, **short)
     outcome = transform(session, folder / "run", packed=folder / "saved")
     assert outcome.comparison is not None
     found.layers, found.alone = len(outcome.graph.weight_layers), outcome.denoiser.draws_alone
@@ -113,7 +113,7 @@ def _stages(found: Whole, tiny: Tiny, folder: Path, stages: tuple[str, ...]):  #
         if fidelity in stages:
             target = {"search.target": "SQNR - 4*avg_bits", "search.evaluation.metrics": []}
             more = {**short, "search.evaluation.fidelity": fidelity, **(target if fidelity == "forward" else {})}
-            done = search(session_of(tiny, folder / "pipeline", **more), folder / fidelity)
+            done = search(session_of(tiny, pipeline, **more), folder / fidelity)
             states = [trial.state for trial in done.trials]
             assert states.count("complete") >= 4, done.trials[0].error
             yield fidelity
