@@ -124,7 +124,8 @@ class Other(Denoiser):
             raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
         import diffusers
 
-        options = {self._found[0]: model, **self._index.options(self._found[0])}
+        absent = dict.fromkeys(self._index.lacking)
+        options = {**absent, self._found[0]: model, **self._index.options(self._found[0])}
         with self._index.reading() as where:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 where, dtype=self.dtype, use_safetensors=True, **options

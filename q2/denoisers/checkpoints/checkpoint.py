@@ -113,6 +113,11 @@ class Checkpoint:
         return [name for name in self._index() if not name.startswith("_") and self.class_of(name)]
 
     @property
+    def lacking(self) -> tuple[str, ...]:
+        """The names of the components that the index says are not there."""
+        return tuple(name for name, entry in self._index().items() if isinstance(entry, list) and not any(entry))
+
+    @property
     def revision(self) -> str:
         """The commit of a Hub checkpoint that is in the cache; empty for a folder."""
         if self.local is not None:
