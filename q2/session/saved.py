@@ -52,7 +52,9 @@ def original_session(session: Session, given: str = "") -> Session | None:
     if found is None:
         return None
     if not (given or found.denoiser):
-        raise ConfigError(f"--compare: {found.where} does not say what it was made from; give --original")
+        raise ConfigError(
+            f"--compare: {found.where} does not say what it was made from; give --original, the checkpoint"
+        )
     table = {**found.denoiser, "device": wanted.device, "dtype": wanted.dtype}
     if given:
         table = {**{key: value for key, value in table.items() if key not in ("weights", "tiny")}, "checkpoint": given}

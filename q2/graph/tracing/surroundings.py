@@ -201,7 +201,7 @@ def computed_weights(recorder: Recorder, model: nn.Module) -> Iterator[None]:
             if own[kind]:
                 setattr(kind, "weight", read)  # noqa: B010
             else:
-                del kind.weight
+                delattr(kind, "weight")
 
 
 @contextlib.contextmanager

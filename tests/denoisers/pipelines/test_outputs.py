@@ -61,9 +61,7 @@ class Drawing:
 
 
 def drawn(pipeline: Drawing, chosen: range, **options: Any) -> Tensor:
-    made = sampled(
-        pipeline, lambda _, generators: pipeline(generators), lambda some: list(some), chosen, seed=5, **options
-    )
+    made = sampled(pipeline, lambda _, generators: pipeline(generators), list, chosen, seed=5, **options)
     assert torch.equal(made.images, made.latents)
     assert made.labels.tolist() == list(chosen)
     return made.images

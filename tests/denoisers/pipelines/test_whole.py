@@ -1,4 +1,4 @@
-"""Tiny pipelines go the whole way; `benchmarks.pipelines` takes all of them, and writes the table of docs/pipelines.md."""
+"""Tiny pipelines go the whole way; `benchmarks.pipelines` takes all of them and writes their table."""
 
 from pathlib import Path
 
