@@ -185,6 +185,8 @@ class Other(Denoiser):
         if self.signature is not None:
             self.signature.check(self.pipeline_arguments)
             self.signature.check_ask(ask, self.classes)
+            if type(self).conditions is Other.conditions:
+                self._check_odd(self.signature, self.pipeline_arguments)
 
     def check(self, ask: Ask) -> None:
         """Raise `ConfigError` for what the pipeline cannot be asked for, and for an argument that q2 cannot give."""
@@ -192,11 +194,7 @@ class Other(Denoiser):
         assert taken is not None
         self.check_classes(ask)
         given = self.conditions(range(1), ask)
-        odd = taken.odd(given)
-        if odd:
-            raise ConfigError(
-                f"{taken.name} needs {' and '.join(odd)}, which q2 cannot make; a plugin's Denoiser.conditions gives it"
-            )
+        self._check_odd(taken, given)
         names = [name for name in pipeline.components if "text_encoder" in name or name == "bert"]
         if "prompt" in given and names and all(getattr(pipeline, name, None) is None for name in names):
             raise ConfigError(
@@ -206,6 +204,14 @@ class Other(Denoiser):
         scale = self._scale
         if ask.size is not None and (ask.size < scale or ask.size % scale):
             raise ConfigError(f"size {ask.size} is no multiple of {scale}, which a latent stands for")
+
+    @staticmethod
+    def _check_odd(taken: Signature, given: Mapping[str, object]) -> None:
+        odd = taken.odd(given)
+        if odd:
+            raise ConfigError(
+                f"{taken.name} needs {' and '.join(odd)}, which q2 cannot make; a plugin's Denoiser.conditions gives it"
+            )
 
     def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
         """Return what says what is drawn: prompts or classes, images to start from, and ``denoiser.arguments``."""

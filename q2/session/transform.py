@@ -17,7 +17,7 @@ from q2.passes import PassManager, PassResult, Step, TextTable
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.session.bank import open_bank
-from q2.session.checks import check_passes
+from q2.session.checks import check_asked, check_passes
 from q2.session.report import manifest, recipe_of, writing
 from q2.session.saved import original_of
 from q2.session.session import Session
@@ -105,6 +105,8 @@ def transform(
     show, settings = session.show, session.settings
     if packed:
         check_folder(packed)
+    if settings.samples.images and settings.denoiser.weights != "meta":
+        check_asked(session)
     check_passes(session)
     session = session.fork()
     start = time.perf_counter()

@@ -186,6 +186,8 @@ def computed_weights(recorder: Recorder, model: nn.Module) -> Iterator[None]:
 
     def plain(read: property) -> property:
         def weight(layer: nn.Module) -> Any:
+            if not recorder.recording:
+                return read.__get__(layer)
             with recorder.paused():
                 return read.__get__(layer)
 

@@ -116,12 +116,14 @@ class ShadowTracer(Concretizer):
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Record nothing within the `with`: what runs there is no part of the model's own code."""
+        """Record nothing within the `with`, where tensors have their data: it is no part of the model's own code."""
+        has_data, self._leaf_has_data = self._leaf_has_data, True
         self._evaluating += 1
         try:
             yield
         finally:
             self._evaluating -= 1
+            self._leaf_has_data = has_data
 
     def finish(self) -> None:
         """Take no more nodes: a value that the model has kept is an error from now on, and no part of the graph."""

@@ -9,8 +9,11 @@ import q2
 from q2.config import RunFile
 from q2.denoisers import Ask
 from q2.errors import CheckpointError, ConfigError
+from q2.session.calibrate import check_rows
+from q2.session.checks import check_search
 from q2.session.sample import Order, draw, sample
 from q2.session.session import Session
+from q2.session.transform import transform
 from tests.denoisers.pipelines.all import PIPELINES
 from tests.denoisers.pipelines.whole import STAGES, session_of, whole
 
@@ -100,15 +103,21 @@ def settings(folder: Path, **more: object) -> Session:
 
 
 def test_bad_input_is_one_line_before_weights_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = PIPELINES["DDPMPipeline"].save(tmp_path / "pipeline")
+    folder = PIPELINES["DDIMPipeline"].save(tmp_path / "pipeline")
     monkeypatch.setattr("q2.session.session.Session.load_pipeline", lambda _: pytest.fail("it was loaded"))
     for more, ask, message in (
-        ({}, Ask(("a fox",)), "DDPMPipeline takes no prompt"),
-        ({}, Ask(classes=(1,)), "DDPMPipeline has no classes"),
-        ({"denoiser.arguments.etta": 0.5}, Ask(), "arguments.etta: DDPMPipeline takes no etta"),
+        ({}, Ask(("a fox",)), "DDIMPipeline takes no prompt"),
+        ({}, Ask(classes=(1,)), "DDIMPipeline has no classes"),
+        ({"denoiser.arguments.etta": 0.5}, Ask(), "arguments.etta: DDIMPipeline takes no etta"),
     ):
         with pytest.raises(ConfigError, match=message):
             draw(settings(folder, **more), Order(ask, n=1))
+    wrong = settings(folder, **{"denoiser.arguments.etta": 0.5, "samples.images": 1})
+    for start in (lambda: transform(wrong, None), lambda: check_search(wrong, {}), lambda: check_rows(wrong, folder)):
+        with pytest.raises(
+            ConfigError, match="^run.toml: arguments.etta: DDIMPipeline takes no etta; did you mean 'eta'"
+        ):
+            start()
 
 
 def test_a_component_that_is_not_there_is_one_line(tmp_path: Path) -> None:
