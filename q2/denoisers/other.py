@@ -122,14 +122,11 @@ class Other(Denoiser):
         """Load the checkpoint's pipeline. Raises `ConfigError` where there is none."""
         if self._index is None:
             raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
-        import diffusers
-
+        kind = _pipeline_class(self._index)  # by its own name: the base class loads optional parts a second time
         absent = dict.fromkeys(self._index.lacking)
         options = {**absent, self._found[0]: model, **self._index.options(self._found[0])}
         with self._index.reading() as where:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                where, dtype=self.dtype, use_safetensors=True, **options
-            )
+            pipeline = kind.from_pretrained(where, dtype=self.dtype, use_safetensors=True, **options)
         return pipeline.to(self.device)
 
     def example_inputs(self, batch: int = 1, *, size: int | None = None, tokens: int = 9) -> Mapping[str, object]:
@@ -141,15 +138,7 @@ class Other(Denoiser):
     @cached_property
     def signature(self) -> Signature | None:
         """What the pipeline takes; None for a model alone. Raises `ConfigError` for one that is not diffusers' own."""
-        if self._index is None:
-            return None
-        import diffusers
-
-        kind = getattr(diffusers, self._index.pipeline, None)
-        if not isinstance(kind, type):
-            name = self._index.pipeline or "of its own code"
-            raise ConfigError(f"{self._index.where}: the pipeline {name} is none of diffusers")
-        return Signature.of(kind)
+        return Signature.of(_pipeline_class(self._index)) if self._index else None
 
     @cached_property
     def protocol(self) -> Protocol:  # type: ignore[override]
@@ -256,6 +245,16 @@ class Other(Denoiser):
         pipeline = self.pipeline()
         found = getattr(pipeline, "vae_scale_factor", None) or getattr(pipeline, "vae_scale_factor_spatial", None)
         return int(found or 8) if autoencoder(pipeline) is not None else 1
+
+
+def _pipeline_class(index: Checkpoint) -> Any:
+    """Return the class of a checkpoint's pipeline. Raises `ConfigError`."""
+    import diffusers
+
+    kind = getattr(diffusers, index.pipeline, None)
+    if not isinstance(kind, type):
+        raise ConfigError(f"{index.where}: the pipeline {index.pipeline or 'of its own code'} is none of diffusers")
+    return kind
 
 
 def _class(name: str) -> Any:

@@ -139,3 +139,9 @@ def test_a_pipeline_without_its_text_encoder_says_so(tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path / "pipeline")
     with pytest.raises(ConfigError, match="StableDiffusionPipeline has no text encoder here and takes no prompt"):
         q2.denoiser(checkpoint=str(tmp_path / "pipeline"), device="cpu").generate(1, steps=1)
+
+
+def test_the_pipeline_has_the_one_denoiser_that_is_quantized(tmp_path: Path) -> None:
+    """WanPipeline's transformer is optional, since there may be a second one in its place."""
+    denoiser = q2.denoiser(checkpoint=str(PIPELINES["WanPipeline"].save(tmp_path / "pipeline")), device="cpu")
+    assert denoiser.pipeline().transformer is denoiser.model

@@ -284,9 +284,11 @@ def test_a_graph_traced_without_weights_runs_once_they_are_loaded(name: str) -> 
 
 def test_a_weight_that_is_computed_when_it_is_read_is_no_part_of_the_graph() -> None:
     class Computed(nn.Linear):
+        codes: torch.Tensor
+
         @property
         def weight(self) -> torch.Tensor:  # type: ignore[override]
-            return torch.ones(4, 4).flatten()[: self.codes.numel()].reshape(self.codes.shape) * self.codes
+            return torch.ones(4, 4) * self.codes
 
     class Reading(nn.Module):
         def __init__(self) -> None:
@@ -298,7 +300,8 @@ def test_a_weight_that_is_computed_when_it_is_read_is_no_part_of_the_graph() -> 
             self.linear.register_buffer("codes", codes)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear(x.to(self.linear.weight.dtype))
+            found: torch.Tensor = self.linear(x.to(self.linear.weight.dtype))
+            return found
 
     model = Reading()
     read = Computed.weight
