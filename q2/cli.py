@@ -10,8 +10,10 @@ import typer
 from q2.commands.console import DEFAULT, Config, Set, check_recipe, opened, print_table
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
+from q2.commands.plan import plan
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
+from q2.commands.report import report
 from q2.commands.sample import sample
 from q2.commands.search import search
 from q2.commands.trials import trials
@@ -37,6 +39,8 @@ app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.command()(sample)
 app.command()(export)
+app.command()(plan)
+app.command()(report)
 
 
 @app.callback(invoke_without_command=True)

@@ -166,16 +166,19 @@ class Denoiser(ABC):
                 self.conditions(images, wanted), generators, steps=steps or self.protocol.steps, guidance=guidance
             )
 
-        return sampled(
-            self.pipeline(),
-            call,
-            lambda images: self.labels(images, wanted),
-            range(first, first + count),
-            seed=seed,
-            batch=batch,
-            alone=self.draws_alone,
-            progress=progress,
-        )
+        try:
+            return sampled(
+                self.pipeline(),
+                call,
+                lambda images: self.labels(images, wanted),
+                range(first, first + count),
+                seed=seed,
+                batch=batch,
+                alone=self.draws_alone,
+                progress=progress,
+            )
+        finally:
+            self.drawing = range(0)
 
     @property
     def draws_alone(self) -> bool:

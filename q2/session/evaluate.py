@@ -42,8 +42,10 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
         ready = make_ready(loaded, open_bank(loaded.session, place_of_bank) if fits else None)
         for name in (QuantizedError.name, OutputError.name):
             if name in ready.kinds and name not in ready.costs.tables:
-                kind = "calibrated bank" if name == OutputError.name else "bank"
-                raise TrialError(f"metric {name!r}: follows from a {kind} with the recipe's options; q2 bank makes one")
+                first = "q2 calibrate, then " if name == OutputError.name else ""
+                raise TrialError(
+                    f"metric {name!r}: follows from a bank with the recipe's options; {first}q2 bank makes one"
+                )
         complete = {name: layers.get(name, "none") for name in ready.space.layers}
         seed = session.settings.search.evaluation.seed
         trial = evaluator_of(ready, place / "reference")(Job(complete, fidelity, seed)).trial

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
-from q2.denoisers.picture import picture_of
+from q2.denoisers.picture import picture_of, sheet
 from q2.denoisers.pipelines.latents import autoencoder
 from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError, why
@@ -150,7 +150,7 @@ class Pictures:
 
     def grid(self) -> Image.Image:
         """Return all images in one picture, full precision's above."""
-        return _grid([self.full, self.images] if self.full is not None else [self.images], self.frames)
+        return _sheet([self.full, self.images] if self.full is not None else [self.images], self.frames)
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
@@ -232,21 +232,13 @@ def _write(
                 picture_of(frame).save(beside(name), format="PNG")
             own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
             write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
-        sets = [full.images, made.images] if full else [made.images]
-        _grid(sets, made.frames).save(beside("grid.png"), format="PNG")
+        sheets = {"full.png": [full.images], "quantized.png": [made.images]} if full else {}
+        sheets["grid.png"] = [full.images, made.images] if full else [made.images]
+        for name, sets in sheets.items():
+            _sheet(sets, made.frames).save(beside(name), format="PNG")
     return files
 
 
-def _grid(sets: list[Tensor], frames: int = 1, columns: int = 8, gap: int = 4) -> Image.Image:
-    """Return the images of every set in rows, those of the first above those of the second; a row for each video."""
-    count, _, height, width = sets[0].shape
-    columns = frames if frames > 1 else min(columns, count)
-    lines = -(-count // columns)
-    size = (columns * (width + gap) + gap, lines * len(sets) * (height + gap) + gap)
-    grid = Image.new("RGB", size, "white")
-    for i in range(count):
-        line, column = divmod(i, columns)
-        for row, images in enumerate(sets):
-            corner = (gap + column * (width + gap), gap + (line * len(sets) + row) * (height + gap))
-            grid.paste(picture_of(images[i]).convert("RGB"), corner)
-    return grid
+def _sheet(sets: list[Tensor], frames: int) -> Image.Image:
+    """Return all images of every set in rows, a row for each video."""
+    return sheet(sets, columns=frames, most=len(sets[0])) if frames > 1 else sheet(sets, most=len(sets[0]))

@@ -9,7 +9,7 @@ from typing import Any
 from q2.config import to_toml
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.comparison import Comparison, compare
-from q2.denoisers.picture import draw
+from q2.denoisers.picture import draw, sheet
 from q2.denoisers.saving.save import check_folder, save_packed
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph
@@ -203,12 +203,14 @@ def _write(outcome: Transformed, folder: Path) -> None:
     session, comparison = outcome.session, outcome.comparison
     pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
     names = [*pictures, "recipe.toml", "effective.toml", "manifest.json", "report.json"]
-    names = ["samples.png", *names] if comparison else names
+    names = ["samples.png", "full.png", "quantized.png", *names] if comparison else names
     with ExitStack() as stack:
         beside = {name: stack.enter_context(replacing(folder / name)) for name in names}
         if comparison:
             title = f"{outcome.denoiser.label} at {outcome.recipe.avg_bits:.2f} bits a weight"
             draw(comparison, title).save(beside["samples.png"], format="PNG")
+            sheet([comparison.full.images]).save(beside["full.png"], format="PNG")
+            sheet([comparison.quantized.images]).save(beside["quantized.png"], format="PNG")
         for name, data in pictures.items():
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])

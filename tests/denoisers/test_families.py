@@ -126,9 +126,7 @@ def test_what_does_not_go_together_is_one_line(options: dict[str, Any], message:
 
 def test_a_pipeline_without_a_denoiser_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "Upscaler", "vae": ["diffusers", "X"]}')
-    with pytest.raises(
-        CheckpointError, match="Upscaler has no denoiser .transformer or unet or prior or decoder is"
-    ):
+    with pytest.raises(CheckpointError, match="Upscaler has no denoiser .transformer or unet or prior or decoder is"):
         _ = load(checkpoint=str(tmp_path)).model
 
 
