@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import print_table
+from q2.commands.console import paste
+from q2.commands.screen import screen, shared
 from q2.errors import ConfigError
 
 __all__ = ["importing"]
@@ -19,6 +20,7 @@ def root() -> None:
 
 
 @importing.command()
+@shared
 def mase(
     file: Annotated[Path, typer.Argument(help="A run file of MASE's.")],
     out: Annotated[Path | None, typer.Option(help="The run file to write.", show_default="FILE.q2.toml")] = None,
@@ -32,6 +34,8 @@ def mase(
     if place.exists():
         raise ConfigError(f"--out {place}: is there already")
     write_text(place, found.text)
-    print_table([list(row) for row in found.rows], ["MASE", "q2"])
-    print(f"written: {place}")
-    print(f"next:    q2 transform --config {place}")
+    show = screen()
+    show.report({"file": str(place), "keys": dict(found.rows)})
+    show.table(["MASE", "q2"], [list(row) for row in found.rows], limit=None, result=True)
+    show.result(f"written: {place}")
+    paste("transform", "--config", place)

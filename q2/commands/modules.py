@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from q2.commands.console import Set, opened, print_table, text_table
+from q2.commands.console import Set, opened, paste, text_table
+from q2.commands.screen import screen
 
 if TYPE_CHECKING:
     from q2.session.session import Session
 
 __all__ = ["search_model", "train", "transform_model"]
-
-_HEADS = ["setting", "default", "file", "override", "effective"]
 
 
 def transform_model(session: "Session", out: Path | None, save: Path | None, *, verify_each: bool) -> None:
@@ -21,12 +20,12 @@ def transform_model(session: "Session", out: Path | None, save: Path | None, *, 
     from q2.session.modules.transform import transform_module
     from q2.session.session import run_folder
 
-    run = ModuleSession.of(session)
+    run, show = ModuleSession.of(session), screen()
     folder = run_folder(out, run.title)
-    print(f"q2 transform · {run.run.name} · {folder}\n")
-    print_table(run.rows(), _HEADS)
+    show.say(f"q2 transform · {run.run.name} · {folder}\n")
     outcome = transform_module(run, folder, save=save, verify_each=verify_each)
-    print(f"written: {folder}/  {'  '.join(file.name for file in outcome.files)}")
+    show.report(outcome.report | {"folder": str(folder)})
+    show.paths(f"written: {folder}/  ", [file.name for file in outcome.files])
 
 
 def search_model(session: "Session", out: Path | None, *, dry_run: bool) -> None:
@@ -36,17 +35,18 @@ def search_model(session: "Session", out: Path | None, *, dry_run: bool) -> None
     from q2.session.modules.trials import Searched
     from q2.session.session import run_folder
 
-    run = ModuleSession.of(session)
+    run, show = ModuleSession.of(session), screen()
     if dry_run:
-        print(f"space        {Searched(run.fork()).space}")
+        show.result(f"space        {Searched(run.fork()).space}")
         return
     folder = run_folder(out, f"{run.title}-search")
-    print(f"q2 search · {run.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
+    show.say(f"q2 search · {run.run.name} · {folder}/trials (resumable: Ctrl-C is safe)\n")
     found = search_module(run, folder)
-    text_table(found.every())
-    text_table(found.table())
-    print(f"written: {folder}/  {'  '.join(file.name for file in found.files)}")
-    print(f"next:    q2 transform --config {folder / 'best.toml'}")
+    show.report(found.report | {"folder": str(folder)})
+    text_table(found.every(), limit=None)
+    text_table(found.table(), limit=None, result=True)
+    show.paths(f"written: {folder}/  ", [file.name for file in found.files])
+    paste("transform", "--config", folder / "best.toml")
 
 
 def train(
@@ -55,6 +55,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the weights.", show_default="runs/…")] = None,
 ) -> None:
     """Train the module of a run file on its data, after the file's transforms; write its weights."""
+    show = screen()
     with opened(config, override) as session:
         from q2.session.modules.session import ModuleSession
         from q2.session.modules.training import train_module
@@ -63,6 +64,7 @@ def train(
         run = ModuleSession.of(session)
         folder = run_folder(out, f"train-{run.title}")
         trained = train_module(run, folder)
-    print(f"test accuracy {trained.score.accuracy:.4f}, loss {trained.score.loss:.4f}")
-    print(f"written: {folder}/  {'  '.join(file.name for file in trained.files)}")
-    print(f"next:    q2 transform --config {config} --set model.weights={folder / 'model.safetensors'}")
+    show.report({"accuracy": trained.score.accuracy, "loss": trained.score.loss, "folder": str(folder)})
+    show.result(f"test accuracy {trained.score.accuracy:.4f}, loss {trained.score.loss:.4f}")
+    show.paths(f"written: {folder}/  ", [file.name for file in trained.files])
+    paste("transform", "--config", config, "--set", f"model.weights={folder / 'model.safetensors'}")

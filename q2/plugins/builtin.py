@@ -9,6 +9,7 @@ __all__ = ["DENOISERS", "ENGINES", "EXPORTERS", "METRICS", "PASSES", "QUANTIZERS
 PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
     "stats": "q2.passes.analysis.stats:Stats",
+    "errors": "q2.passes.analysis.errors:OptionErrors",
     "bops": "q2.passes.analysis.bops:Bops",
     "size": "q2.passes.analysis.size:Size",
     "units": "q2.passes.analysis.units:Units",
@@ -26,6 +27,7 @@ PASSES: Mapping[str, str] = {
     "fuse-bn": "q2.passes.transform.fuse_bn:FuseBn",
     "channel-width": "q2.passes.transform.channel_width:ChannelWidth",
     "quantize": "q2.passes.transform.quantize:Quantize",
+    "calibrate": "q2.passes.transform.calibrate:Calibrate",
     "quantize-activations": "q2.passes.transform.quantize_activations:QuantizeActivations",
 }
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, cast
 
-from q2.errors import OptionError, did_you_mean
+from q2.errors import OptionError, there_are
 from q2.plugins import BUILT_IN, Catalogue
 from q2.plugins.builtin import QUANTIZERS
 from q2.quant.options import Option
@@ -24,7 +24,7 @@ def builtin_quantizer(name: str) -> "Quantizer":
     """
     plain, _, form = name.partition(".")
     if plain not in QUANTIZERS:
-        raise OptionError(f"no quantizer named {name!r}{did_you_mean(name, QUANTIZERS)}")
+        raise OptionError(f"no quantizer named {name!r}{there_are(name, QUANTIZERS)}")
     module, _, attribute = QUANTIZERS[plain].partition(":")
     kind = getattr(importlib.import_module(module), attribute)
     return cast("type[Quantizer]", kind.of_form(form) if form else kind)()

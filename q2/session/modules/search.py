@@ -43,6 +43,7 @@ class ModuleFound:
     best: Trial | None
     front: list[Trial]
     files: list[Path] = field(default_factory=list)
+    report: dict[str, object] = field(default_factory=dict)
 
     def table(self) -> TextTable:
         """Return the front, the best marked, with the settings that were chosen."""
@@ -192,18 +193,20 @@ def _found(problem: Problem, trials: Sequence[Trial]) -> ModuleFound:
 def _write(searched: Searched, space: ListSpace, found: ModuleFound, folder: Path) -> None:
     """Write the report, all trials, and the best configuration as rules of a run file."""
     session, transform = searched.session, searched.session.settings.search.space.transform
-    report: dict[str, object] = {
-        "q2": version(),
-        "model": {"name": session.model.label, "fingerprint": session.model.fingerprint},
-        "space": str(space),
-        "target": str(found.target),
-        "trials": {"complete": len(found.trials), "failed": len(found.failed)},
-        "front": [{"recipe": dict(trial.recipe), "metrics": dict(trial.metrics)} for trial in found.front],
-    }
+    found.report.update(
+        {
+            "q2": version(),
+            "model": {"name": session.model.label, "fingerprint": session.model.fingerprint},
+            "space": str(space),
+            "target": str(found.target),
+            "trials": {"complete": len(found.trials), "failed": len(found.failed)},
+            "front": [{"recipe": dict(trial.recipe), "metrics": dict(trial.metrics)} for trial in found.front],
+        }
+    )
     names = ["report.json", "effective.toml", "manifest.json"]
-    write_json(folder / "report.json", report)
+    write_json(folder / "report.json", found.report)
     write_text(folder / "effective.toml", to_toml(session.effective))
-    write_json(folder / "manifest.json", manifest(session, session.model))
+    write_json(folder / "manifest.json", manifest(session, session.model, "search"))
     if found.best is not None:
         rules = {layer: {"config": table} for layer, table in space.configs(found.best.recipe).items()}
         plain = {

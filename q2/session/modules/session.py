@@ -35,7 +35,7 @@ class ModuleSession(Session):
         if settings.denoiser != type(settings.denoiser)():
             with session.at("model"):
                 raise ConfigError("the run file has [denoiser] too; leave one of the two out")
-        return cls(session.run, session.progress, session.show)
+        return cls(session.run, session.progress, session.show, session.tell)
 
     @property
     def title(self) -> str:

@@ -55,7 +55,7 @@ def train_module(session: ModuleSession, folder: Path) -> Trained:
         with replacing(folder / "model.safetensors") as beside:
             save_file({name: each.contiguous() for name, each in model.module.state_dict().items()}, beside)
         write_text(folder / "effective.toml", to_toml(session.effective))
-        write_json(folder / "manifest.json", manifest(session, model))
+        write_json(folder / "manifest.json", manifest(session, model, "train"))
         write_json(folder / "report.json", {"test": asdict(score), "epochs": epochs})
     names = ("model.safetensors", "effective.toml", "manifest.json", "report.json")
     trained.files.extend(folder / name for name in names)

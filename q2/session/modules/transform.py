@@ -106,7 +106,7 @@ def _write(outcome: ModuleTransformed, folder: Path) -> None:
     for name, data in pictures.items():
         (folder / name).write_bytes(data)
     write_text(folder / "effective.toml", to_toml(outcome.session.effective))
-    write_json(folder / "manifest.json", manifest(outcome.session, outcome.model))
+    write_json(folder / "manifest.json", manifest(outcome.session, outcome.model, "transform"))
     write_json(folder / "report.json", outcome.report)
     names = [*pictures, "effective.toml", "manifest.json", "report.json"]
     outcome.files.extend(folder / name for name in names)
