@@ -36,6 +36,7 @@ def mase(
     write_text(place, found.text)
     show = screen()
     show.report({"file": str(place), "keys": dict(found.rows)})
-    show.table(["MASE", "q2"], [list(row) for row in found.rows], limit=None, result=True)
+    for key, what in found.rows:
+        show.result(show.wrap(f"{key}  ", what))
     show.result(f"written: {place}")
     paste("transform", "--config", place)

@@ -31,6 +31,7 @@ def transform(
     """Trace a denoiser, run its passes, and compare its images with full precision; or those of a module."""
     with opened(config, override, recipe) as session:
         if session.settings.model.given:
+            _settings(session)
             transform_model(session, out, save, verify_each=verify_each)
             return
         from q2.session.session import run_folder
