@@ -8,6 +8,7 @@ import typer
 from q2.commands.evaluate import evaluate
 from q2.commands.export import export
 from q2.commands.listing import listing, settings
+from q2.commands.plan import plan
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
 from q2.commands.prepare import bank, calibrate
@@ -35,7 +36,7 @@ app.add_typer(plots, name="plot")
 app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
-for command in (transform, sample, evaluate, bank, calibrate, export, report):
+for command in (transform, sample, evaluate, bank, calibrate, export, plan, report):
     app.command()(shared(command))
 
 

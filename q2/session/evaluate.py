@@ -125,8 +125,10 @@ def _check_errors(ready: Ready) -> None:
     """Raise `TrialError` for metrics that follow from a bank where there is none for the recipes."""
     for name in (QuantizedError.name, OutputError.name):
         if name in ready.kinds and name not in ready.costs.tables:
-            kind = "calibrated bank" if name == OutputError.name else "bank"
-            raise TrialError(f"metric {name!r}: follows from a {kind} with the recipe's options; q2 bank makes one")
+            first = "q2 calibrate, then " if name == OutputError.name else ""
+            raise TrialError(
+                f"metric {name!r}: follows from a bank with the recipe's options; {first}q2 bank makes one"
+            )
 
 
 def _saved(session: Session, folder: Path) -> Session:

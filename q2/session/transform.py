@@ -18,9 +18,10 @@ from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.search.metrics.difference import FEW
 from q2.session.bank import open_bank
-from q2.session.checks import check_passes
+from q2.session.checks import check_asked, check_passes
 from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
+from q2.session.saved import original_of
 from q2.session.session import Session
 from q2.version import version
 
@@ -114,6 +115,8 @@ def transform(
         show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
     if packed:
         check_folder(packed)
+    if settings.samples.images and settings.denoiser.weights != "meta":
+        check_asked(session)
     check_passes(session)
     session = session.fork()
     start = time.perf_counter()
@@ -165,7 +168,13 @@ def save(session: Session, folder: Path) -> Path:
         session.show(Step("save", 0, f"left out: {', '.join(lost)}, which a folder cannot keep"))
     activations = tables[-1] if tables else None
     saved = save_packed(
-        session.denoiser, folder, session.settings.prec, session.progress, activations, plugins=session.plugins
+        session.denoiser,
+        folder,
+        session.settings.prec,
+        session.progress,
+        activations,
+        original=original_of(session),
+        plugins=session.plugins,
     )
     words = f"{folder}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
     session.show(Step("save", time.perf_counter() - start, words))
