@@ -23,6 +23,7 @@ from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
 from q2.quant.kinds import QUANTIZERS
+from q2.search.evaluation.baselines import uniform
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs, is_calibrated, planned_bytes
@@ -111,7 +112,9 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
     speed = speed_here(session)
     workers = _workers(session)
     seconds = _trial(session, denoiser, graph, kinds) / speed_here(session, workers)
-    total = -(-wanted.trials // workers) * seconds
+    beside = len(uniform(space)) if wanted.baselines != "off" else 0
+    counted = wanted.baselines == "counted"
+    total = -(-(wanted.trials + (0 if counted else beside)) // workers) * seconds
     text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on a worker of this machine; "
     text += f"{wanted.trials} trials ≥ {_shown(total)} with {workers} of them"
     held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
@@ -121,11 +124,19 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         Step("target", 0, f"{target} · {space}"),
         Step("bank", 0, _bank(session, graph, space, folder)),
         Step("calibration", 0, _rows(session, denoiser, graph, speed)),
+        Step("baselines", 0, _baselines(beside, counted=counted)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
     ]
     return Plan(tuple(steps))
+
+
+def _baselines(count: int, *, counted: bool) -> str:
+    """Return how many baselines a search evaluates first."""
+    if not count:
+        return "none"
+    return f"{count}: each option everywhere, {'counted among the' if counted else 'beside the'} trials"
 
 
 def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, type[Metric]]) -> float:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
+from q2.denoisers.captions import captioned
 from q2.denoisers.picture import picture_of, sheet
 from q2.denoisers.pipelines.latents import autoencoder
 from q2.denoisers.saving.save import saved_activations
@@ -233,12 +234,23 @@ def _write(
             own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
             write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
         sheets = {"full.png": [full.images], "quantized.png": [made.images]} if full else {}
-        sheets["grid.png"] = [full.images, made.images] if full else [made.images]
         for name, sets in sheets.items():
             _sheet(sets, made.frames).save(beside(name), format="PNG")
+        sets = [full.images, made.images] if full else [made.images]
+        _captioned(sets, made, facts["order"]["ask"]).save(beside("grid.png"), format="PNG")
     return files
 
 
 def _sheet(sets: list[Tensor], frames: int) -> Image.Image:
     """Return all images of every set in rows, a row for each video."""
     return sheet(sets, columns=frames, most=len(sets[0])) if frames > 1 else sheet(sets, most=len(sets[0]))
+
+
+def _captioned(sets: list[Tensor], made: Samples, ask: Mapping[str, Any]) -> Image.Image:
+    """Return the grid with what its rows are, and the prompt or class of every image."""
+    names = ["full precision", "quantized"][-len(sets) :]
+    prompts = ask["prompts"]
+    own = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
+    labels = [label for label in own for _ in range(made.frames)]
+    height, width = sets[0].shape[2:]
+    return captioned(_sheet(sets, made.frames), names, labels, (width, height))
