@@ -9,6 +9,7 @@ __all__ = ["DENOISERS", "ENGINES", "EXPORTERS", "METRICS", "PASSES", "QUANTIZERS
 PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
     "stats": "q2.passes.analysis.stats:Stats",
+    "errors": "q2.passes.analysis.errors:OptionErrors",
     "bops": "q2.passes.analysis.bops:Bops",
     "size": "q2.passes.analysis.size:Size",
     "units": "q2.passes.analysis.units:Units",

@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from q2.denoisers import Ask, Denoiser
-from q2.denoisers.prompted import Prompted
 from q2.errors import CalibrationError, ConfigError
 from q2.graph import Graph
 from q2.graph.sharing import readers
@@ -15,7 +14,7 @@ from q2.quant.calibration.collect import collect, groups_of, is_collected
 from q2.quant.calibration.rows import INDEX, RowPlan, RowStore, read_index
 from q2.session.session import Session
 
-__all__ = ["RowsReport", "calibrate", "check_rows", "find_rows", "rows_folder", "rows_plan"]
+__all__ = ["RowsReport", "calibrate", "check_rows", "find_rows", "rows_folder", "rows_plan", "rows_there"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,29 @@ def find_rows(session: Session, place: Path) -> RowStore:
     return _collect(session, place).store
 
 
+def rows_there(session: Session, place: Path, weights: str) -> RowStore | None:
+    """Return the rows at `place` if all that the run file says are there, of weights with this fingerprint.
+
+    None where some are missing, or they are others, or a layer never ran; nothing is drawn.
+    """
+    try:
+        plan = rows_plan(session, session.outline, session.create_denoiser(), weights)
+        if not is_collected(place, plan):
+            return None
+        _, seen = read_index(place)
+    except CalibrationError:
+        return None
+    return RowStore.open(place) if all(sum(counts) for counts in seen.values()) else None
+
+
 def check_rows(session: Session, place: Path) -> None:
     """Raise `ConfigError` for settings that cannot be, and for rows at `place` of another denoiser or other settings.
 
     Nothing is loaded: whether they are of the same weights shows only when these are.
     """
     wanted, denoiser = session.settings.calibration, session.create_denoiser()
+    with session.at():
+        denoiser.check_classes(Ask(prompts=wanted.prompts))
     if denoiser.weights == "meta":
         with session.at("denoiser", "weights"):
             raise ConfigError("'meta' has no values to calibrate with; expected 'pretrained' or 'random'")
@@ -91,7 +107,9 @@ def rows_plan(session: Session, graph: Graph, denoiser: Denoiser, weights: str) 
     """Return what rows the run file says of a denoiser, whose weights have this fingerprint; `graph` may be on meta."""
     wanted = session.settings.calibration
     modules = {name: layer.module for name, layer in graph.weight_layers.items()}
-    prompts = wanted.prompts or (tuple(denoiser.prompts) if isinstance(denoiser, Prompted) else ())
+    prompts: list[object] = list(wanted.prompts or denoiser.prompts)
+    if denoiser.pipeline_arguments:
+        prompts.append(dict(denoiser.pipeline_arguments))
     return RowPlan(
         denoiser=denoiser.label,
         weights=weights,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from q2.denoisers import Ask
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, is_transform
 from q2.passes.transform.calibrate import Calibrate
@@ -12,12 +13,19 @@ from q2.search.evaluation.costs import Costs
 from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.objective.constraints import check
 from q2.search.strategies.base import Strategy
-from q2.session.bank import bank_folder, check_bank, is_calibrated
+from q2.session.bank import bank_folder, check_bank
+from q2.session.calibrate import check_rows, rows_folder
 from q2.session.evaluation import Loader, places_of
-from q2.session.problem import engine_of, metrics_of, problem_of
+from q2.session.problem import engine_of, metrics_of, problem_of, wants_outputs
 from q2.session.session import Session
 
-__all__ = ["check_calibration", "check_passes", "check_search"]
+__all__ = ["check_asked", "check_calibration", "check_passes", "check_search"]
+
+
+def check_asked(session: Session, ask: Ask | None = None) -> None:
+    """Raise `ConfigError` for what the denoiser's pipeline cannot be asked for, by its class; nothing is loaded."""
+    with session.at():
+        session.create_denoiser().check_classes(ask or Ask())
 
 
 def check_passes(session: Session, *, transforms: bool = False, bank: bool = True) -> None:
@@ -70,6 +78,8 @@ def check_search(
         with session.at("search", "engine"):
             engine_of(session)(settings.search.engine, Loader(session.run, session), places)
     kinds, _ = metrics_of(session)
+    if settings.search.evaluation.fidelity != "weights":
+        check_asked(session)
     denoiser = session.create_denoiser()
     for kind in kinds.values():
         with session.at("search"):
@@ -77,9 +87,8 @@ def check_search(
     check_passes(session, transforms=True, bank=False)
     if bank:
         check_bank(session, bank_folder(session, folder), grows=True)
-        if OutputError.name in kinds and not is_calibrated(session, bank_folder(session, folder)):
-            with session.at("bank", "calibrated"):
-                raise ConfigError(f"metric {OutputError.name!r}: only a calibrated bank knows it; say true")
+        if wants_outputs(session):
+            check_rows(session, rows_folder(session))
     ctx = PassContext(session.plugins, session.shapes, prec=settings.prec)
     costs = Costs.of_graph(session.outline, session.space, ctx, None)
     problem = problem_of(
