@@ -18,7 +18,20 @@ import toml
 from q2.errors import ConfigError, did_you_mean, why
 from q2.settings import Settings, Table
 
-__all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten", "shipped", "to_toml", "validate"]
+__all__ = [
+    "DEFAULT",
+    "Key",
+    "RunFile",
+    "Settings",
+    "Table",
+    "dotted",
+    "flatten",
+    "options_of",
+    "shipped",
+    "text_of",
+    "to_toml",
+    "validate",
+]
 
 DEFAULT = "digits-dit.toml"
 Key = tuple[str, ...]
@@ -112,12 +125,19 @@ class RunFile:
                 passes[title] = table
         return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
 
-    def with_saved(self, folder: str) -> "RunFile":
-        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint."""
+    def with_saved(self, folder: str, denoiser: Table | None = None) -> "RunFile":
+        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint.
+
+        `denoiser` is what the folder says of it, in the place of all that the file says but the device; overrides hold.
+        """
         place = str(Path(folder).absolute()) if Path(folder).exists() else folder
+        file = self.file
+        if denoiser is not None:
+            device = {key: value for key, value in file.get("denoiser", {}).items() if key == "device"}
+            file = {**file, "denoiser": {**denoiser, **device}}
         overrides = _merge(self.overrides, {"denoiser": {"checkpoint": place}})
         called = {**self.called, ("denoiser", "checkpoint"): f"--from {folder}"}
-        return dataclasses.replace(self, overrides=overrides, called=called)
+        return dataclasses.replace(self, file=file, overrides=overrides, called=called)
 
     def where(self, key: Key) -> str:
         """Return how a message names `key`: after the file, and as an override's if one said it."""
@@ -152,6 +172,27 @@ def validate(kind: type[T], table: Mapping[str, object], where: Callable[[Key], 
 def shipped() -> tuple[str, ...]:
     """Return the names of the run files that come with q2."""
     return tuple(sorted(file.name for file in _configs().iterdir() if file.suffix == ".toml"))
+
+
+def text_of(config: str) -> str:
+    """Return the text of a run file, a path or the name of a shipped one. Raises `ConfigError`."""
+    return _find(config).read_text(encoding="utf-8")
+
+
+def options_of(kind: type) -> dict[str, str]:
+    """Return the options of a pass or strategy, the fields of its dataclass, with their defaults as text.
+
+    >>> from dataclasses import make_dataclass
+    >>> options_of(make_dataclass("Size", [("rate", float), ("layers", str, "*")]))
+    {'rate': 'required', 'layers': '"*"'}
+    """
+    found = {}
+    for entry in dataclasses.fields(kind):
+        given = entry.default
+        if entry.default_factory is not dataclasses.MISSING:
+            given = entry.default_factory()
+        found[entry.name] = "required" if given is dataclasses.MISSING else json.dumps(given, default=str)
+    return found
 
 
 def flatten(table: Mapping[str, object], prefix: Key = ()) -> dict[Key, object]:
@@ -289,4 +330,7 @@ def _keys(kind: object, path: Key) -> Iterable[str]:
 
 
 def _show(value: object) -> str:
-    return "–" if value in (None, "") else value if isinstance(value, str) else json.dumps(value, default=str)
+    if value in (None, ""):
+        return "–"
+    plain = isinstance(value, str) or dataclasses.is_dataclass(value)
+    return str(value) if plain else json.dumps(value, default=str)

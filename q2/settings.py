@@ -17,13 +17,17 @@ class _Section(pydantic.BaseModel):
 class DenoiserSettings(_Section):
     """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
 
-    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
+    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`),
+    and `component` the part of its pipeline that denoises, if not its transformer or unet. `arguments` are given to the
+    pipeline for every image, by their names in diffusers.
     """
 
     name: str = ""
     checkpoint: str = ""
     model: str = ""
     config: str | Table = ""
+    component: str = ""
+    arguments: Table = {}
     weights: Literal["pretrained", "random", "meta"] = "pretrained"
     tiny: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -132,12 +136,14 @@ class SearchSettings(_Section):
 
     `options` are those of every choice (empty: the bank's); `layers` gives others to the choices whose name a regular
     expression finds, the first that does: one option alone is fixed. `constraints` are bounds such as
-    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options.
+    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options. `baselines`, each option everywhere,
+    are evaluated first: as an ``extra``, ``counted`` among the trials, or ``off``.
     """
 
     strategy: str = "random"
     target: str = "latent-SQNR - 4*avg_bits"
     trials: int = pydantic.Field(default=100, ge=1)
+    baselines: Literal["extra", "counted", "off"] = "extra"
     options: tuple[str, ...] = ()
     layers: dict[str, tuple[str, ...]] = {}
     ties: bool = True

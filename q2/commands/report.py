@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import opened
+from q2.commands.screen import screen
 from q2.errors import Q2Error
 
 __all__ = ["report"]
@@ -16,7 +17,8 @@ __all__ = ["report"]
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of a transform, search, comparison or samples.", show_default=False)
+        list[Path],
+        typer.Argument(help="Folders of a transform, search, comparison, evaluation or samples.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="report.html in the first folder")] = None,
     graph: Annotated[bool, typer.Option(help="Draw the flow graph, coloured by the recipe's bits.")] = True,
@@ -29,7 +31,8 @@ def report(
         _ = RunFolder(run).kind  # a wrong folder is said before anything is drawn
     with _drawn(runs if graph else ()) as graphs:
         size = write_report(runs, path, graphs)
-    print(f"written: {path}, {size / 1e6:.2f} MB")
+    screen().report({"file": str(path), "bytes": size})
+    screen().result(f"written: {path}, {size / 1e6:.2f} MB")
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def _drawn(runs: Sequence[Path]) -> Iterator[dict[Path, Path]]:
 
                     plot_dag(session, picture)
             except Q2Error as error:
-                print(f"{run}: no flow graph: {error}")
+                screen().say(f"{run}: no flow graph: {error}")
             else:
                 found[run] = picture
         yield found

@@ -1,5 +1,6 @@
 """Find a denoiser by name, or make one of any diffusers model that is named by its class or its checkpoint."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ def load(
     *,
     model: str = "",
     config: str | Mapping[str, Any] = "",
+    component: str = "",
+    arguments: Mapping[str, Any] | None = None,
     weights: Weights = "pretrained",
     tiny: bool = False,
     dtype: str = "float32",
@@ -31,8 +34,9 @@ def load(
 
     Without a name, `model` (``package.module:Class``) with its `config` (a table, a config.json, or its folder) is
     built with random weights or on meta, and `checkpoint` (a local pipeline folder or a Hub id) is loaded as the class
-    that its model_index.json names. Where nothing is said it is ``digits-dit``. `plugins` has the denoisers, and the
-    quantizers of a folder that q2 saved; see `q2.plugins.use`.
+    that its model_index.json names; `component` says which of the pipeline's, if not its transformer or unet. Where
+    nothing is said it is ``digits-dit``. `arguments` are given to the pipeline's call, by their names in diffusers.
+    `plugins` has the denoisers, and the quantizers of a folder that q2 saved; see `q2.plugins.use`.
 
     Raises `PluginError` with the nearest name, `ConfigError` for what does not go together.
 
@@ -52,11 +56,24 @@ def load(
 
         if refiner:
             raise ConfigError(f"refiner {refiner!r}: needs a denoiser by name, such as 'sdxl'")
-        other = Other(checkpoint, model=model, config=config, weights=weights, tiny=tiny, dtype=dtype, device=device)
-        other.plugins = plugins
+        other = Other(
+            checkpoint,
+            model=model,
+            config=config,
+            component=component,
+            weights=weights,
+            tiny=tiny,
+            dtype=dtype,
+            device=device,
+        )
+        other.plugins, other.pipeline_arguments = plugins, dict(arguments or {})
         return other
     kind = (plugins or current()).of(DENOISERS).load(name or DEFAULT)
     more = {"refiner": refiner} if refiner else {}
+    if component and component != kind.component:
+        if "component" not in inspect.signature(kind).parameters:
+            raise ConfigError(f"component {component!r}: the denoiser {kind.name!r} is its pipeline's {kind.component}")
+        more["component"] = component
     denoiser = kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)
-    denoiser.plugins = plugins
+    denoiser.plugins, denoiser.pipeline_arguments = plugins, dict(arguments or {})
     return denoiser

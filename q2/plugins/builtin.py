@@ -15,6 +15,7 @@ PASSES: Mapping[str, str] = {
     "units": "q2.passes.analysis.units:Units",
     "dag": "q2.passes.analysis.dag:Dag",
     "quantize": "q2.passes.transform.quantize:Quantize",
+    "calibrate": "q2.passes.transform.calibrate:Calibrate",
     "quantize-activations": "q2.passes.transform.quantize_activations:QuantizeActivations",
 }
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from q2.errors import BankError, Q2Error, did_you_mean, why
+from q2.errors import BankError, Q2Error, there_are, why
 from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
@@ -144,7 +144,7 @@ class Bank:
         """
         layer = self._layer_of.get(choice)
         if layer is None:
-            raise BankError(f"{self.folder}: no layer {choice!r}{did_you_mean(choice, self._layer_of)}")
+            raise BankError(f"{self.folder}: no layer {choice!r}{there_are(choice, self._layer_of)}")
         if layer not in self._read:
             self._read[layer] = self._load(layer)
         return self._read[layer].get((choice, str(option)))

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q2.errors import ConfigError, did_you_mean
+from q2.errors import ConfigError, there_are
 from q2.search.engines.base import Engine
 from q2.search.evaluation.costs import Costs
 from q2.search.kinds import ENGINES, METRICS, STRATEGIES
@@ -63,7 +63,7 @@ def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy
     known = {*session.plugins.of(STRATEGIES), *session.settings.search.strategies}
     for title in titles:
         if title not in known:
-            raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+            raise ConfigError(f"strategies: no strategy named {title!r}{there_are(title, known)}")
     return {title: strategy_of(session, title) for title in titles}
 
 

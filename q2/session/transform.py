@@ -17,8 +17,10 @@ from q2.passes import PassManager, PassResult, Step, TextTable
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.session.bank import open_bank
-from q2.session.checks import check_passes
+from q2.session.checks import check_asked, check_passes
+from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
+from q2.session.saved import original_of
 from q2.session.session import Session
 from q2.version import version
 
@@ -59,6 +61,12 @@ class Transformed:
     def denoiser(self) -> Denoiser:
         """The denoiser, its layers quantized."""
         return self.session.denoiser
+
+    @property
+    def line(self) -> str:
+        """What it came to: the size, and what the images say."""
+        images = f" · {_summary(self.comparison)}" if self.comparison else ""
+        return f"{self.denoiser.label} at {self.recipe.avg_bits:.2f} bits a weight{images}"
 
     @property
     def graph(self) -> Graph:
@@ -102,8 +110,12 @@ def transform(
     `Q2Error`: what does not fit before the weights are loaded.
     """
     show, settings = session.show, session.settings
+    if folder is not None and check_free(folder, RunOf.of(session, "transform")):
+        show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
     if packed:
         check_folder(packed)
+    if settings.samples.images and settings.denoiser.weights != "meta":
+        check_asked(session)
     check_passes(session)
     session = session.fork()
     start = time.perf_counter()
@@ -155,7 +167,13 @@ def save(session: Session, folder: Path) -> Path:
         session.show(Step("save", 0, f"left out: {', '.join(lost)}, which a folder cannot keep"))
     activations = tables[-1] if tables else None
     saved = save_packed(
-        session.denoiser, folder, session.settings.prec, session.progress, activations, plugins=session.plugins
+        session.denoiser,
+        folder,
+        session.settings.prec,
+        session.progress,
+        activations,
+        original=original_of(session),
+        plugins=session.plugins,
     )
     words = f"{folder}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
     session.show(Step("save", time.perf_counter() - start, words))
@@ -206,6 +224,6 @@ def _write(outcome: Transformed, folder: Path) -> None:
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
         write_text(beside["effective.toml"], to_toml(session.effective))
-        write_json(beside["manifest.json"], manifest(session, outcome.denoiser))
+        write_json(beside["manifest.json"], manifest(session, outcome.denoiser, "transform"))
         write_json(beside["report.json"], outcome.report)
     outcome.files.extend(folder / name for name in names)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.silence_libraries import quiet
-from q2.errors import CheckpointError
+from q2.errors import CheckpointError, did_you_mean
 
 __all__ = ["Checkpoint", "read_config"]
 
@@ -101,6 +101,32 @@ class Checkpoint:
             name = _HEIRS.get(str(self.config(component).get("norm_type")), _OLD)
         return name if isinstance(name, str) else ""
 
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline's class, empty where the index does not say one of diffusers'."""
+        name = self._index().get("_class_name")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def components(self) -> list[str]:
+        """The names of the pipeline's components that are there."""
+        return [name for name in self._index() if not name.startswith("_") and self.class_of(name)]
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The names of the components that the index says are not there."""
+        return tuple(name for name, entry in self._index().items() if isinstance(entry, list) and not any(entry))
+
+    @property
+    def revision(self) -> str:
+        """The commit of a Hub checkpoint that is in the cache; empty for a folder."""
+        if self.local is not None:
+            return ""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.where, "model_index.json")
+        return Path(found).parent.name if isinstance(found, str) else ""
+
     def absent(self, components: tuple[str, ...]) -> dict[str, None]:
         """Return those of `components` that a local folder does not have, as `from_pretrained` is told so."""
         return {name: None for name in components if self.local is not None and not self.class_of(name)}
@@ -119,8 +145,11 @@ class Checkpoint:
         for name in names:
             if found := self.class_of(name):
                 return name, found
-        kind = self._index().get("_class_name", "pipeline")
-        raise CheckpointError(f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing)")
+        kind = self.pipeline or "pipeline"
+        near = did_you_mean(names[0], self.components) if len(names) == 1 else ""
+        raise CheckpointError(
+            f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing){near}"
+        )
 
     def stored(self, component: str) -> StoredWeights:
         """Return a component's weights as they lie in its files, of the variant that `options` says.

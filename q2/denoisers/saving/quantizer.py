@@ -31,7 +31,7 @@ from q2.quant.widths import bits_of
 
 __all__ = ["FORMAT", "Q2Config", "Q2Quantizer", "layers_table", "sources_of"]
 
-FORMAT = "1.1"
+FORMAT = "1.2"
 _SOURCE = ("plugin", "version", "origin")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -49,7 +49,8 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     of a split one a list of (option, first input channel, channel after the last). `activations` are the options of
     the pass ``quantize-activations`` that the weights were saved with, for q2 to run it again; diffusers computes
     without. `quantizers` says which plugin each quantizer came from: its name, version and origin ("built in", "entry
-    point" or "local"). Format 1.0 had none.
+    point" or "local"). `original` says what the folder was made from: the settings that load its denoiser, the
+    fingerprint of the weights and the revision of a Hub checkpoint. Format 1.0 had neither, 1.1 no `original`.
 
     Raises `CheckpointError`, one line with the key, for anything else.
     """
@@ -61,6 +62,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     layers: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, Any] = field(default_factory=dict)
     quantizers: dict[str, Any] = field(default_factory=dict)
+    original: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -82,7 +84,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
             raise _wrong(f"prec {self.prec!r} is neither 16 nor 32")
         if not isinstance(self.dtype, str) or self.dtype not in _DTYPES:
             raise _wrong(f"dtype {self.dtype!r} is none of {', '.join(_DTYPES)}")
-        for key in ("layers", "activations", "quantizers"):
+        for key in ("layers", "activations", "quantizers", "original"):
             if not isinstance(getattr(self, key), dict):
                 raise _wrong(f"{key} is {getattr(self, key)!r}, expected a table")
         for layer in self.layers:

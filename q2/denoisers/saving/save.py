@@ -40,19 +40,22 @@ def save_packed(
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
     *,
+    original: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
 ) -> Saved:
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
-    `activations` are options to be kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
-    each quantizer came from. The whole folder is written or nothing; the denoiser is afterwards what it was. Raises
-    `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error` for weights on meta.
+    `activations` and `original` are kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
+    each quantizer came from; a model that was loaded from a saved folder keeps that folder's `original`. The whole
+    folder is written or nothing; the denoiser is afterwards what it was. Raises `CheckpointError` for a folder that is
+    not empty or cannot be written, `Q2Error` for weights on meta.
     """
     check_folder(folder)
     pipeline, model = denoiser.pipeline(), denoiser.model
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
-        kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
+        given = plugins or denoiser.plugins
+        kept = packed(model, dtype, prec, progress, activations, original=original, plugins=given)
         with kept as size, creating(folder) as beside, quiet():
             pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
@@ -69,6 +72,7 @@ def packed(
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
     *,
+    original: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
 ) -> Iterator[int]:
     """Let a diffusers model have packed layers where it has simulated ones, so that `save_pretrained` saves those.
@@ -88,12 +92,14 @@ def packed(
             except Q2Error as error:
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
+        said = getattr(getattr(quantizer, "quantization_config", None), "original", None)
         settings = Q2Config(
             prec=prec,
             dtype=dtype,
             layers=layers,
             activations=dict(activations or {}),
             quantizers=sources_of(model, plugins or current()),
+            original=said or dict(original or {}),
         )
         model.register_to_config(quantization_config=settings)
         model.hf_quantizer = Q2Quantizer(settings)

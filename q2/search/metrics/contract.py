@@ -21,7 +21,7 @@ from q2.search.metrics.base import (
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate, Labels
 
-__all__ = ["check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "value_of"]
+__all__ = ["check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "takes_labels", "value_of"]
 
 
 @contextmanager
@@ -37,23 +37,35 @@ def named_metric(name: str, owner: str = "q2") -> Iterator[None]:
 
 
 def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool = True) -> Array:
-    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none."""
+    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none.
+
+    Of videos there is a row for each, or for each frame.
+    """
     rows: object = metric.rows(chunk)
     count = len(chunk.made.images)
     if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "biuf":
         what = f"an array of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise TrialError(f"rows returned {what}, expected an array of numbers with a row for each image")
-    if not rows.shape or len(rows) != count:
+    if not rows.shape or len(rows) not in (count, len(chunk.made.labels)):
         raise TrialError(f"rows returned the shape {rows.shape} for {count} images, expected a row for each")
     if finite:
         check_finite(rows, "rows", "image", first)
     return rows
 
 
+def takes_labels(metric: ImageMetric) -> bool:
+    """Say whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
+    return len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
+
+
 def value_of(metric: ImageMetric, rows: Array, other: Array | None, labels: Labels) -> Estimate:
-    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them."""
-    takes = len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
-    value = metric.value(rows, other, labels) if takes else metric.value(rows, other)
+    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them.
+
+    Labels of videos are repeated where there is a row for each frame.
+    """
+    if len(labels) and len(rows) > len(labels):
+        labels = np.repeat(labels, len(rows) // len(labels))
+    value = metric.value(rows, other, labels) if takes_labels(metric) else metric.value(rows, other)
     return estimate_of(value, metric.bounds)
 
 

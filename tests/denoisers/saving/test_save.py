@@ -241,8 +241,8 @@ def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None
         ({"layers": {"proj_out_1": "uaq-x"}}, "layers.proj_out_1: 'uaq-x' is no option"),
         ({"layers": {"proj_out_1": "nope-4"}}, "no quantizer named 'nope'"),
         ({"layers": ["proj_out_1"]}, r"layers is \['proj_out_1'\], expected a table"),
-        ({"format": "one"}, "format 'one' is none, expected '1.1'"),
-        ({"format": None}, "format None is none, expected '1.1'"),
+        ({"format": "one"}, "format 'one' is none, expected '1.2'"),
+        ({"format": None}, "format None is none, expected '1.2'"),
         ({"prec": 5}, "prec 5 is neither 16 nor 32"),
         ({"prec": "16"}, "prec '16' is neither 16 nor 32"),
         ({"dtype": None}, "dtype None is none of float32"),
@@ -250,6 +250,7 @@ def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None
         ({"activations": {"bits": 3}}, "activations.bits: should be 4 to 8, or 'none', not 3"),
         ({"activations": {"attn": [8]}}, r"activations.attn: should be 4 to 8, or 'none', not \[8\]"),
         ({"activations": {"by": "layer"}}, "activations.by 'layer' is none of type, name, regex"),
+        ({"original": "here"}, "original is 'here', expected a table"),
         ({"quantizers": {"uaq": "q2"}}, "quantizers.uaq is 'q2', expected a table of plugin, version, origin"),
         ({"layrs": {}}, "unknown key 'layrs'; did you mean 'layers'"),
     ],
@@ -272,7 +273,7 @@ def test_a_config_without_a_format_is_refused_with_the_file(tiny: Path) -> None:
     path.write_text(json.dumps(table), encoding="utf-8")
     with pytest.raises(CheckpointError) as error:
         _ = load("dit", str(tiny), device="cpu").model
-    line = "transformer/config.json: quantization_config: format is missing, expected '1.1'"
+    line = "transformer/config.json: quantization_config: format is missing, expected '1.2'"
     assert str(error.value) == f"checkpoint {str(tiny)!r}: {line}"
 
 
@@ -281,7 +282,7 @@ def test_a_newer_minor_version_is_read_and_so_is_an_older(tiny: Path) -> None:
     reload(tiny)
     path = tiny / "transformer" / "config.json"
     table = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("quantizers", "invented"):
+    for key in ("quantizers", "original", "invented"):
         del table["quantization_config"][key]
     table["quantization_config"]["format"] = "1.0"
     path.write_text(json.dumps(table), encoding="utf-8")
