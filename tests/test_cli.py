@@ -101,7 +101,8 @@ def figures(folder: Path) -> object:
         (
             ("--config", "gone.toml"),
             "q2: gone.toml: no such run file (shipped: digits-dit-calibrated.toml, digits-dit.toml, "
-            "digits-sdxl-calibrated.toml, digits-sdxl.toml, dit.toml, hunyuan.toml, pixart-alpha.toml, "
+            "digits-sdxl-calibrated.toml, digits-sdxl.toml, dit.toml, hunyuan.toml, "
+            "jsc-three-linear-search.toml, jsc-tiny-search.toml, jsc-tiny.toml, pixart-alpha.toml, "
             "pixart-sigma.toml, sdv15.toml, sdxl.toml)",
         ),
         (("--set", "sead=3"), "q2: digits-dit.toml, --set sead: unknown key; did you mean 'seed'?"),

@@ -55,7 +55,10 @@ def original_session(session: Session, given: str = "") -> Session | None:
         raise ConfigError(
             f"--compare: {found.where} does not say what it was made from; give --original, the checkpoint"
         )
-    table = {**found.denoiser, "device": wanted.device, "dtype": wanted.dtype}
+    table = {
+        key: value for key, value in found.denoiser.items() if key not in ("model", "config")
+    }  # none has a pipeline
+    table |= {"device": wanted.device, "dtype": wanted.dtype}
     if given:
         table = {**{key: value for key, value in table.items() if key not in ("weights", "tiny")}, "checkpoint": given}
     rest = {key: value for key, value in session.run.overrides.items() if key != "denoiser"}

@@ -36,14 +36,13 @@ class Request:
             made["class_labels"] = list(things)
         if "batch_size" in taken:
             made["batch_size"] = len(images)
-        if self.ask.size is not None:
-            made |= {"height": self.ask.size, "width": self.ask.size}
         if taken.guidance == "true_cfg_scale" and "negative_prompt" in taken:
             made["negative_prompt"] = [" "] * len(images)  # without one the scale does nothing
         for name in taken.needed:
             if name not in self.settings:
                 made |= self._starting(name, images)
-        return made | {name: self._setting(name, value, images) for name, value in self.settings.items()}
+        made |= {name: self._setting(name, value, images) for name, value in self.settings.items()}
+        return made if self.ask.size is None else made | {"height": self.ask.size, "width": self.ask.size}
 
     def numbers(self, steps: int | None, guidance: float | None) -> dict[str, Any]:
         """Return the steps and the guidance scale, where they are asked for."""

@@ -50,7 +50,9 @@ def test_pipelines_that_mix_a_batch_or_take_one_generator_are_asked_for_one_imag
 
 
 def test_a_request_has_one_thing_for_every_image() -> None:
-    request = Request(of("StableDiffusionInpaintPipeline"), Ask(size=32), {"negative_prompt": "dull"}, (32, 32))
+    request = Request(
+        of("StableDiffusionInpaintPipeline"), Ask(size=32), {"negative_prompt": "dull", "height": 8}, (32, 32)
+    )
     made = request.conditions(range(4, 6), ["a fox", "a hen"])
     assert made["prompt"] == ["a fox", "a hen"]
     assert made["negative_prompt"] == ["dull", "dull"]
