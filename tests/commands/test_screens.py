@@ -120,7 +120,7 @@ def test_the_screen_of_trials(q2: Run, tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_screen_of_a_list(q2: Run, width: int) -> None:
-    is_as_kept("list", q2("list", "quantizers", width=width) + q2("list", "engines", width=width), width)
+    is_as_kept("list", q2("list", "engines", width=width), width)
 
 
 def test_every_list_and_setting_fits_eighty_columns(q2: Run) -> None:
