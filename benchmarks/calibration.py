@@ -156,7 +156,8 @@ def layer(size: int, count: int, rounds: int) -> None:
         f"uaq-4, {MINMAX}, with H": lambda: gptq(weight, rows.T @ rows, grid(weight, 4)),
         f"uaq-4, {LEVELS}, with H": lambda: gptq(weight, rows.T @ rows, to_levels(levels)),
     }
-    found = [[timeit(work, number=1) for work in works.values()] for _ in range(rounds + 1)]
+    timer = time.process_time if torch.get_num_threads() == 1 else time.perf_counter  # others may use the machine
+    found = [[timeit(work, timer=timer, number=1) for work in works.values()] for _ in range(rounds + 1)]
     times = dict(zip(works, zip(*found[1:], strict=True), strict=True))  # the first round compiles
     print(f"one {size} x {size} float32 layer, {count} rows, {rounds} rounds; six options where none is named")
     for name, measured in times.items():

@@ -7,7 +7,9 @@ import typer
 
 from q2.commands.evaluate import evaluate
 from q2.commands.export import export
+from q2.commands.importing import importing
 from q2.commands.listing import listing, settings
+from q2.commands.modules import train
 from q2.commands.plan import plan
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
@@ -36,7 +38,8 @@ app.add_typer(plots, name="plot")
 app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
-for command in (transform, sample, evaluate, bank, calibrate, export, plan, report):
+app.add_typer(importing, name="import")
+for command in (transform, sample, evaluate, bank, calibrate, export, plan, report, train):
     app.command()(shared(command))
 
 

@@ -16,7 +16,7 @@ import pydantic
 import toml
 
 from q2.errors import ConfigError, did_you_mean, why
-from q2.settings import Settings, Table
+from q2.settings import Settings, Table, keys_of
 
 __all__ = [
     "DEFAULT",
@@ -106,7 +106,19 @@ class RunFile:
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
         search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
-        changed = {"denoiser": denoiser, "plugins": plugins, "bank": bank, "calibration": rows, "search": search}
+        model = settings.model.model_copy(
+            update={key: self.find(getattr(settings.model, key)) for key in ("weights", "saved")}
+        )
+        data = settings.data.model_copy(update={"path": self.find(settings.data.path)})
+        changed = {
+            "model": model,
+            "data": data,
+            "denoiser": denoiser,
+            "plugins": plugins,
+            "bank": bank,
+            "calibration": rows,
+            "search": search,
+        }
         return settings.model_copy(update=changed)
 
     def find(self, path: str) -> str:
@@ -290,8 +302,8 @@ def _kinds(kind: Any, path: Key) -> tuple[object, ...]:
     ((<class 'str'>, <class 'dict'>), (<class 'str'>,))
     """
     for part in path:
-        if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) and part in kind.model_fields:
-            kind = kind.model_fields[part].annotation
+        if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) and part in keys_of(kind):
+            kind = keys_of(kind)[part].annotation
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
         else:
@@ -320,7 +332,7 @@ def _keys(kind: object, path: Key) -> Iterable[str]:
     """Return the keys that `kind` knows at `path`, for the nearest match."""
     fields: dict[str, object] = {}
     if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
-        fields = {name: info.annotation for name, info in kind.model_fields.items()}
+        fields = {name: info.annotation for name, info in keys_of(kind).items()}
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         fields = {entry.name: entry.type for entry in dataclasses.fields(kind)}
     if not path:

@@ -3,15 +3,36 @@
 from typing import Any, Literal
 
 import pydantic
+from pydantic.fields import FieldInfo
 
-__all__ = ["EngineSettings", "EvaluationSettings", "Fidelity", "SearchSettings", "Settings", "Table"]
+__all__ = [
+    "DataSettings",
+    "EngineSettings",
+    "EvaluationSettings",
+    "Fidelity",
+    "ModelSettings",
+    "SearchSettings",
+    "Settings",
+    "Table",
+    "TrainSettings",
+    "keys_of",
+]
 
 Table = dict[str, Any]
 Fidelity = Literal["weights", "forward", "few-step", "full"]
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+
+def keys_of(kind: type[pydantic.BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a section by the keys that a run file gives them.
+
+    >>> list(keys_of(ModelSettings))[:2]
+    ['name', 'import']
+    """
+    return {info.alias or name: info for name, info in kind.model_fields.items()}
 
 
 class DenoiserSettings(_Section):
@@ -33,6 +54,58 @@ class DenoiserSettings(_Section):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
     refiner: str = ""
+
+
+class ModelSettings(_Section):
+    """`[model]`: a module that is no denoiser, instead of `[denoiser]`.
+
+    `name` is one that q2 ships; `import` is ``"package:factory"``, called with `arguments`. `weights` is a state dict
+    (safetensors, or a tensors-only file of torch), ``pretrained`` (those that q2 ships) or ``random`` (by the seed);
+    empty: pretrained for a `name`, what the factory returns for an `import`. `saved` is a folder that
+    ``q2 transform --save`` wrote for a module, instead of all of these. `inputs` are the shapes of the forward's
+    arguments, where no data say them.
+    """
+
+    name: str = ""
+    factory: str = pydantic.Field(default="", alias="import")
+    arguments: Table = {}
+    weights: str = ""
+    inputs: dict[str, tuple[int, ...]] = {}
+    device: str = "auto"
+    saved: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether the run file is about a module."""
+        return bool(self.name or self.factory or self.saved)
+
+
+class DataSettings(_Section):
+    """`[data]`: what a module is trained and evaluated on.
+
+    `name` is one that q2 ships (``jets``, ``digits``; empty: the model's own), `import` a ``"package:factory"`` called
+    with `arguments`; `path` is the file of real jets. `validation` and `test` are shares of data that come unsplit.
+    """
+
+    name: str = ""
+    factory: str = pydantic.Field(default="", alias="import")
+    arguments: Table = {}
+    path: str = ""
+    batch: int = pydantic.Field(default=128, ge=1)
+    workers: int = pydantic.Field(default=0, ge=0)
+    validation: float = pydantic.Field(default=0.15, gt=0, lt=1)
+    test: float = pydantic.Field(default=0.15, gt=0, lt=1)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+
+
+class TrainSettings(_Section):
+    """`[train]`: how a module is trained. `steps` bounds the steps of an epoch (0: all of the data)."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    epochs: int = pydantic.Field(default=10, ge=1)
+    learning_rate: float = pydantic.Field(default=1e-2, gt=0)
+    weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    steps: int = pydantic.Field(default=0, ge=0)
 
 
 class PluginSettings(_Section):
@@ -131,6 +204,29 @@ class ObjectiveSettings(_Section):
     scale: float = pydantic.Field(default=1.0, gt=0)
 
 
+class SpaceSettings(_Section):
+    """`[search.space]`: what is searched in a module: lists of values, by `type`, `name` or `regex`.
+
+    ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`,
+    which is ``quantize`` or ``channel-width``. ``"NA"`` as a fraction's width means half the width.
+    """
+
+    transform: Literal["quantize", "channel-width"] = "quantize"
+    by: Literal["type", "name", "regex"] = "type"
+    lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
+
+
+class RunnerSettings(_Section):
+    """`[search.runner]`: how a trial of a module is measured: as it is, or trained first as `[train]` says.
+
+    `samples` of the `split` are evaluated (0: all of them).
+    """
+
+    name: Literal["evaluate", "train"] = "evaluate"
+    split: Literal["train", "validation", "test"] = "validation"
+    samples: int = pydantic.Field(default=0, ge=0)
+
+
 class SearchSettings(_Section):
     """`[search]`: what is looked for, among which options, by which strategy, in how many trials.
 
@@ -153,6 +249,8 @@ class SearchSettings(_Section):
     build: BuildSettings = BuildSettings()
     metrics: dict[str, ObjectiveSettings] = {}
     strategies: dict[str, Table] = {}
+    space: SpaceSettings = SpaceSettings()
+    runner: RunnerSettings = RunnerSettings()
 
 
 class Settings(_Section):
@@ -164,6 +262,9 @@ class Settings(_Section):
     seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
     prec: Literal[16, 32] = 16
     denoiser: DenoiserSettings = DenoiserSettings()
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
     plugins: PluginSettings = PluginSettings()
     passes: dict[str, Table] = {}
     samples: SampleSettings = SampleSettings()

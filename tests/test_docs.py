@@ -15,6 +15,7 @@ from q2.passes.kinds import PASSES
 from q2.plugins import Kind, Plugins, spec
 from q2.quant.kinds import QUANTIZERS
 from q2.search.kinds import METRICS, STRATEGIES
+from q2.settings import keys_of
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -22,7 +23,7 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 def settings(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
     names = []
-    for name, field in model.model_fields.items():
+    for name, field in keys_of(model).items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
             names += settings(kind, f"{prefix}{name}.")

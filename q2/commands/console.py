@@ -97,15 +97,8 @@ def print_step(step: "Step") -> None:
     """Print what a run did."""
     shown = screen()
     shown.wrapped(f"{step.title:<12} {step.seconds:6.1f} s   ", _near(step.summary))
-    tables = [table for table in step.tables if table.rows]
-    counts = [] if shown.verbose else [table for table in tables if _is_counts(table)]
-    for table in counts:
-        words = ", ".join(f"{name} {count}" for name, count in table.rows)
-        shown.wrapped(f"{'':12} {'':6}     ", f"{table.headers[0]}: {words}")
-    if len(tables) > len(counts):
-        shown.say()
-    for table in tables:
-        if table not in counts:
+    for table in step.tables:
+        if shown.verbose or not _is_counts(table):
             text_table(table)
 
 
@@ -116,7 +109,7 @@ def _near(text: str) -> str:
 
 
 def _is_counts(table: "TextTable") -> bool:
-    """Say whether a table only counts things, so that a line is enough."""
+    """Say whether a table only counts things, which are in ``report.json`` and seldom looked for."""
     return len(table.headers) == 2 and all(isinstance(row[1], int) for row in table.rows)
 
 

@@ -101,6 +101,15 @@ def denoisers() -> None:
 
 @listing.command()
 @shared
+def models() -> None:
+    """List the modules that ship with q2 beside its denoisers, and the data that they were trained on."""
+    from q2.models.imported import MODELS
+
+    _listed(["model", "factory", "data"], [[name, each.factory, each.data] for name, each in MODELS.items()])
+
+
+@listing.command()
+@shared
 def exporters() -> None:
     """List the formats that q2 export writes, with the plugin each comes from."""
     _catalogue(EXPORTERS)
@@ -141,7 +150,8 @@ def configs() -> None:
     """List the run files that come with q2."""
     from q2.config import RunFile, shipped
 
-    _listed(["run file", "denoiser"], [[name, RunFile.load(name).settings.denoiser.name] for name in shipped()])
+    found = [(name, RunFile.load(name).settings) for name in shipped()]
+    _listed(["run file", "about"], [[name, each.denoiser.name or each.model.name] for name, each in found])
 
 
 def _catalogue(kind: Kind[Any], *, options: bool = False) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, given, opened, paste, text_table
+from q2.commands.modules import search_model
 from q2.commands.screen import screen, shared
 from q2.errors import ConfigError
 
@@ -39,6 +40,9 @@ def find(
             raise ConfigError(f"q2 search: options of {context.invoked_subcommand!r} stand behind its name")
         return
     with opened(config, [*_sets(override, trials), *([f"search.strategy={strategy}"] if strategy else [])]) as session:
+        if session.settings.model.given:
+            search_model(session, out, dry_run=dry_run)
+            return
         from q2.session.problem import check_settings
         from q2.session.session import run_folder
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, given, opened, paste
+from q2.commands.modules import transform_model
 from q2.commands.screen import screen
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ def transform(
     save: Annotated[Path | None, typer.Option(help="Write the pipeline, its weights packed, into this folder.")] = None,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the graph after every pass.")] = False,
 ) -> None:
-    """Trace a denoiser, run its passes, and compare its images with full precision."""
+    """Trace a denoiser, run its passes, and compare its images with full precision; or those of a module."""
     with opened(config, override, recipe) as session:
+        if session.settings.model.given:
+            _settings(session)
+            transform_model(session, out, save, verify_each=verify_each)
+            return
         from q2.session.session import run_folder
 
         folder = run_folder(out, session.title)

@@ -282,6 +282,21 @@ class Graph:
         if self._geometry(name) != geometry:
             self._layers = self._flow = self._choices = None
 
+    def retrace(self, example_inputs: Mapping[str, object] | None = None) -> None:
+        """Trace the model anew, as it is now, with its own example inputs or others; what replaced a module stays one.
+
+        Facts stay: the pass that has changed the model drops them. Raises TraceError, and leaves the graph as it was.
+        """
+        inputs = dict(self.example_inputs if example_inputs is None else example_inputs)
+        leaves = frozenset(self._replaced).union(*(variant.leaf_names for variant in self._variants))
+        there = {name for name, _ in self.model.named_modules()}
+        call = self._call((), inputs)
+        variant = Variant(self.model, call, leaf_types=self._leaf_types, leaf_names=leaves & there)
+        self.example_inputs, self._variants = inputs, [variant]
+        self._replaced = {name: geometry for name, geometry in self._replaced.items() if name in there}
+        self._served.clear()
+        self.recompile()
+
     @property
     def rewrites(self) -> Mapping[str, Rewrite]:
         """What is done to the graph before it is executed, by name; see `rewrite`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from q2.denoisers import Denoiser
     from q2.graph import Choice, Graph, WeightLayer
+    from q2.models.model import Model
     from q2.quant.bank import Bank
 
 __all__ = [
@@ -97,6 +98,8 @@ class PassContext:
     prec: int = 16
     """Bits of a parameter of a quantizer, and of a weight that is not quantized."""
     bank: "Bank | None" = None
+    model: "Model | None" = None
+    """The module that the graph is of, with its data, where the run is about one."""
 
     def need_denoiser(self, why: str) -> "Denoiser":
         """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""

@@ -104,7 +104,11 @@ class Offer(Generic[T]):
 
 
 class Catalogue(Mapping[str, Offer[T]]):
-    """Offers of one kind by name. A name offered twice is an error to whoever asks for it, naming both owners."""
+    """Offers of one kind by name. A name offered twice is an error to whoever asks for it, naming both owners.
+
+    A quantizer's name may have a form behind a dot (``integer.4``): it is found by the name before it, and its class
+    says with ``of_form`` which class that is.
+    """
 
     def __init__(self, kind: Kind[T], offers: tuple[Offer[T], ...], broken: Mapping[str, str]) -> None:
         self._kind, self._broken = kind, broken
@@ -112,8 +116,12 @@ class Catalogue(Mapping[str, Offer[T]]):
         for offer in offers:
             self._offers.setdefault(offer.name, []).append(offer)
 
+    def _offered(self, name: str) -> str:
+        """Return the name under which a thing is offered: its own, or the one before its form."""
+        return name if name in self._offers else name.partition(".")[0]
+
     def __getitem__(self, name: str) -> Offer[T]:
-        found = self._offers[name]
+        found = self._offers[self._offered(name)]
         if len(found) > 1:
             owners = " and ".join(repr(offer.owner) for offer in found)
             raise PluginError(
@@ -122,7 +130,7 @@ class Catalogue(Mapping[str, Offer[T]]):
         return found[0]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._offers
+        return isinstance(name, str) and self._offered(name) in self._offers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._offers)
@@ -132,7 +140,7 @@ class Catalogue(Mapping[str, Offer[T]]):
 
     def owners(self, name: str) -> tuple[str, ...]:
         """Return every plugin that offers `name`: more than one is a clash."""
-        return tuple(offer.owner for offer in self._offers[name])
+        return tuple(offer.owner for offer in self._offers[self._offered(name)])
 
     def called(self, name: str) -> str:
         """Return how a message names a thing: after its owner and hook, where a plugin offers it."""
@@ -151,7 +159,13 @@ class Catalogue(Mapping[str, Offer[T]]):
         offer = self.find(name)
         thing = offer.load()
         self._kind.check(offer, thing)
-        return thing
+        form = name.removeprefix(offer.name).removeprefix(".")
+        if not form:
+            return thing
+        of_form = getattr(thing, "of_form", None)
+        if of_form is None:
+            raise PluginError(f"the {self._kind.name} {offer.name!r} takes no form, found {form!r}")
+        return cast("type[T]", of_form(form))
 
 
 def one_line(error: BaseException) -> str:

@@ -120,6 +120,10 @@ class Plugins:
         """Tell every plugin what came of a trial; return a line for each that fails there."""
         return self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
 
+    def after_epoch(self, epoch: int, scores: Mapping[str, float], folder: Path) -> list[str]:
+        """Tell every plugin of an epoch of a training; return a line for each that fails there."""
+        return self._tell("q2_after_epoch", epoch=epoch, scores=scores, folder=folder)
+
     def _tell(self, hook: str, **facts: object) -> list[str]:
         """Call a hook of every plugin. One that raises stops neither the run nor the others.
 

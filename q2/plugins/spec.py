@@ -109,3 +109,8 @@ def q2_after_pass(name: str, graph: object, report: object, seconds: float) -> N
 @hookspec
 def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
     """Called after a trial of the search in `folder`, with what the target makes of it; None where it has failed."""
+
+
+@hookspec
+def q2_after_epoch(epoch: int, scores: Mapping[str, float], folder: Path) -> None:
+    """Called after an epoch, from 1, of the training in `folder`, with its losses and the accuracy on validation."""

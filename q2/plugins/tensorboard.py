@@ -1,4 +1,6 @@
-"""Writes a search's trials for TensorBoard. Off unless a run asks: ``[plugins] modules = ["q2.plugins.tensorboard"]``.
+"""Writes a search's trials, or a training's epochs, for TensorBoard. Off unless a run asks for it.
+
+It does with ``[plugins] modules = ["q2.plugins.tensorboard"]``.
 
 Every metric and the worth are scalars by the trial's number, and the best recipe so far is a text, in ``tensorboard/``
 of the search's folder.
@@ -6,6 +8,7 @@ of the search's folder.
 
 import atexit
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 from q2.errors import PluginError
 from q2.plugins.spec import Trial, hookimpl
 
-__all__ = ["q2_after_trial"]
+__all__ = ["q2_after_epoch", "q2_after_trial"]
 
 try:
     from tensorboardX import SummaryWriter
@@ -27,6 +30,15 @@ def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
     log = _log(folder.absolute())
     if trial.state == "complete":
         log.write(trial, worth)
+
+
+@hookimpl
+def q2_after_epoch(epoch: int, scores: Mapping[str, float], folder: Path) -> None:
+    """Write what an epoch of a training came to."""
+    writer = _log(folder.absolute()).writer
+    for name, value in scores.items():
+        if name != "epoch":
+            writer.add_scalar(f"train/{name}", value, epoch)
 
 
 @lru_cache(maxsize=1)

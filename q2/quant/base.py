@@ -57,6 +57,10 @@ class Quantizer(ABC):
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return what the parameters of a weight of this shape take, in bits."""
 
+    def decode_at(self, codes: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
+        """Return the same, for quantizers whose codes stand for nothing without their width."""
+        return self.decode(codes, parameters)
+
     def parameters_each(self, weight: Tensor, widths: Sequence[int], prec: int) -> list[Mapping[str, Tensor]]:
         """Return `parameters` at each of `widths`, for quantizers to which several are less work than one by one."""
         return [self.parameters(weight, bits, prec) for bits in widths]
@@ -90,7 +94,7 @@ class Quantizer(ABC):
 
         It may be written to `out`, of the same shape and dtype, and that be returned.
         """
-        return cast_to(self.decode(self.encode(weight, parameters, bits), parameters), weight.dtype)
+        return cast_to(self.decode_at(self.encode(weight, parameters, bits), parameters, bits), weight.dtype)
 
     def size_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:
         """Return the exact size of a quantized weight of this shape, codes and parameters, in bits."""
@@ -172,7 +176,8 @@ class Fitted:
         parameters = {name: parameter.to(weight.device) for name, parameter in self.parameters.items()}
         if self.packed_codes is not None:
             codes = unpack(self.packed_codes.to(weight.device), self.option.bits, math.prod(self.shape))
-            return cast_to(self.quantizer.decode(codes.reshape(self.shape), parameters), self.dtype)
+            values = self.quantizer.decode_at(codes.reshape(self.shape), parameters, self.option.bits)
+            return cast_to(values, self.dtype)
         return self.quantizer.restore(weight, parameters, self.option.bits, out)
 
     @property

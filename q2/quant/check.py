@@ -107,7 +107,7 @@ def _check_fit(quantizer: Quantizer, weight: Tensor, bits: int, prec: int, place
         raise PluginError(f"encodes to {_form(codes)} {place}, expected {tuple(shape)} torch.uint8")
     if int(codes.max()) >= 2**bits:
         raise PluginError(f"encodes to the code {int(codes.max())} {place}, the greatest is {2**bits - 1}")
-    decoded = quantizer.decode(codes, parameters)
+    decoded = quantizer.decode_at(codes, parameters, bits)
     if decoded.shape != shape or not decoded.is_floating_point():
         raise PluginError(f"decodes to {_form(decoded)} {place}, expected {tuple(shape)} of a float dtype")
     values = quantizer.restore(weight.clone(), parameters, bits)
@@ -118,13 +118,13 @@ def _check_fit(quantizer: Quantizer, weight: Tensor, bits: int, prec: int, place
             raise PluginError(f"{what} to {int((~torch.isfinite(made)).sum())} values that are NaN or infinite {place}")
     if not torch.equal(values, cast_to(decoded, weight.dtype)):
         raise PluginError(f"restores to other values than decode makes of encode {place}")
-    again = quantizer.decode(quantizer.encode(values.clone(), parameters, bits), parameters)
+    again = quantizer.decode_at(quantizer.encode(values.clone(), parameters, bits), parameters, bits)
     if not torch.equal(cast_to(again, weight.dtype), values):
         raise PluginError(f"gives the quantized weight codes that decode to something else {place}")
     if quantizer.per_channel is not None:
         rows = slice(2, 5)
         own = {key: held[rows] if key in quantizer.per_channel else held for key, held in parameters.items()}
-        if not torch.equal(quantizer.decode(codes[rows], own), decoded[rows]):
+        if not torch.equal(quantizer.decode_at(codes[rows], own, bits), decoded[rows]):
             raise PluginError(f"decodes a few channels to something else than all {place}; see per_channel")
 
 

@@ -10,6 +10,9 @@ __all__ = ["MAX_WIDTH", "NONE", "Option"]
 
 MAX_WIDTH = 8
 NONE = "none"
+_FORMED = re.compile(r"(integer|minifloat)-([0-9]{1,9})\.(-?\w+)", re.ASCII)
+_SHARED = re.compile(r"(mxfp|mxint)-?([0-9]{1,9})(?:\.(\w+))?", re.ASCII)
+"""The texts of number formats: a form behind the width; the name of microscaling's is written without a dash."""
 
 
 @dataclass(frozen=True, order=True)
@@ -18,8 +21,10 @@ class Option:
 
     Raises `OptionError` for a width outside 1 to 8.
 
-    >>> str(Option("kmeans-c", 4))
-    'kmeans-c-4'
+    A number format has a form besides, which is part of the quantizer's name: see `q2.quant.quantizers.formed`.
+
+    >>> str(Option("kmeans-c", 4)), str(Option("integer.4", 8)), str(Option("mxfp.e3m2", 6))
+    ('kmeans-c-4', 'integer-8.4', 'mxfp6.e3m2')
     """
 
     quantizer: str
@@ -29,10 +34,16 @@ class Option:
         if self.quantizer == NONE and self.bits != 0:
             raise OptionError(f"'none' takes no width, found '{self}'")
         if self.quantizer != NONE and not 1 <= self.bits <= MAX_WIDTH:
-            raise OptionError(f"width {self.bits} of '{self.quantizer}-{self.bits}' is outside 1 to {MAX_WIDTH}")
+            raise OptionError(f"width {self.bits} of '{self}' is outside 1 to {MAX_WIDTH}")
 
     def __str__(self) -> str:
-        return NONE if self.quantizer == NONE and self.bits == 0 else f"{self.quantizer}-{self.bits}"
+        if self.quantizer == NONE and self.bits == 0:
+            return NONE
+        name, dot, form = self.quantizer.partition(".")
+        if name in ("mxfp", "mxint"):
+            return f"{name}{self.bits}{dot}{form}"
+        formed = form and name in ("integer", "minifloat")
+        return f"{name}-{self.bits}.{form}" if formed else f"{self.quantizer}-{self.bits}"
 
     @property
     def is_none(self) -> bool:
@@ -54,13 +65,14 @@ class Option:
         plain = text.strip()
         if plain.lower() in (NONE, "na"):
             return cls(NONE, 0)
-        match = re.fullmatch(r"([A-Za-z_][\w.-]*)-([0-9]{1,9})", plain, re.ASCII)
+        formed = _FORMED.fullmatch(plain) or _SHARED.fullmatch(plain)
+        match = formed or re.fullmatch(r"([A-Za-z_][\w.-]*)-([0-9]{1,9})", plain, re.ASCII)
         if match is None:
             raise OptionError(
                 f"{text!r} is no option, expected a quantizer and a width such as 'kmeans-c-4', or 'none'"
             )
-        quantizer, bits = match[1], int(match[2])
+        quantizer, bits, form = match[1], int(match[2]), formed[3] if formed else None
         names = None if known is None else list(known)
         if names is not None and quantizer not in names:
             raise OptionError(f"no quantizer named {quantizer!r} in {plain!r}{there_are(quantizer, names)}")
-        return cls(quantizer, bits)
+        return cls(f"{quantizer}.{form}" if form else quantizer, bits)

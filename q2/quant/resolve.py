@@ -22,10 +22,12 @@ def builtin_quantizer(name: str) -> "Quantizer":
     >>> builtin_quantizer("kmeans-c").size_bits((16, 64), 3)
     5120
     """
-    if name not in QUANTIZERS:
+    plain, _, form = name.partition(".")
+    if plain not in QUANTIZERS:
         raise OptionError(f"no quantizer named {name!r}{there_are(name, QUANTIZERS)}")
-    module, _, attribute = QUANTIZERS[name].partition(":")
-    return cast("type[Quantizer]", getattr(importlib.import_module(module), attribute))()
+    module, _, attribute = QUANTIZERS[plain].partition(":")
+    kind = getattr(importlib.import_module(module), attribute)
+    return cast("type[Quantizer]", kind.of_form(form) if form else kind)()
 
 
 def known_option(text: str, quantizers: "Catalogue[Quantizer]") -> Option:
@@ -35,6 +37,7 @@ def known_option(text: str, quantizers: "Catalogue[Quantizer]") -> Option:
     `PluginError` for a quantizer that does not do what it must; see `check_quantizer`.
     """
     option = Option.parse(text, quantizers)
+    check_option(option)
     owner = quantizers[option.quantizer].owner
     if owner != BUILT_IN:
         from q2.quant.check import check_quantizer
@@ -43,6 +46,12 @@ def known_option(text: str, quantizers: "Catalogue[Quantizer]") -> Option:
         check_quantizer(kind, owner, option.quantizer)
         kind().check_width(option.bits)
     return option
+
+
+def check_option(option: Option) -> None:
+    """Raise `OptionError` for a number format whose width or form there is not; without torch, for q2's others."""
+    if option.quantizer.partition(".")[0] in ("integer", "minifloat", "mxfp", "mxint"):
+        builtin_quantizer(option.quantizer).check_width(option.bits)
 
 
 def fit(

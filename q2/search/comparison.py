@@ -3,8 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from q2.files import replacing, write_text
+from q2.files import write_text
 from q2.passes import TextTable
 from q2.search.metrics.base import Metric
 from q2.search.metrics.intervals import Estimate
 from q2.search.metrics.pareto import hypervolume, pareto_front
+from q2.search.pictures import write_figure
 from q2.search.strategies.base import Problem
 from q2.search.trials.trial import Trial
 
@@ -27,6 +28,7 @@ __all__ = ["Compared", "Searched", "mean_of", "picture", "searched", "write_csv"
 
 Array = NDArray[np.float64]
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+_BASELINE = "#00695c"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +96,22 @@ def mean_of(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Searches of several strategies for the same thing, in `trials` trials each; `quality` is weighed against bits."""
+    """Searches of several strategies for the same thing, in `trials` trials each; `quality` is weighed against bits.
+
+    `baselines` are what all of them are to beat, by name, with their targets in `values`, by name too: those alone that
+    satisfy the constraints.
+    """
 
     searches: list[Searched]
     quality: type[Metric]
     trials: int
+    baselines: Mapping[str, Trial] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def top(self) -> str:
+        """The name of the best baseline; empty where there is none."""
+        return max(self.values, key=lambda name: self.values[name], default="")
 
     @cached_property
     def strategies(self) -> list[str]:
@@ -147,6 +160,9 @@ class Compared:
         for name in self.strategies:
             whole = [_shown(self.curve(name)[-1]), _shown(self.volume(name))]
             rows.append((name, len(self.of(name)), *whole, *(self._cell(name, bits) for bits in self.budgets)))
+        if self.top:
+            cells = (self._baseline(bits) for bits in self.budgets)
+            rows.append((f"best baseline: {self.top}", "", f"{self.values[self.top]:.5g}", "", *cells))
         return TextTable(("strategy", "seeds", "best target", "hypervolume", *heads), tuple(rows))
 
     def summary(self) -> dict[str, object]:
@@ -165,7 +181,17 @@ class Compared:
                 }
                 for name in self.strategies
             },
+            "baselines": {
+                name: {"target": self.values.get(name), "metrics": trial.metrics}
+                for name, trial in self.baselines.items()
+            },
         }
+
+    def _baseline(self, bits: float) -> str:
+        """Return the best quality of a baseline within so many bits."""
+        sign, name = self.quality.sign(), self.quality.name
+        inside = [t.metrics[name] for t in self.baselines.values() if t.metrics.get("avg_bits", np.inf) <= bits + 1e-9]
+        return f"{sign * max(sign * value for value in inside):.5g}" if inside else "–"
 
     def _cell(self, strategy: str, bits: float) -> str:
         """Return the quality within so many bits; a mean that not every seed is in says so."""
@@ -209,6 +235,14 @@ def picture(compared: Compared, path: Path) -> None:
         volumes.bar(name, found.value, color=colour, alpha=0.7)
         if math.isfinite(found.low):
             volumes.errorbar(name, found.value, [[found.value - found.low], [found.high - found.value]], color="black")
+    uniform = [trial for trial in compared.baselines.values() if compared.quality.name in trial.metrics]
+    if uniform:
+        places = [trial.metrics["avg_bits"] for trial in uniform], [t.metrics[compared.quality.name] for t in uniform]
+        bits.scatter(*places, marker="D", s=26, color=_BASELINE, label="baselines", zorder=3)
+        bits.legend(frameon=False)
+    if compared.top:
+        label = f"best baseline: {compared.top}"
+        curves.axhline(compared.values[compared.top], color=_BASELINE, linewidth=1, linestyle="--", label=label)
     curves.set(xlabel="trials", ylabel="best target")
     unit = f" ({compared.quality.unit})" if compared.quality.unit else ""
     bits.set(xlabel="average bits of a weight", ylabel=f"best {compared.quality.name}{unit}")
@@ -218,10 +252,7 @@ def picture(compared: Compared, path: Path) -> None:
     curves.legend(frameon=False)
     for axes in (curves, bits, volumes):
         axes.spines[["top", "right"]].set_visible(False)
-    data = io.BytesIO()
-    figure.savefig(data, format=path.suffix[1:], dpi=160)
-    with replacing(path) as beside:
-        beside.write_bytes(data.getvalue())
+    write_figure(figure, path)
 
 
 def _band(axes: "Axes", places: Sequence[float], values: Sequence[Estimate], name: str, colour: str) -> None:

@@ -226,6 +226,8 @@ def _index(choice: SpaceChoice, recipe: Mapping[str, str]) -> int:
     if not named:
         raise RecipeError(f'layers."{choice.name}": missing, every layer of the search space needs an option')
     first, text = named[0], recipe[named[0]]
+    if len(named) == 1 and text in choice.options:
+        return choice.options.index(text)
     for layer in named:
         if recipe[layer] != text:
             tied = f"{first!r}, which holds the same weights, has {text!r}"

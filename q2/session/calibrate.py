@@ -71,6 +71,8 @@ def rows_there(session: Session, place: Path, weights: str) -> RowStore | None:
 
     None where some are missing, or they are others, or a layer never ran; nothing is drawn.
     """
+    if not (place / INDEX).exists():
+        return None
     try:
         plan = rows_plan(session, session.outline, session.create_denoiser(), weights)
         if not is_collected(place, plan):

@@ -6,6 +6,7 @@ from pathlib import Path
 from q2.denoisers import Ask
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, is_transform
+from q2.passes.transform.calibrate import Calibrate
 from q2.passes.transform.quantize import Quantize
 from q2.quant.bank import BankPlan
 from q2.search.evaluation.costs import Costs
@@ -37,6 +38,11 @@ def check_passes(session: Session, *, transforms: bool = False, bank: bool = Tru
     manager = PassManager(session.passes, ctx, only=is_transform if transforms else lambda step: True)
     with session.at():
         manager.check(session.outline)
+    for title, step in session.passes:
+        seed = session.settings.search.evaluation.seed
+        if isinstance(step, Calibrate) and step.seed == seed:
+            with session.at("passes", title):
+                raise ConfigError(f"seed: {seed} is search.evaluation.seed too: images would be those fitted to")
     if bank and session.is_quantizing:
         check_calibration(session)
 

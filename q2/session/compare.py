@@ -54,18 +54,20 @@ def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -
     searches: list[Searched] = []
     with opened(session, folder, strategies, "compare") as ready:
         quality = quality_of(ready.problem, ready.ready.kinds)
+        beside = {name: trial for name, trial in ready.baselines().items() if trial.state == "complete"}
         for title, strategy in strategies.items():
             for seed in range(session.settings.seed, session.settings.seed + seeds):
                 searches.append(_search(ready, title, strategy, seed))
-        compared = Compared(searches, quality, ready.problem.trials)
+        compared = Compared(searches, quality, ready.problem.trials, beside, ready.values(beside))
         about = manifest(session, ready.ready.denoiser, "compare")
     report: dict[str, object] = {"q2": version(), "target": str(ready.ready.target), "space": str(ready.ready.space)}
     report |= compared.summary()
-    files = [folder / name for name in ("compare.json", "compare.csv", "compare.png")]
+    files = [folder / name for name in ("compare.json", "compare.csv", "compare.png", "compare.svg")]
     with writing(folder):
         write_text(folder / "effective.toml", to_toml(session.effective))
         write_json(folder / "manifest.json", about)
-        picture(compared, files[2])
+        for path in files[2:]:
+            picture(compared, path)
         write_csv(compared, files[1])
         write_json(files[0], report)
     return StrategyComparison(compared, folder, files, report)

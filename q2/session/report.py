@@ -14,6 +14,7 @@ import torch
 from q2.denoisers import Denoiser
 from q2.errors import Q2Error, why
 from q2.graph import Graph
+from q2.models.model import Model
 from q2.passes import PassContext
 from q2.passes.analysis.size import SIZES, Size
 from q2.quant import Option, Recipe
@@ -34,7 +35,7 @@ def writing(place: Path, option: str = "") -> Iterator[None]:
         raise Q2Error(f"{name}: cannot be written: {why(error)}") from error
 
 
-def manifest(session: Session, denoiser: Denoiser, kind: str) -> dict[str, object]:
+def manifest(session: Session, denoiser: Denoiser | Model, kind: str) -> dict[str, object]:
     """Return whose folder it is, and what made a run of a kind: versions, plugins, seed, machine."""
     packages = ("torch", "diffusers", "numpy", "numba", "safetensors")
     return {

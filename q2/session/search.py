@@ -108,6 +108,17 @@ class OpenSearch:
             Log(self.problem.folder)(f"baseline {name}: {said}")
         return found
 
+    def values(self, trials: Mapping[str, Trial]) -> dict[str, float]:
+        """Return the targets of trials, by name, those alone that are complete and satisfy the constraints."""
+        found = {}
+        for name, trial in trials.items():
+            value = self.ready.target.finite(trial.metrics) if trial.state == "complete" else None
+            if value is not None and all(
+                bound.admits(trial.metrics[bound.metric]) for bound in self.problem.constraints
+            ):
+                found[name] = value
+        return found
+
     def full(self) -> Trial | None:
         """Return what the metrics say of full precision itself; None where the run wants no baselines."""
         if self.session.settings.search.baselines == "off":
@@ -266,16 +277,10 @@ def opened(
 
 def _baselines_line(ready: OpenSearch, trials: Mapping[str, Trial]) -> str:
     """Return how many baselines there are, and the best that satisfies the constraints."""
-    target, bounds = ready.ready.target, ready.problem.constraints
-    values = [
-        (value, name)
-        for name, trial in trials.items()
-        if trial.state == "complete"
-        and all(bound.admits(trial.metrics[bound.metric]) for bound in bounds)
-        and (value := target.finite(trial.metrics)) is not None
-    ]
-    best = f"best {max(values)[1]}, target {max(values)[0]:.4g}" if values else "none satisfies the constraints"
-    return f"{len(trials)} of them · {best}"
+    values = ready.values(trials)
+    best = max(values, key=lambda name: values[name], default="")
+    text = f"best {best}, target {values[best]:.4g}" if best else "none satisfies the constraints"
+    return f"{len(trials)} of them · {text}"
 
 
 def _line(done: SearchRun, workers: int) -> str:

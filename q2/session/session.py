@@ -177,6 +177,9 @@ class Session:
         """Return the run's denoiser, nothing of it loaded. Raises `ConfigError`."""
         from q2.denoisers import device_of, load
 
+        if self.settings.model.given:
+            with self.at("model"):
+                raise ConfigError("the run file is about a module; q2 transform, q2 train and q2 search take it")
         wanted = self.settings.denoiser
         if wanted.name:
             with self.at("denoiser", "name"):
@@ -261,7 +264,8 @@ class Session:
             ("search", "strategy"): (plugins.of(STRATEGIES), [strategy]),
             ("search", "evaluation", "metrics"): (plugins.of(METRICS), search.evaluation.metrics),
         }
-        offered |= {("search", "metrics", name): (plugins.of(METRICS), [name]) for name in search.metrics}
+        if not self.settings.model.given:  # a module's have names of their own
+            offered |= {("search", "metrics", name): (plugins.of(METRICS), [name]) for name in search.metrics}
         if self.settings.denoiser.name:
             offered[("denoiser", "name")] = (plugins.of(DENOISERS), [self.settings.denoiser.name])
         for key, (catalogue, names) in offered.items():

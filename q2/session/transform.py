@@ -16,6 +16,7 @@ from q2.graph import Graph
 from q2.passes import PassManager, PassResult, Step, TextTable
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
+from q2.search.metrics.difference import FEW
 from q2.session.bank import open_bank
 from q2.session.checks import check_asked, check_passes
 from q2.session.folder import RunOf, check_free
@@ -203,6 +204,7 @@ def _summary(comparison: Comparison) -> str:
     if accuracy is None:
         return f"{count} images each"
     noise = "within noise" if accuracy.within_noise else "beyond noise"
+    noise += f", but {count} images are few" if accuracy.within_noise and count < FEW else ""
     points = f"difference {100 * accuracy.loss:.1f} ± {100 * accuracy.interval:.1f} points: {noise}"
     return f"{count} images each · recognised {accuracy.full:.1%} → {accuracy.quantized:.1%} ({points})"
 

@@ -13,6 +13,7 @@ from q2.denoisers import Denoiser
 from q2.errors import ConfigError, PassError
 from q2.graph import Graph
 from q2.passes.analysis.bops import Bops
+from q2.passes.analysis.errors import OptionErrors
 from q2.passes.analysis.report import ReportGraph
 from q2.passes.analysis.size import Size
 from q2.passes.analysis.stats import STATS, Stats
@@ -116,3 +117,9 @@ def test_stats_leave_no_hooks_and_need_a_denoiser_for_activations(digits: Denois
     q2.run_passes(toy, [Stats(samples=0)])
     known = toy.facts.get(STATS)
     assert tuple(known) == EACH
+
+
+def test_without_a_bank_there_are_no_errors_to_report_and_a_pattern_must_match() -> None:
+    assert q2.run_passes(one_of_each(), [OptionErrors()])[0].report.summary == "there is no bank: q2 bank makes it"
+    with pytest.raises(ConfigError, match=r"no layer matches 'hed'; did you mean 'head'"):
+        q2.run_passes(one_of_each(), [OptionErrors(layers="hed")])

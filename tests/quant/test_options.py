@@ -30,7 +30,7 @@ def test_none_and_na_in_any_case_leave_a_weight_alone(text: str) -> None:
         ("uaq-0", "width 0 of 'uaq-0' is outside 1 to 8"),
         ("kmeans-c-9", "width 9 of 'kmeans-c-9' is outside 1 to 8"),
         ("kmean-c-4", "no quantizer named 'kmean-c' in 'kmean-c-4'; did you mean 'kmeans-c'?"),
-        ("zebra-4", "no quantizer named 'zebra' in 'zebra-4'"),
+        ("zebra-4", "no quantizer named 'zebra' in 'zebra-4' (there are: uaq, kmeans-c, kmeans-a, none)"),
         ("none-4", "'none' takes no width, found 'none-4'"),
         ("uaq", "'uaq' is no option, expected a quantizer and a width such as 'kmeans-c-4', or 'none'"),
         ("4", "'4' is no option, expected a quantizer and a width such as 'kmeans-c-4', or 'none'"),

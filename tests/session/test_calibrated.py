@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from q2.config import RunFile
 from q2.errors import ConfigError
+from q2.passes.base import weight_of
 from q2.quant import Recipe
 from q2.session.bank import build_bank, planned_bytes
+from q2.session.checks import check_passes
 from q2.session.search import search
 from q2.session.session import Session
 from q2.session.transform import transform
@@ -135,3 +138,35 @@ def test_the_bank_takes_what_was_said_before(place: Path, monkeypatch: pytest.Mo
     files = list((place / "bank" / "digits-dit-calibrated").glob("*.safetensors"))
     headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in files)
     assert sum(file.stat().st_size for file in files) == said + headers
+
+
+def test_a_recipe_fitted_again_is_saved_and_drawn_with_as_any_other(tmp_path: Path) -> None:
+    sets = (
+        "samples.images=0",
+        'passes.quantize.by="regex"',
+        'passes.quantize.default="none"',
+        "passes.quantize.timestep_embedder=none",
+        r"passes.quantize.'norm1\.linear'=none",
+        r"passes.quantize.'ff\.net\.2'=none",
+        r"passes.quantize.'blocks\.1\.attn1'=kmeans-c-2",
+        "passes.calibrate.images=2",
+        "passes.calibrate.steps=2",
+        "passes.calibrate.batch=2",
+    )
+    done = transform(Session(RunFile.load("digits-dit.toml", sets)), tmp_path / "run", packed=tmp_path / "saved")
+    data = next(each for each in done.results if each.title == "calibrate").report.data
+    assert data["changed"] == 4
+    assert data["calls"] == 2
+    saved = Session(RunFile.load("digits-dit.toml", [f"denoiser.checkpoint={tmp_path / 'saved'}"]))
+    held = {name: layer.module.weight for name, layer in saved.graph.weight_layers.items()}
+    for name, layer in done.graph.weight_layers.items():
+        assert torch.equal(weight_of(layer.module), torch.as_tensor(held[name]))
+    again = transform(Session(RunFile.load(str(tmp_path / "run" / "effective.toml"))), None)
+    for name, layer in again.graph.weight_layers.items():
+        assert torch.equal(weight_of(layer.module), weight_of(done.graph.weight_layers[name].module))
+
+
+def test_images_that_a_recipe_is_fitted_with_are_not_those_it_is_measured_with(tmp_path: Path) -> None:
+    own = Session(RunFile.load("digits-dit.toml", ["passes.calibrate.seed=11", "search.evaluation.seed=11"]))
+    with pytest.raises(ConfigError, match=r"passes\.calibrate: seed: 11 is search\.evaluation\.seed too"):
+        check_passes(own)

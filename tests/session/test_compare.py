@@ -38,9 +38,15 @@ def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> 
     ]
     assert found.compared.quality.name == "quantized_error"
     count = len(TrialStore.read(tmp_path / "trials"))
-    assert 12 < count <= 24
+    assert 12 < count <= 24 + 2  # and the baselines
     first = {file.name: file.read_bytes() for file in found.files}
-    assert set(first) == {"compare.json", "compare.csv", "compare.png"}
+    assert set(first) == {"compare.json", "compare.csv", "compare.png", "compare.svg"}
+    values = {name: each["target"] for name, each in json.loads(first["compare.json"])["baselines"].items()}
+    assert set(values) == {"uaq-4 everywhere", "uaq-3 everywhere"}
+    top = max(values, key=lambda name: values[name])
+    assert found.table.rows[-1][0] == f"best baseline: {top}"
+    assert float(str(found.table.rows[-1][2])) == pytest.approx(values[top], rel=1e-4)
+    assert f"best baseline: {top}" in first["compare.svg"].decode()
     rows = list(csv.DictReader(first["compare.csv"].decode().splitlines()))
     assert len(rows) == 24
     summary = json.loads(first["compare.json"])["strategies"]["few"]

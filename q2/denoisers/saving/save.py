@@ -14,6 +14,7 @@ from q2.errors import CheckpointError, Q2Error, why
 from q2.files import creating
 from q2.plugins import Plugins, current
 from q2.progress import Progress, silent
+from q2.quant.formatted import Formatted
 from q2.quant.packed.layers import Packed, pack_layer, unpack_layer
 from q2.quant.simulated import Quantized, Simulated
 
@@ -81,6 +82,10 @@ def packed(
     """
     from q2.denoisers.saving.quantizer import Q2Config, Q2Quantizer, layers_table, sources_of
 
+    formatted = next((name for name, module in model.named_modules() if isinstance(module, Formatted)), None)
+    if formatted is not None:
+        hint = "a folder keeps options of weights alone, such as 'integer-8.4'"
+        raise Q2Error(f"{formatted}: computes in number formats of its input, weight or bias; {hint}")
     before: dict[str, Simulated] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
     config, quantizer = model._internal_dict, getattr(model, "hf_quantizer", None)
     try:

@@ -44,7 +44,7 @@ class Calibrate(TransformPass):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key}: expected at least {least}, not {getattr(self, key)}")
         if self.seed == ctx.seed:
-            raise ConfigError(f"seed: {self.seed} is the run's too: images would be those that options are fitted to")
+            raise ConfigError(f"seed: {self.seed} is the run's too: images would be those fitted to")
 
     def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Fit the layers again. Raises `Q2Error` where none is quantized, or a full-precision weight is gone."""

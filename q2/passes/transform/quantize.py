@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ from q2.config import Key, Table, validate
 from q2.errors import ConfigError, OptionError, RecipeError, did_you_mean, there_are
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
+from q2.passes.transform.formats import FormatConfig, formatted_layers, is_format
 from q2.passes.transform.rules import matching
 from q2.quant import Option, Recipe
 from q2.quant.kinds import QUANTIZERS
@@ -36,7 +38,7 @@ class RuleConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __str__(self) -> str:
-        return self.name if self.weight_width is None else f"{self.name}-{self.weight_width}"
+        return self.name if self.weight_width is None else str(Option(self.name, self.weight_width))
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Quantize(TransformPass):
     Rules match by ``type`` (linear, conv2d, …), ``name`` or ``regex`` (searched for), or come from a ``recipe``.
     A layer that reads a skip connection is quantized in two parts, which a rule tells apart as ``path`` and ``path#1``;
     by name, ``path`` means both. A layer that no rule matches gets `default`, and stays what it is if that is ``none``.
+    A rule may name number formats for input, weight and bias, for any layer with parameters: see `FormatConfig`.
     Weights on meta have no values to fit: there the options are planned, and sizes and BOPs follow. A recipe, or
     `calibration`, may say to which rows of inputs the options were fitted: then the bank must be that one.
     """
@@ -77,8 +80,8 @@ class Quantize(TransformPass):
     by: By = "type"
     recipe: Path | None = None
     calibration: str = ""
-    default: Rule | str = Rule(RuleConfig("none"))
-    rules: Mapping[str, Rule | str] = field(default_factory=dict)
+    default: Rule | FormatConfig | str = Rule(RuleConfig("none"))
+    rules: Mapping[str, Rule | FormatConfig | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read options that are given as text, as in ``Quantize(default="uaq-4")``. Raises `ConfigError`."""
@@ -94,36 +97,60 @@ class Quantize(TransformPass):
         for key, value in rules.items():
             if not isinstance(value, str | dict):
                 raise ConfigError(f"{where((key,))}: unknown key{did_you_mean(key, own)}")
+        formats = _formats({**rules, "default": options.get("default")}, where)
         for key, value in (*rules.items(), ("default", options.get("default"))):
             if isinstance(value, str):
                 (options if key == "default" else rules)[key] = _rule(value, where((key,)))
+        plain = {key: rule for key, rule in rules.items() if key not in formats}
+        options = {key: value for key, value in options.items() if key not in formats}
         read = validate(
-            _Options, {**options, "rules": rules}, lambda key: where(key[1:] if key[:1] == ("rules",) else key)
+            _Options, {**options, "rules": plain}, lambda key: where(key[1:] if key[:1] == ("rules",) else key)
         )
-        return cls(read.by, read.recipe, read.calibration, read.default, read.rules)
+        all_rules = {key: formats.get(key) or read.rules[key] for key in rules}
+        return cls(read.by, read.recipe, read.calibration, formats.get("default", read.default), all_rules)
 
     def to_table(self) -> Table:
         """Return the options as `from_table` reads them."""
         recipe = {"recipe": str(self.recipe)} if self.recipe else {}
         recipe |= {"calibration": self.calibration} if self.calibration else {}
         rules = {"default": self.default, **self.rules}
-        return {"by": self.by, **recipe} | {key: str(_as_rule(rule, key).config) for key, rule in rules.items()}
+        return {"by": self.by, **recipe} | {key: _to_table(_as_rule(rule, key)) for key, rule in rules.items()}
 
     def check_options(self, quantizers: "Catalogue[Quantizer]") -> None:
         """Raise `Q2Error` for an option that nobody offers; a recipe is not read. No torch is needed for q2's own."""
         for key, rule in {**self.rules, "default": self.default}.items():
-            _option(rule, key, quantizers)
+            if not isinstance(rule, FormatConfig):
+                _option(rule, key, quantizers)
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a rule that matches no layer, `OptionError` for an option that does not exist."""
         self.plan(graph, ctx)
+        self.formats(graph)
+
+    def formats(self, graph: "Graph") -> dict[str, FormatConfig]:
+        """Return the number formats of every layer that is to have some, before anything is changed.
+
+        Raises `ConfigError` for a rule that matches no layer.
+        """
+        if self.by == "recipe":
+            return {}
+        types = formatted_layers(graph)
+        found: dict[str, Rule | FormatConfig | str] = {}
+        for key, rule in self.rules.items():
+            names = [name for name in types if name in graph.weight_layers or isinstance(rule, FormatConfig)]
+            own = {name: types[name] for name in names}
+            found = dict.fromkeys(_matching(self.by, key, own, rule), rule) | found
+        wanted = {name: found.get(name, self.default) for name in types}
+        return {name: rule for name, rule in wanted.items() if isinstance(rule, FormatConfig)}
 
     def plan(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
         """Return the option of every choice that is to have one, before anything is changed.
 
         A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
         """
-        choices, default = graph.choices, _option(self.default, "default", ctx.plugins.of(QUANTIZERS))
+        choices, default = graph.choices, Option.parse("none")
+        if not isinstance(self.default, FormatConfig):
+            default = _option(self.default, "default", ctx.plugins.of(QUANTIZERS))
         if self.by == "recipe":
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
@@ -131,10 +158,14 @@ class Quantize(TransformPass):
         types = {name: choice.layer.type for name, choice in choices.items()}
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
+        formats = self.formats(graph)
         for key, rule in self.rules.items():
+            if isinstance(rule, FormatConfig):
+                continue
             option = _option(rule, key, ctx.plugins.of(QUANTIZERS))
             found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
-        return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
+        wanted = [name for name, choice in choices.items() if choice.layer.name not in formats]
+        return {name: found.get(name, default) for name in wanted if name in found or not default.is_none}
 
     def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.
@@ -145,7 +176,12 @@ class Quantize(TransformPass):
 
         if ctx.denoiser is None or ctx.denoiser.weights != "meta":
             self.check_calibration(ctx.bank.plan.calibration if ctx.bank else "")
-        return _report(graph, apply_options(graph, self.plan(graph, ctx), ctx))
+        plan, formats = self.plan(graph, ctx), self.formats(graph)
+        if not formats:
+            return _report(graph, apply_options(graph, plan, ctx))
+        from q2.passes.transform.apply_formats import apply_formats
+
+        return apply_formats(graph, formats, _report(graph, apply_options(graph, plan, ctx)))
 
     @property
     def wants_calibration(self) -> str:
@@ -174,6 +210,35 @@ class Quantize(TransformPass):
             rule = Rule(RuleConfig(option.quantizer, None if option.is_none else option.bits))
             _option(rule, name, ctx.plugins.of(QUANTIZERS))
         return dict(recipe.layers)
+
+
+def _formats(rules: Mapping[str, Any], where: Callable[[Key], str]) -> dict[str, FormatConfig]:
+    """Read the rules that name number formats."""
+    found = {}
+    for key, rule in rules.items():
+        config = rule.get("config") if isinstance(rule, dict) and len(rule) == 1 else None
+        if isinstance(config, dict) and is_format(config):
+            found[key] = FormatConfig.read(config, partial(_within, where, key))
+    return found
+
+
+def _within(where: Callable[[Key], str], rule: str, key: Key) -> str:
+    return where((rule, "config", *key))
+
+
+def _matching(by: By, key: str, types: Mapping[str, str], rule: Rule | FormatConfig | str) -> list[str]:
+    """Return the layers that a rule matches; one with an option is checked where options are planned."""
+    assert by != "recipe"
+    try:
+        return matching(by, key, types)
+    except ConfigError:
+        if isinstance(rule, FormatConfig):
+            raise
+        return []
+
+
+def _to_table(rule: Rule | FormatConfig) -> str | Table:
+    return {"config": rule.to_table()} if isinstance(rule, FormatConfig) else str(rule.config)
 
 
 def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
@@ -227,12 +292,14 @@ def _sqnr(group: "list[Changed]") -> float | None:
     return 10 * math.log10(_sum(group, "energy") / error) if error else math.inf
 
 
-def _as_rule(rule: Rule | str, key: str) -> Rule:
+def _as_rule(rule: Rule | FormatConfig | str, key: str) -> Rule | FormatConfig:
     return validate(Rule, _rule(rule, key), lambda _: key) if isinstance(rule, str) else rule
 
 
-def _option(rule: Rule | str, key: str, quantizers: "Catalogue[Quantizer]") -> Option:
-    config = _as_rule(rule, key).config
+def _option(rule: Rule | FormatConfig | str, key: str, quantizers: "Catalogue[Quantizer]") -> Option:
+    found = _as_rule(rule, key)
+    assert isinstance(found, Rule)
+    config = found.config
     name, width = config.name, config.weight_width
     if name.lower() in ("none", "na"):
         return Option.parse("none")
@@ -240,10 +307,13 @@ def _option(rule: Rule | str, key: str, quantizers: "Catalogue[Quantizer]") -> O
         raise OptionError(f"{key}: no quantizer named {name!r}{there_are(name, quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
-    return known_option(f"{name}-{width}", quantizers)
+    return known_option(str(Option(name, width)), quantizers)
 
 
 def _rule(option: str, place: str) -> Table:
+    if option.partition("-")[0] in ("integer", "minifloat") or option.startswith("mx"):
+        formed = Option.parse(option)
+        return {"config": {"name": formed.quantizer, "weight_width": formed.bits}}
     name, _, width = option.rpartition("-")
     if name and width.isdigit():
         return {"config": {"name": name, "weight_width": int(width)}}

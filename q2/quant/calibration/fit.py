@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from q2.quant.base import Fitted, OutputErrors, Quantizer
-from q2.quant.calibration.problem import Codes, Problem
+from q2.quant.calibration.problem import Problem
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels.errors import measure
 from q2.quant.packed.packing import pack, unpack
 
 __all__ = ["Refitted", "fit_outputs", "refit_outputs"]
 
-_ROUNDS, _ENOUGH = 3, 5e-3
+_ROUNDS, _ENOUGH = 3, 1e-2
 
 
 @torch.no_grad()
@@ -117,8 +117,8 @@ def _improved(
 ) -> _Fit:
     """Return the best of what the rounds from `parameters` give."""
     levels = _levels(quantizer, parameters, bits, dtype)
-    codes: Codes = problem.compensated(levels)
-    best, last = None, torch.inf
+    codes, last = problem.compensated(levels)
+    best = None
     for _ in range(_ROUNDS):
         parameters = quantizer.refit(problem.normal(codes, 2**bits), parameters, bits)
         levels = _levels(quantizer, parameters, bits, dtype)

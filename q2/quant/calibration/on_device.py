@@ -13,18 +13,21 @@ Levels = tuple[Tensor, Tensor]
 """Levels (R or 1, k), and the edges half-way between them."""
 
 
-def compensate(weight: Tensor, factor: Tensor, levels: Tensor) -> Tensor:
+def compensate(weight: Tensor, factor: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Return codes, uint8 (R, n), chosen column by column: those behind make good what a column loses.
 
-    A block of columns at a time: what it leaves for those behind it is a product of matrices.
+    A block of columns at a time: what it leaves for those behind it is a product of matrices. The second result is what
+    all columns together lost, (R,) float64: tr((W - W') H (W - W')^T) by rows.
     """
+    lost = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
     rows, codes = weight.clone(), torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device)
     known = levels, _edges(levels)
     for start in range(0, rows.shape[1], _BLOCK):
         stop = min(start + _BLOCK, rows.shape[1])
         errors = _compensate_block(rows, factor, known, slice(start, stop), codes)
         rows[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
-    return codes
+        lost += errors.square().sum(1, dtype=torch.float64)
+    return codes, lost
 
 
 def _compensate_block(rows: Tensor, factor: Tensor, known: Levels, block: slice, codes: Tensor) -> Tensor:

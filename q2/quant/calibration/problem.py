@@ -15,6 +15,7 @@ from q2.quant.calibration.on_device import compensate, descend, normal_block
 __all__ = ["Problem"]
 
 Codes = list[Tensor]
+_COLUMNS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +70,16 @@ class Problem:
             found[rows.outputs, rows.inputs] = rows.gram.importance.cpu()
         return found
 
-    def compensated(self, levels: Tensor) -> Codes:
-        """Return codes that make good, column by column, what those before them lost."""
-        return [compensate(rows.weight, rows.gram.factor, rows.levels(levels)) for rows in self._rows]
+    def compensated(self, levels: Tensor) -> tuple[Codes, float]:
+        """Return codes that make good, column by column, what those before them lost, and the output error in all."""
+        found, total = [], 0.0
+        for rows in self._rows:
+            own = rows.levels(levels)
+            codes, lost = compensate(rows.weight, rows.gram.factor, own)
+            damped = rows.gram.damping * (rows.weight - _looked_up(own, codes)).square().sum(1, dtype=torch.float64)
+            total += float((lost - damped).clamp_(min=0).sum()) * rows.gram.live
+            found.append(codes)
+        return found, total
 
     def descended(self, levels: Tensor, codes: Codes) -> tuple[Codes, Tensor]:
         """Return better codes, each weight in turn given the best level, and the output error of every channel."""
@@ -112,7 +120,7 @@ class Problem:
     @property
     def signal(self) -> float:
         """The outputs' sum of squares, of an image, without the bias."""
-        return float(self._sums([rows.weight for rows in self._rows]).sum())
+        return sum(float(rows.error(rows.pulled, rows.weight).sum()) for rows in self._rows)
 
     def given(self, codes: Codes) -> Tensor:
         """Return the codes of this problem in the weight's order, (O, n)."""
@@ -125,8 +133,19 @@ class Problem:
     def _sums(self, differences: Sequence[Tensor]) -> Tensor:
         sums = torch.zeros(self.outputs, dtype=torch.float64, device=differences[0].device)
         for rows, each in zip(self._rows, differences, strict=True):
-            sums[rows.outputs] += rows.error(each @ rows.gram.matrix, each)
+            sums[rows.outputs] += rows.error(_half_product(each, rows.gram.matrix), each)
         return sums
+
+
+def _half_product(difference: Tensor, matrix: Tensor) -> Tensor:
+    """Return what sums with D to the rows' d^T H d, as D H does: of the symmetric H one side, twice."""
+    found, size = torch.empty_like(difference), difference.shape[1]
+    for start in range(0, size, _COLUMNS):
+        part = slice(start, min(start + _COLUMNS, size))
+        torch.mm(difference[:, part], matrix[part, part], out=found[:, part])
+        if start:
+            found[:, part].addmm_(difference[:, :start], matrix[:start, part], alpha=2)
+    return found
 
 
 def _looked_up(levels: Tensor, codes: Tensor) -> Tensor:

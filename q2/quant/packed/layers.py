@@ -62,7 +62,7 @@ class PackedPart(Part):
             else:
                 first = start * width * bits // 8  # every eighth row starts a byte
                 numbers = unpack(codes[first : first + packed_bytes(count, bits)], bits, count)
-            return cast_to(self.quantizer.decode(numbers.reshape(stop - start, *shape[1:]), own), dtype)
+            return cast_to(self.quantizer.decode_at(numbers.reshape(stop - start, *shape[1:]), own, bits), dtype)
 
         channels = self.quantizer.per_channel
         kind, compiling = self.quantizer.code, torch.compiler.is_compiling()

@@ -63,11 +63,17 @@ class Predictor(Strategy):
             check_alone(problem.space)
             if LADDER.index(self.alone) > LADDER.index(problem.fidelity):
                 raise ConfigError(f"alone: expected the search's fidelity, {problem.fidelity!r}, or a cheaper one")
-            trials -= (len(problem.space) + 1) * (self.alone == problem.fidelity)
+            alone = (len(problem.space) + 1) * (self.alone == problem.fidelity)
+            if alone >= trials:
+                raise ConfigError(
+                    f"search.trials: {trials}, too few: {alone} quantize one choice each"
+                    " (search.strategies.predictor.alone)"
+                )
+            trials -= alone
         first = round(self.random * trials)
-        if first < _LEAST * self.folds and (first < trials or trials <= 0):
+        if first < _LEAST * self.folds and first < trials:
             raise ConfigError(
-                f"search.trials: {max(first, 0)} of {problem.trials} are random (search.strategies.predictor.random),"
+                f"search.trials: {first} of {problem.trials} are random (search.strategies.predictor.random),"
                 f" and {self.folds} folds need at least {_LEAST * self.folds}"
             )
 

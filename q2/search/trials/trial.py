@@ -76,7 +76,7 @@ class Trial:
     @property
     def label(self) -> str:
         """What messages and tables call it."""
-        return f"trial {self.id if self.number is None else self.number}"
+        return f"trial {self.id[:8] if self.number is None else self.number}"
 
     def shown(self, name: str) -> str:
         """Return a metric as people read it; an estimate has its interval behind it, both bounds if lopsided.

@@ -206,5 +206,8 @@ def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_
         Predictor(alone="few-step").check(with_none(tmp_path, 80))
     with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 6"):
         Predictor(alone="forward", folds=2).check(with_none(tmp_path, len(of.space) + 5))
+    count = len(of.space) + 1
+    with pytest.raises(ConfigError, match=rf"search.trials: {count}, too few: {count} quantize one choice each"):
+        Predictor(alone="forward").check(with_none(tmp_path, count))
     with pytest.raises(ConfigError, match="needs the option 'none' too"):
         Predictor(alone="forward").check(problem(tmp_path, 80))

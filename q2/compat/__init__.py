@@ -1,0 +1,1 @@
+"""Names of other frameworks over q2's own."""

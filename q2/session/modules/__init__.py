@@ -1,0 +1,1 @@
+"""Runs over a module that is no denoiser: transform, training and search."""

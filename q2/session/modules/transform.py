@@ -1,0 +1,112 @@
+"""A transform of a module: its passes, and how good it is before and after."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from q2.config import to_toml
+from q2.files import write_json, write_text
+from q2.graph import Graph
+from q2.models.evaluation import Score, evaluate
+from q2.models.model import Model
+from q2.passes import PassManager, PassResult, Step
+from q2.session.modules.saving import save_graph
+from q2.session.modules.session import ModuleSession
+from q2.session.report import manifest, writing
+from q2.version import version
+
+__all__ = ["ModuleTransformed", "transform_module"]
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleTransformed:
+    """What a transform gave: the module and its graph, what the passes said, the scores on the test split."""
+
+    session: ModuleSession
+    results: list[PassResult]
+    before: Score | None
+    after: Score | None
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def model(self) -> Model:
+        """The module, transformed, with its data."""
+        return self.session.model
+
+    @property
+    def graph(self) -> Graph:
+        """Its graph."""
+        return self.session.graph
+
+    @property
+    def report(self) -> dict[str, object]:
+        """What ``report.json`` holds."""
+        report: dict[str, object] = {
+            "q2": version(),
+            "model": {"name": self.model.label, "fingerprint": self.model.fingerprint},
+            "passes": {
+                each.title: {"seconds": round(each.seconds, 3), "summary": each.report.summary, **each.report.data}
+                for each in self.results
+            },
+        }
+        if self.before and self.after:
+            report["test"] = {"before": asdict(self.before), "after": asdict(self.after)}
+        return report
+
+
+def transform_module(
+    session: ModuleSession, folder: Path | None, *, save: Path | None = None, verify_each: bool = False
+) -> ModuleTransformed:
+    """Run the passes of a session over its module and write report, settings, manifest and pictures into `folder`.
+
+    With data the module is evaluated on the test split before and after; with `save` the graph is written there. Raises
+    `Q2Error`, before anything is written.
+    """
+    session, show = session.fork(), session.show
+    start = time.perf_counter()
+    model = session.model
+    show(Step("load", time.perf_counter() - start, f"{model.label}: {model.source} ({model.fingerprint})"))
+    start = time.perf_counter()
+    graph = session.graph
+    facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers"
+    show(Step("trace", time.perf_counter() - start, facts))
+    manager = PassManager(session.passes, session.context(), verify_each)
+    with session.at():
+        manager.check(graph)
+    before = _score(session, "before")
+    results = []
+    for result in manager.each(graph):
+        results.append(result)
+        show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    after = _score(session, "after") if before else None
+    outcome = ModuleTransformed(session, results, before, after)
+    if save is not None:
+        save_graph(graph, session.settings.model, save)
+        show(Step("save", 0, f"{save}/"))
+    if folder is not None:
+        with writing(folder):
+            _write(outcome, folder)
+    return outcome
+
+
+def _score(session: ModuleSession, when: str) -> Score | None:
+    model = session.model
+    if model.data is None:
+        return None
+    with session.at("data"), session.graph.installed():
+        score = evaluate(model.module, model.data, "test")
+    line = f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f} on {score.samples} test samples"
+    session.show(Step(when, score.seconds, line))
+    return score
+
+
+def _write(outcome: ModuleTransformed, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    write_text(folder / "effective.toml", to_toml(outcome.session.effective))
+    write_json(folder / "manifest.json", manifest(outcome.session, outcome.model, "transform"))
+    write_json(folder / "report.json", outcome.report)
+    names = [*pictures, "effective.toml", "manifest.json", "report.json"]
+    outcome.files.extend(folder / name for name in names)
