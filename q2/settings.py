@@ -14,10 +14,18 @@ class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
+class LoraSettings(_Section):
+    """`[denoiser] loras`: a LoRA's file, folder or Hub id, and the weight with which it is fused."""
+
+    path: str
+    weight: float = 1.0
+
+
 class DenoiserSettings(_Section):
     """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
 
     `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
+    `subfolder`, `variant` and `revision` say which files of the checkpoint, `loras` what is fused into its weights.
     """
 
     name: str = ""
@@ -29,6 +37,10 @@ class DenoiserSettings(_Section):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
     refiner: str = ""
+    subfolder: str = ""
+    variant: str = ""
+    revision: str = ""
+    loras: tuple[LoraSettings, ...] = ()
 
 
 class PluginSettings(_Section):

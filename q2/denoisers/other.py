@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from q2.denoisers.base import Denoiser, Protocol, Samples, Weights
-from q2.denoisers.checkpoints.checkpoint import Checkpoint, read_config
+from q2.denoisers.checkpoints.checkpoint import read_config
+from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.family import built, known
 from q2.denoisers.inputs.derive import example_inputs
@@ -45,6 +46,7 @@ class Other(Denoiser):
         tiny: bool = False,
         dtype: str = "float32",
         device: str = "auto",
+        selection: Selection | None = None,
     ) -> None:
         """Choose the class: `model` with `config`, or a `checkpoint`. Raises `ConfigError`, `CheckpointError`."""
         if tiny:
@@ -53,8 +55,8 @@ class Other(Denoiser):
             raise ConfigError(f"checkpoint {checkpoint!r} names its own class; leave out model {model!r}")
         if model and weights == "pretrained":
             weights = "random"
-        super().__init__(checkpoint, weights=weights, dtype=dtype, device=device)
-        self._index = self.checkpoint or (Checkpoint(checkpoint) if checkpoint else None)
+        super().__init__(checkpoint, weights=weights, dtype=dtype, device=device, selection=selection)
+        self._index = self.checkpoint or (self.checkpoint_at(checkpoint) if checkpoint else None)
         self._model = model
         self._config = config
 
@@ -90,13 +92,7 @@ class Other(Denoiser):
         if self.checkpoint is None:
             table = _table(self._config, kind) if self._index is None else self._saved(kind)
             return self._built(kind, table)
-        component, name = self._found
-        self.checkpoint.check(component, name)
-        options = self.checkpoint.options(component)
-        with self.checkpoint.reading() as where:
-            model = kind.from_pretrained(where, subfolder=component, dtype=self.dtype, use_safetensors=True, **options)
-        moved: nn.Module = model.to(self.device)
-        return moved
+        return self.checkpoint.load_component(kind, self._found[0], self.dtype).to(self.device)
 
     def _saved(self, kind: Any) -> dict[str, Any]:
         assert self._index is not None
@@ -115,11 +111,10 @@ class Other(Denoiser):
             raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
         import diffusers
 
-        options = {self._found[0]: model, **self.checkpoint.options(self._found[0])}
-        with self.checkpoint.reading() as where:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                where, dtype=self.dtype, use_safetensors=True, **options
-            )
+        self.checkpoint.check_pipeline()
+        component, name = self._found[0], self.checkpoint.pipeline_class()
+        kind = getattr(diffusers, name, diffusers.DiffusionPipeline)
+        pipeline = self.checkpoint.load_pipeline(kind, self.dtype, {component: model}, variant_of=component)
         return pipeline.to(self.device)
 
     def example_inputs(self, batch: int = 1, *, size: int | None = None, tokens: int = 9) -> Mapping[str, object]:

@@ -108,8 +108,8 @@ def transform(
     session = session.fork()
     start = time.perf_counter()
     denoiser = session.denoiser
-    images = settings.samples.images if denoiser.weights != "meta" else 0
-    if images or packed:
+    images = settings.samples.images if denoiser.has_pipeline else 0
+    if images or (packed and denoiser.has_pipeline):
         session.load_pipeline()
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     start = time.perf_counter()
@@ -165,6 +165,8 @@ def save(session: Session, folder: Path) -> Path:
 def _left_out(session: Session) -> list[str]:
     """Say which passes cannot run because weights on meta have no values, and return their titles."""
     if session.denoiser.weights != "meta":
+        if session.settings.samples.images and not session.denoiser.has_pipeline:
+            session.show(Step("samples", 0, "left out: the checkpoint is a component alone, which makes no images"))
         return []
     without = [title for title, step in session.passes if session.needs_weights(step)]
     for title in (*without, *(["samples"] if session.settings.samples.images else [])):

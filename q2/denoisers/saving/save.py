@@ -44,12 +44,15 @@ def save_packed(
 ) -> Saved:
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
+    Of a checkpoint that is a component alone the component is written.
+
     `activations` are options to be kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
     each quantizer came from. The whole folder is written or nothing; the denoiser is afterwards what it was. Raises
     `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error` for weights on meta.
     """
     check_folder(folder)
-    pipeline, model = denoiser.pipeline(), denoiser.model
+    model: Any = denoiser.model
+    pipeline = model if denoiser.checkpoint and denoiser.checkpoint.is_alone else denoiser.pipeline()
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
         kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
@@ -57,8 +60,9 @@ def save_packed(
             pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {why(error)}") from error
-    component = next(name for name, part in pipeline.components.items() if part is model)
-    return Saved(sum(file.stat().st_size for file in (folder / component).glob("*.safetensors")), size)
+    parts = {} if pipeline is model else pipeline.components
+    place = folder / next((name for name, part in parts.items() if part is model), "")
+    return Saved(sum(file.stat().st_size for file in place.glob("*.safetensors")), size)
 
 
 @contextmanager
