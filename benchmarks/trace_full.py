@@ -1,6 +1,6 @@
-"""Trace the six denoisers at full size on meta, each in its own process: seconds and peak memory.
+"""Trace the published denoisers at full size on meta, each in its own process: seconds and peak memory.
 
-python benchmarks/trace_full.py
+python benchmarks/trace_full.py [name …]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 
 SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
+NINE = ("flux", "flux-schnell", "sd35-large", "sd35-medium", "sana", "qwen-image", "z-image", "lumina2", "wan21")
 RUNS = 3
 
 
@@ -36,13 +37,13 @@ def one(name: str) -> None:
 
 
 def main() -> None:
-    """Trace one denoiser, or all six, one after the other."""
-    if len(sys.argv) > 1:
+    """Trace one denoiser, or several, or all, one after the other."""
+    if len(sys.argv) == 2:
         one(sys.argv[1])
         return
     print("| denoiser | trace, s | peak RSS, GiB | weight layers | weights | GMACs | units | flow and units, s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in SIX:
+    for name in sys.argv[1:] or (*SIX, *NINE):
         subprocess.run([sys.executable, __file__, name], check=True)
 
 
