@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
 
 from q2.denoisers.base import Denoiser
+from q2.denoisers.saving.loaded import unsettle
+from q2.denoisers.saving.places import put
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import CheckpointError, Q2Error, why
 from q2.files import creating
+from q2.graph.shared import shared_places
 from q2.plugins import Plugins, current
 from q2.progress import Progress, silent
 from q2.quant.packed.layers import Packed, pack_layer, unpack_layer
@@ -81,14 +83,18 @@ def packed(
     """
     from q2.denoisers.saving.quantizer import Q2Config, Q2Quantizer, layers_table, sources_of
 
+    if adapted := next((name for name, _ in model.named_modules() if name.endswith(".base_layer")), ""):
+        layer = adapted.removesuffix(".base_layer")
+        raise Q2Error(f"{layer}: an adapter is attached; fuse it and quantize again, or unload it, before saving")
     before: dict[str, Simulated] = {name: m for name, m in model.named_modules() if isinstance(m, Simulated)}
+    shared = shared_places(model)
     config, quantizer = model._internal_dict, getattr(model, "hf_quantizer", None)
     try:
         for name in progress(list(before), "pack", len(before)):
             try:
                 layer = before[name]
                 plain = all(part.option.is_none for part in layer.parts)
-                _put(model, name, unpack_layer(layer) if plain else pack_layer(layer))
+                put(model, name, unpack_layer(layer) if plain else pack_layer(layer), shared)
             except Q2Error as error:
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
@@ -98,13 +104,15 @@ def packed(
             layers=layers,
             activations=dict(activations or {}),
             quantizers=sources_of(model, plugins or current()),
+            shared=shared,
         )
         model.register_to_config(quantization_config=settings)
         model.hf_quantizer = Q2Quantizer(settings)
+        model.hf_quantizer.own(model)
         yield sum(cast(Packed, model.get_submodule(name)).bytes for name in layers)
     finally:
         for name, module in before.items():
-            _put(model, name, module)
+            put(model, name, module, shared)
         model._internal_dict = config
         if quantizer is None:
             vars(model).pop("hf_quantizer", None)
@@ -122,17 +130,9 @@ def saved_activations(model: Any) -> dict[str, Any]:
 def make_plain(model: Any, dtype: torch.dtype, progress: Progress = silent) -> int:
     """Turn a diffusers model's simulated and packed layers into plain ones of `dtype`, in place; return how many."""
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Quantized)]
+    shared = shared_places(model)
     for name, module in progress(layers, "dequantize", len(layers)):
-        _put(model, name, unpack_layer(module).to(dtype))
-    from diffusers.configuration_utils import FrozenDict
-
+        put(model, name, unpack_layer(module).to(dtype), shared)
     vars(model).pop("hf_quantizer", None)
-    model.is_quantized = False
-    config = {key: value for key, value in model._internal_dict.items() if key != "quantization_config"}
-    model._internal_dict = FrozenDict(config)
+    unsettle(model)
     return len(layers)
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, own = name.rpartition(".")
-    setattr(model.get_submodule(owner), own, module)

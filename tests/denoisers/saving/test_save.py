@@ -241,8 +241,8 @@ def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None
         ({"layers": {"proj_out_1": "uaq-x"}}, "layers.proj_out_1: 'uaq-x' is no option"),
         ({"layers": {"proj_out_1": "nope-4"}}, "no quantizer named 'nope'"),
         ({"layers": ["proj_out_1"]}, r"layers is \['proj_out_1'\], expected a table"),
-        ({"format": "one"}, "format 'one' is none, expected '1.1'"),
-        ({"format": None}, "format None is none, expected '1.1'"),
+        ({"format": "one"}, "format 'one' is none, expected '1.2'"),
+        ({"format": None}, "format None is none, expected '1.2'"),
         ({"prec": 5}, "prec 5 is neither 16 nor 32"),
         ({"prec": "16"}, "prec '16' is neither 16 nor 32"),
         ({"dtype": None}, "dtype None is none of float32"),
@@ -272,7 +272,7 @@ def test_a_config_without_a_format_is_refused_with_the_file(tiny: Path) -> None:
     path.write_text(json.dumps(table), encoding="utf-8")
     with pytest.raises(CheckpointError) as error:
         _ = load("dit", str(tiny), device="cpu").model
-    line = "transformer/config.json: quantization_config: format is missing, expected '1.1'"
+    line = "transformer/config.json: quantization_config: format is missing, expected '1.2'"
     assert str(error.value) == f"checkpoint {str(tiny)!r}: {line}"
 
 
