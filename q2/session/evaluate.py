@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from q2.config import RunFile
 from q2.errors import TrialError
-from q2.passes import PassContext
+from q2.passes import PassContext, Step
 from q2.passes.transform.quantize import Quantize
 from q2.search.evaluation.jobs import Job
 from q2.search.kinds import METRICS
@@ -15,6 +15,7 @@ from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, open_bank
 from q2.session.checks import check_calibration, check_search
+from q2.session.drift import applied_recipe, drift_of
 from q2.session.evaluation import evaluator_of, load, make_ready, make_reference
 from q2.session.session import Given, Session
 
@@ -32,14 +33,17 @@ def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folde
     given = session.with_recipe(recipe)
     layers = _options(given)
     there, place_of_bank = check_calibration(given), bank_folder(given)
+    usual = not given.settings.bank.path and place_of_bank == bank_folder(session)
     session = _measuring(session, layers, metrics)
     check_search(session, {}, folder, bank=False)
     with TemporaryDirectory() as scratch:
         place, fidelity = folder or Path(scratch), session.settings.search.evaluation.fidelity
         loaded = load(session)
+        if drift := drift_of(loaded.session, None, applied_recipe(given)):
+            session.show(Step("recipe", 0, drift.summary))
         fits = there is not None and {*layers.values()} <= {"none", *there.options}
         make_reference(loaded, place, [fidelity])
-        ready = make_ready(loaded, open_bank(loaded.session, place_of_bank) if fits else None)
+        ready = make_ready(loaded, open_bank(loaded.session, None if usual else place_of_bank) if fits else None)
         for name in (QuantizedError.name, OutputError.name):
             if name in ready.kinds and name not in ready.costs.tables:
                 kind = "calibrated bank" if name == OutputError.name else "bank"

@@ -18,6 +18,7 @@ from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
+from q2.session.drift import Drift, drift_of
 from q2.session.report import manifest, recipe_of, writing
 from q2.session.session import Session
 from q2.version import version
@@ -29,7 +30,8 @@ __all__ = ["Transformed", "save", "transform"]
 class Transformed:
     """What a transform gave: the quantized denoiser and its graph, the results, and the files in `folder`.
 
-    `comparison` is there where the run file asks for samples; `seconds` is what these took.
+    `comparison` is there where the run file asks for samples; `seconds` is what these took. `drift` is there where a
+    recipe was found on other weights.
     """
 
     session: Session
@@ -39,6 +41,7 @@ class Transformed:
     folder: Path | None
     seconds: float = 0.0
     files: list[Path] = field(default_factory=list)
+    drift: Drift | None = None
 
     @property
     def table(self) -> TextTable:
@@ -81,6 +84,8 @@ class Transformed:
                 for each in self.results
             },
         }
+        if self.drift:
+            report["recipe"] = self.drift.data
         if self.comparison:
             accuracy = self.comparison.accuracy
             report["samples"] = {"seconds": round(self.seconds, 3), "images": len(self.comparison.full.labels)} | (
@@ -131,13 +136,16 @@ def transform(
     for result in manager.each(graph):
         results.append(result)
         show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    drift = drift_of(session, graph)
+    if drift:
+        show(Step("recipe", 0, drift.summary))
     comparison = None
     if full:
         start = time.perf_counter()
         comparison = compare(full, _samples(session), denoiser.judge())
         seconds += time.perf_counter() - start
         show(Step("samples", seconds, _summary(comparison)))
-    outcome = Transformed(session, results, comparison, recipe_of(graph, ctx), folder, seconds)
+    outcome = Transformed(session, results, comparison, recipe_of(graph, ctx), folder, seconds, drift=drift)
     if packed:
         save(session, packed)
     if folder is not None:
