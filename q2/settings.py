@@ -43,6 +43,15 @@ class DenoiserSettings(_Section):
     loras: tuple[LoraSettings, ...] = ()
 
 
+class ComponentSettings(_Section):
+    """`[components.<name>]`: how the Linear layers of another part of the pipeline are quantized.
+
+    An option for all, or a table of rules as those of the pass ``quantize``.
+    """
+
+    quantize: str | Table = "none"
+
+
 class PluginSettings(_Section):
     """`[plugins]`: local files or modules to load, and installed plugins to leave out."""
 
@@ -172,6 +181,7 @@ class Settings(_Section):
     denoiser: DenoiserSettings = DenoiserSettings()
     plugins: PluginSettings = PluginSettings()
     passes: dict[str, Table] = {}
+    components: dict[str, ComponentSettings] = {}
     samples: SampleSettings = SampleSettings()
     bank: BankSettings = BankSettings()
     calibration: CalibrationSettings = CalibrationSettings()

@@ -166,6 +166,13 @@ class Checkpoint:
         )
         return (found[0], found[1]) if found else ("", "")
 
+    def parts(self) -> dict[str, str]:
+        """Return the pipeline's models, each with its class: what lies in its folder and holds weights."""
+        index = self._table("model_index.json")
+        found = {name: self.entry(name) for name in index if not name.startswith("_")}
+        none = ("Tokenizer", "Scheduler", "Processor", "FeatureExtractor", "TokenizerFast")
+        return {name: kind for name, (_, kind) in found.items() if kind and not kind.endswith(none)}
+
     def absent(self, components: tuple[str, ...]) -> dict[str, None]:
         """Return those of `components` that a local folder does not have, as `from_pretrained` is told so."""
         return {name: None for name in components if self.local is not None and not self.class_of(name)}

@@ -155,6 +155,11 @@ class SingleFile(Checkpoint):
                 raise
             return dict(self.published.config)
 
+    def parts(self) -> dict[str, str]:
+        """Return the models of the configs' pipeline."""
+        with self._saying_config():
+            return self.configs.parts()
+
     def absent(self, components: tuple[str, ...]) -> dict[str, None]:
         """Return those of `components` that the configs do not have."""
         return self.configs.absent(components)

@@ -1,7 +1,7 @@
 """Saves a denoiser whose layers are quantized: a complete diffusers folder with packed weights."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,7 +29,7 @@ def check_folder(folder: Path) -> None:
 
 
 class Saved(NamedTuple):
-    """What a denoiser takes in its folder, in bytes: its weight files, and the quantized layers in them."""
+    """What denoiser and quantized components take in a folder, in bytes: weight files, and their quantized layers."""
 
     files: int
     packed: int
@@ -58,13 +58,19 @@ def save_packed(
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
         kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
-        with kept as size, creating(folder) as beside, quiet():
-            pipeline.save_pretrained(beside, safe_serialization=True)
+        parts = {} if pipeline is model else dict(pipeline.components)
+        with ExitStack() as stack:
+            size = stack.enter_context(kept)
+            for name, part in parts.items():
+                if part is not model and _is_simulated(part):
+                    size += stack.enter_context(_packed_part(name, part, prec, plugins or denoiser.plugins))
+            beside = stack.enter_context(creating(folder))
+            with quiet():
+                pipeline.save_pretrained(beside, safe_serialization=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {why(error)}") from error
-    parts = {} if pipeline is model else pipeline.components
-    place = folder / next((name for name, part in parts.items() if part is model), "")
-    return Saved(sum(file.stat().st_size for file in place.glob("*.safetensors")), size)
+    places = [name for name, part in parts.items() if part is model or _is_simulated(part)] or [""]
+    return Saved(sum(file.stat().st_size for name in places for file in (folder / name).glob("*.safetensors")), size)
 
 
 @contextmanager
@@ -118,6 +124,41 @@ def packed(
             vars(model).pop("hf_quantizer", None)
         else:
             model.hf_quantizer = quantizer
+
+
+@contextmanager
+def _packed_part(name: str, part: Any, prec: int, plugins: Plugins | None) -> Iterator[int]:
+    """Let another part of the pipeline, of transformers or diffusers, have packed layers, as `packed` does."""
+    dtype = str(part.dtype).removeprefix("torch.")
+    if hasattr(part, "_internal_dict"):
+        with packed(part, dtype, prec, plugins=plugins) as size:
+            yield size
+        return
+    from q2.denoisers.saving.quantizer import Q2Config, layers_table, sources_of
+    from q2.denoisers.saving.transformers import Q2Transformers
+
+    before = {each: module for each, module in part.named_modules() if isinstance(module, Simulated)}
+    shared = shared_places(part)
+    try:
+        for each, layer in before.items():
+            try:
+                put(part, each, pack_layer(layer), shared)
+            except Q2Error as error:
+                raise Q2Error(f"{name}: {each}: {error}") from error
+        layers, sources = layers_table(part), sources_of(part, plugins or current())
+        config = Q2Config(prec=prec, dtype=dtype, layers=layers, quantizers=sources, shared=shared)
+        part.config.quantization_config, part.hf_quantizer = config, Q2Transformers(config)
+        yield sum(cast(Packed, part.get_submodule(each)).bytes for each in layers)
+    finally:
+        for each, module in before.items():
+            put(part, each, module, shared)
+        if before:
+            vars(part.config).pop("quantization_config", None)
+            part.hf_quantizer = None
+
+
+def _is_simulated(part: object) -> bool:
+    return isinstance(part, torch.nn.Module) and any(isinstance(each, Simulated) for each in part.modules())
 
 
 def saved_activations(model: Any) -> dict[str, Any]:

@@ -125,13 +125,18 @@ class Quantize(TransformPass):
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
             raise ConfigError(f"recipe is set, but by = {self.by!r}; say by = 'recipe'")
-        types = {name: choice.layer.type for name, choice in choices.items()}
+        return self.choose({name: choice.layer.type for name, choice in choices.items()}, ctx.plugins.of(QUANTIZERS))
+
+    def choose(self, types: Mapping[str, str], quantizers: "Catalogue[Quantizer]") -> dict[str, Option]:
+        """Return the options that the rules give layers of these types, by name; see `plan`."""
+        default = _option(self.default, "default", quantizers)
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
         for key, rule in self.rules.items():
-            option = _option(rule, key, ctx.plugins.of(QUANTIZERS))
-            found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
-        return {name: found.get(name, default) for name in choices if name in found or not default.is_none}
+            option = _option(rule, key, quantizers)
+            by = "type" if self.by == "recipe" else self.by  # a recipe has no rules
+            found = dict.fromkeys(matching(by, key, types, options=own), option) | found
+        return {name: found.get(name, default) for name in types if name in found or not default.is_none}
 
     def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.
