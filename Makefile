@@ -35,9 +35,10 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 	$(UV) -e .
 	touch $@
 
-$(DEV): $(STAMP) tools/install_torchsort.py
+$(DEV): $(STAMP) tools/install_torchsort.py tools/install_chromium.py
 	$(UV) -e '.[dev]'
 	$(BIN)/python tools/install_torchsort.py
+	$(BIN)/python tools/install_chromium.py
 	touch $@
 
 # Builds the wheel and tries it in an environment of its own, as somebody who has only that file.

@@ -19,7 +19,8 @@ from q2.quant import Recipe
 from q2.search.trials.trial import Trial
 from q2.session.bank import BankReport, build_bank
 from q2.session.calibrate import RowsReport, calibrate
-from q2.session.evaluate import evaluate
+from q2.session.evaluate import evaluate, evaluate_all
+from q2.session.evaluated import Evaluation
 from q2.session.export import export
 from q2.session.given import FORM, folder_of, naming, path_of, with_denoiser, with_given
 from q2.session.plan import Plan, plan_search
@@ -257,6 +258,25 @@ class Run(Session):
         names, folder = texts("metrics", metrics), folder_of(folder)
         with_given(self, recipe)
         return evaluate(self, recipe, names, folder)
+
+    def evaluate_all(
+        self,
+        recipes: Mapping[str, Given],
+        metrics: Texts = (),
+        folder: str | Path | None = None,
+        saved: Iterable[str | Path] = (),
+    ) -> Evaluation:
+        """Measure recipes, by title, and folders that ``save`` wrote; compare each with the first. See `evaluate`.
+
+        >>> settings = {"search.evaluation.fidelity": "forward", "search.evaluation.inputs": 8, "search.target": "SQNR"}
+        >>> found = open("digits-dit", settings).evaluate_all({"4 bits": {"proj_out_2": "uaq-4"}})
+        >>> found.table.headers, list(found.trials)
+        (('recipe', 'avg_bits', 'SQNR dB'), ['4 bits'])
+        """
+        names, folder = texts("metrics", metrics), folder_of(folder)
+        for recipe in recipes.values():
+            with_given(self, recipe)
+        return evaluate_all(self, recipes, [Path(each) for each in saved], names, folder)
 
     def sample(  # noqa: PLR0917 (as the command has them)
         self,

@@ -18,7 +18,20 @@ import toml
 from q2.errors import ConfigError, did_you_mean, why
 from q2.settings import Settings, Table
 
-__all__ = ["DEFAULT", "Key", "RunFile", "Settings", "Table", "dotted", "flatten", "shipped", "to_toml", "validate"]
+__all__ = [
+    "DEFAULT",
+    "Key",
+    "RunFile",
+    "Settings",
+    "Table",
+    "dotted",
+    "flatten",
+    "options_of",
+    "shipped",
+    "text_of",
+    "to_toml",
+    "validate",
+]
 
 DEFAULT = "digits-dit.toml"
 Key = tuple[str, ...]
@@ -153,6 +166,27 @@ def validate(kind: type[T], table: Mapping[str, object], where: Callable[[Key], 
 def shipped() -> tuple[str, ...]:
     """Return the names of the run files that come with q2."""
     return tuple(sorted(file.name for file in _configs().iterdir() if file.suffix == ".toml"))
+
+
+def text_of(config: str) -> str:
+    """Return the text of a run file, a path or the name of a shipped one. Raises `ConfigError`."""
+    return _find(config).read_text(encoding="utf-8")
+
+
+def options_of(kind: type) -> dict[str, str]:
+    """Return the options of a pass or strategy, the fields of its dataclass, with their defaults as text.
+
+    >>> from dataclasses import make_dataclass
+    >>> options_of(make_dataclass("Size", [("rate", float), ("layers", str, "*")]))
+    {'rate': 'required', 'layers': '"*"'}
+    """
+    found = {}
+    for entry in dataclasses.fields(kind):
+        given = entry.default
+        if entry.default_factory is not dataclasses.MISSING:
+            given = entry.default_factory()
+        found[entry.name] = "required" if given is dataclasses.MISSING else json.dumps(given, default=str)
+    return found
 
 
 def flatten(table: Mapping[str, object], prefix: Key = ()) -> dict[Key, object]:
@@ -290,4 +324,7 @@ def _keys(kind: object, path: Key) -> Iterable[str]:
 
 
 def _show(value: object) -> str:
-    return "–" if value in (None, "") else value if isinstance(value, str) else json.dumps(value, default=str)
+    if value in (None, ""):
+        return "–"
+    plain = isinstance(value, str) or dataclasses.is_dataclass(value)
+    return str(value) if plain else json.dumps(value, default=str)

@@ -19,6 +19,7 @@ __all__ = [
     "TraceError",
     "TrialError",
     "did_you_mean",
+    "there_are",
 ]
 
 
@@ -92,6 +93,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def there_are(name: str, known: Iterable[str], most: int = 12) -> str:
+    """Return `did_you_mean`, or where nothing is near what there is, the first of many, in brackets.
+
+    >>> there_are("quantise", ["stats", "quantize"]), there_are("slurm", ["local", "ray"])
+    ("; did you mean 'quantize'?", ' (there are: local, ray)')
+    """
+    names = list(dict.fromkeys(known))
+    more = ", …" if len(names) > most else ""
+    listed = f" (there are: {', '.join(names[:most])}{more})" if names else " (there are none)"
+    return did_you_mean(name, names) or listed
 
 
 def why(error: Exception) -> str:

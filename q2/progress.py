@@ -1,7 +1,7 @@
 """How long work shows that it moves: a function that wraps an iterable. The command line draws, a library is silent."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 __all__ = ["Progress", "silent"]
 
@@ -9,13 +9,17 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Yield the items, showing `label` and how many of `total` are done."""
+    """Yield the items, showing `label`, how many of `total` are done, and what `note` says of the last one."""
 
-    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    def __call__(
+        self, items: Iterable[T], label: str, total: int | None = None, note: Callable[[Any], str] | None = None
+    ) -> Iterator[T]:
         """Yield every item of `items` in order."""
 
 
-def silent(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+def silent(
+    items: Iterable[T], label: str, total: int | None = None, note: Callable[[Any], str] | None = None
+) -> Iterator[T]:
     """Yield the items and show nothing.
 
     >>> list(silent([1, 2], "counting"))

@@ -153,12 +153,14 @@ class SearchSettings(_Section):
 
     `options` are those of every choice (empty: the bank's); `layers` gives others to the choices whose name a regular
     expression finds, the first that does: one option alone is fixed. `constraints` are bounds such as
-    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options.
+    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options. `baselines`, each option everywhere,
+    are evaluated first: as an ``extra``, ``counted`` among the trials, or ``off``.
     """
 
     strategy: str = "random"
     target: str = "latent-SQNR - 4*avg_bits"
     trials: int = pydantic.Field(default=100, ge=1)
+    baselines: Literal["extra", "counted", "off"] = "extra"
     options: tuple[str, ...] = ()
     layers: dict[str, tuple[str, ...]] = {}
     ties: bool = True

@@ -46,7 +46,15 @@ def test_the_default_run_writes_report_recipe_settings_manifest_and_picture(
     out = tmp_path / "out"
     assert run(monkeypatch, "transform", *SMALL, "--out", str(out), "--verify-each") == 0
     said = capsys.readouterr().out
-    names = {"samples.png", "report.json", "recipe.toml", "effective.toml", "manifest.json"}
+    names = {
+        "samples.png",
+        "full.png",
+        "quantized.png",
+        "report.json",
+        "recipe.toml",
+        "effective.toml",
+        "manifest.json",
+    }
     assert {file.name for file in out.iterdir()} == names
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert 3.5 <= report["passes"]["size"]["avg_bits"] <= 4.6

@@ -1,5 +1,6 @@
 """Commands that look at settings, and mistakes in settings, do not wait for torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,10 @@ main()
 
 def started(folder: Path, *args: str) -> tuple[int, str, list[str], float]:
     """Run a command in a process; return exit code, what it said, which heavy packages it imported, CPU seconds."""
-    done = subprocess.run([sys.executable, "-c", CODE, *args], capture_output=True, text=True, cwd=folder, check=False)
+    wide = os.environ | {"COLUMNS": "200"}  # no name is cut
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *args], capture_output=True, text=True, cwd=folder, env=wide, check=False
+    )
     *said, last = done.stderr.splitlines()
     *heavy, seconds = last.split(",")
     return done.returncode, done.stdout + "\n".join(said), heavy, float(seconds)

@@ -1,20 +1,19 @@
-"""What every command does with a console: read a run file, draw progress, print tables. The only place that prints."""
+"""What every command does with a run file: read it, open a session, print its steps, and say what to do next."""
 
-import sys
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from q2.commands.screen import screen
 from q2.errors import ConfigError, RecipeError
-from q2.tables import drawn
 
 if TYPE_CHECKING:
     from q2.config import RunFile
     from q2.passes import Step, TextTable
-    from q2.progress import Progress
     from q2.session.session import Session
 
 __all__ = [
@@ -22,17 +21,28 @@ __all__ = [
     "Config",
     "Set",
     "check_recipe",
-    "drawn_progress",
+    "given",
     "load_run",
     "opened",
+    "paste",
     "print_step",
-    "print_table",
+    "print_trial",
     "text_table",
 ]
 
-T = TypeVar("T")
 DEFAULT = "digits-dit.toml"
-Config = Annotated[str, typer.Option("--config", help="A run file, or the name of a shipped one.")]
+_ROWS = 8
+
+
+def _run_files(incomplete: str) -> list[str]:
+    from q2.config import shipped
+
+    return [name for name in (*shipped(), *map(str, Path().glob("*.toml"))) if name.startswith(incomplete)]
+
+
+Config = Annotated[
+    str, typer.Option("--config", help="A run file, or the name of a shipped one.", autocompletion=_run_files)
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
 
 
@@ -63,50 +73,62 @@ def opened(config: str, override: list[str] | None, recipe: str = "") -> "Iterat
     run = load_run(config, override, recipe)
     from q2.session.session import Session
 
-    with drawn_progress() as progress:
-        yield Session(run, progress, print_step)
+    with screen().working() as progress:
+        yield Session(run, progress, print_step, print_trial)
+
+
+def given(config: str, override: list[str] | None, *, searches: bool = False) -> list[str]:
+    """Return the arguments that name a run file with its overrides, for a command that follows it.
+
+    What is said of the search is left out unless the command `searches`.
+    """
+    file = [] if config == DEFAULT else ["--config", config]
+    kept = [each for each in override or () if searches or not each.lstrip().startswith("search.")]
+    sets = [part for each in kept for part in ("--set", each)]
+    return [*file, *sets]
+
+
+def paste(*words: object) -> None:
+    """Print the command to run next, so that it can be pasted into a shell, whatever is in its words."""
+    screen().say(f"next:    {shlex.join(['q2', *map(str, words)])}")
 
 
 def print_step(step: "Step") -> None:
     """Print what a run did."""
-    print(f"{step.title:<12} {step.seconds:6.1f} s   {step.summary}\n")
-    for table in step.tables:
-        text_table(table)
+    shown = screen()
+    shown.wrapped(f"{step.title:<12} {step.seconds:6.1f} s   ", _near(step.summary))
+    tables = [table for table in step.tables if table.rows]
+    counts = [] if shown.verbose else [table for table in tables if _is_counts(table)]
+    for table in counts:
+        words = ", ".join(f"{name} {count}" for name, count in table.rows)
+        shown.wrapped(f"{'':12} {'':6}     ", f"{table.headers[0]}: {words}")
+    if len(tables) > len(counts):
+        shown.say()
+    for table in tables:
+        if table not in counts:
+            text_table(table)
 
 
-def text_table(table: "TextTable") -> None:
-    """Print a pass's table, its first rows."""
-    limit = 40
-    print_table([list(row) for row in table.rows[:limit]], list(table.headers))
-    if len(table.rows) > limit:
-        print(f"  … {len(table.rows) - limit} more rows\n")
+def _near(text: str) -> str:
+    """Return a text whose paths are short: from the working folder, or from q2's own."""
+    package = Path(__file__).parents[1]
+    return text.replace(f"{Path.cwd()}/", "").replace(f"{package}/", "q2/")
 
 
-def print_table(rows: list[list[str | int | float]] | list[list[str]], headers: list[str]) -> None:
-    """Print a table, two spaces in; nothing of one without rows."""
-    if not rows:
-        return
-    text = drawn(headers, rows, limit=None)
-    print("\n".join(f"  {line}" for line in text.splitlines()) + "\n")
+def _is_counts(table: "TextTable") -> bool:
+    """Say whether a table only counts things, so that a line is enough."""
+    return len(table.headers) == 2 and all(isinstance(row[1], int) for row in table.rows)
 
 
-@contextmanager
-def drawn_progress() -> "Iterator[Progress]":
-    """Yield a progress function that draws bars on a terminal and is silent elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
+def print_trial(line: str) -> None:
+    """Print the line of a trial where no bar says it: off a terminal."""
+    import sys
 
-    console, shown = Console(stderr=True), sys.stderr.isatty()
-    # Results go to standard output, which may be a file: it is left alone unless both are the same terminal.
-    with Bars(console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty()) as bars:
+    if not sys.stderr.isatty():
+        screen().say(line)
+        sys.stdout.flush()
 
-        def draw(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-            bar = bars.add_task(label, total=total)
-            try:
-                for item in items:
-                    yield item
-                    bars.advance(bar)
-            finally:
-                bars.remove_task(bar)
 
-        yield draw
+def text_table(table: "TextTable", *, limit: int | None = _ROWS, result: bool = False) -> None:
+    """Print a table of a run, its first rows; ``-v`` shows all."""
+    screen().table(table.headers, table.rows, limit=limit, rest="-v shows them", result=result)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened, text_table
+from q2.commands.screen import screen
 from q2.errors import ConfigError
 from q2.exporters.kinds import EXPORTERS
 
@@ -32,5 +33,6 @@ def export(
 
         done = start(session, to, out, saved)
     for each in done.tables:
-        text_table(each)
-    print(f"written: {done.summary}")
+        text_table(each, result=True)
+    screen().report({"out": str(out), "summary": done.summary})
+    screen().result(f"written: {done.summary}")

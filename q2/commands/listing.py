@@ -1,91 +1,154 @@
 """``q2 list`` and ``q2 config``: what a run file can name, and what one says."""
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, opened, print_table
+from q2.commands.console import DEFAULT, Config, Set, opened, paste
+from q2.commands.screen import screen, shared
 from q2.denoisers.kinds import DENOISERS
-from q2.errors import Q2Error
+from q2.errors import ConfigError, Q2Error, why
 from q2.exporters.kinds import EXPORTERS
 from q2.plugins import Kind, Plugins
 from q2.quant.kinds import QUANTIZERS
 from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 
+if TYPE_CHECKING:
+    from q2.plugins import Catalogue
+
 __all__ = ["listing", "settings"]
 
 listing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List what a run file can name.")
 settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the settings of a run.")
+Options = Annotated[bool, typer.Option("--options", help="List the options of each, with their defaults.")]
+Name = Annotated[str, typer.Argument(help="A shipped run file, or a path.")]
 
 
 @settings.command()
+@shared
 def show(config: Config = DEFAULT, override: Set = None) -> None:
     """Print every setting: its default, what the file says, what is overridden, and what holds."""
     with opened(config, override) as session:
-        print_table(session.rows(), ["setting", "default", "file", "override", "effective"])
+        screen().report(session.effective)
+        screen().table(["setting", "default", "file", "override", "effective"], session.rows(), result=True)
+
+
+@settings.command()
+@shared
+def cat(config: Name = DEFAULT) -> None:
+    """Print a run file as it is."""
+    from q2.config import RunFile, text_of
+
+    screen().report(RunFile.load(config).file)
+    screen().result(text_of(config).rstrip("\n"))
+
+
+@settings.command()
+@shared
+def init(
+    config: Name = DEFAULT,
+    out: Annotated[Path, typer.Option(help="The run file to write.")] = Path("run.toml"),
+) -> None:
+    """Write a run file of your own, from a shipped one; one that is there stays."""
+    from q2.config import RunFile, text_of
+    from q2.files import write_text
+
+    RunFile.load(config)
+    if out.exists():
+        raise ConfigError(f"--out {out}: is there already; choose another name")
+    try:
+        write_text(out, text_of(config))
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written: {why(error)}") from error
+    screen().report({"file": str(out)})
+    screen().result(f"written: {out}")
+    paste("transform", "--config", out)
+
+
+@settings.command()
+@shared
+def schema() -> None:
+    """Print the JSON schema of run files, for editors; tables of passes and strategies are in it."""
+    from q2.session.schema import json_schema
+
+    print(json.dumps(json_schema(Plugins()), indent=2, ensure_ascii=False))
 
 
 @listing.command()
-def passes() -> None:
+@shared
+def passes(options: Options = False) -> None:
     """List the passes, with the plugin each comes from."""
     from q2.passes.kinds import PASSES
 
-    _catalogue(PASSES)
+    _catalogue(PASSES, options=options)
 
 
 @listing.command()
+@shared
 def quantizers() -> None:
     """List the quantizers, with the plugin each comes from."""
     _catalogue(QUANTIZERS)
 
 
 @listing.command()
+@shared
 def denoisers() -> None:
     """List the denoisers, with the plugin each comes from."""
     _catalogue(DENOISERS)
 
 
 @listing.command()
+@shared
 def exporters() -> None:
     """List the formats that q2 export writes, with the plugin each comes from."""
     _catalogue(EXPORTERS)
 
 
 @listing.command()
+@shared
 def metrics() -> None:
     """List the metrics that a target can name, with the plugin each comes from."""
     _catalogue(METRICS)
 
 
 @listing.command()
-def strategies() -> None:
+@shared
+def strategies(options: Options = False) -> None:
     """List the strategies of q2 search, with the plugin each comes from."""
-    _catalogue(STRATEGIES)
+    _catalogue(STRATEGIES, options=options)
 
 
 @listing.command()
+@shared
 def engines() -> None:
     """List the engines of q2 search, with the plugin each comes from."""
     _catalogue(ENGINES)
 
 
 @listing.command()
+@shared
 def plugins() -> None:
     """List the plugins that were found, the broken ones with their error."""
     rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in Plugins().infos]
-    print_table(rows, ["plugin", "version", "from", "offers, or its error"])
+    _listed(["plugin", "version", "from", "offers, or its error"], rows)
 
 
 @listing.command()
+@shared
 def configs() -> None:
     """List the run files that come with q2."""
     from q2.config import RunFile, shipped
 
-    print_table([[name, RunFile.load(name).settings.denoiser.name] for name in shipped()], ["run file", "denoiser"])
+    _listed(["run file", "denoiser"], [[name, RunFile.load(name).settings.denoiser.name] for name in shipped()])
 
 
-def _catalogue(kind: Kind[Any]) -> None:
+def _catalogue(kind: Kind[Any], *, options: bool = False) -> None:
     catalogue = Plugins().of(kind)
+    if options:
+        _listed([kind.name, "option", "default"], _options(catalogue))
+        return
     rows = []
     for name in catalogue:
         owners = catalogue.owners(name)
@@ -94,4 +157,20 @@ def _catalogue(kind: Kind[Any]) -> None:
         except Q2Error as error:
             summary = str(error)
         rows.append([name, ", ".join(owners), summary])
-    print_table(rows, ["name", "from", "what it is"])
+    _listed(["name", "from", "what it is"], rows)
+
+
+def _options(catalogue: "Catalogue[Any]") -> list[list[str]]:
+    """Return a row for every option of every pass or strategy, which are frozen dataclasses."""
+    from q2.config import options_of
+
+    rows = []
+    for name in catalogue:
+        found = options_of(catalogue.load(name))
+        rows += [[name, option, default] for option, default in found.items()] or [[name, "–", ""]]
+    return rows
+
+
+def _listed(headers: list[str], rows: list[list[str]]) -> None:
+    screen().report([dict(zip(headers, row, strict=True)) for row in rows])
+    screen().table(headers, rows, result=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, opened
+from q2.commands.screen import screen, shared
 
 __all__ = ["By", "Source", "Statistic", "plots"]
 
@@ -41,6 +42,7 @@ class Source(StrEnum):
 
 
 @plots.command()
+@shared
 def dag(
     config: Config = DEFAULT,
     override: Set = None,
@@ -59,10 +61,12 @@ def dag(
 
             scores = read_sensitivities(labels)
         line = plot_dag(session, out, block, scores)
-    print(f"{out}: {line}")
+    screen().report({"file": str(out), "summary": line})
+    screen().result(f"{out}: {line}")
 
 
 @plots.command()
+@shared
 def box(
     labels: Labels,
     by: Annotated[By, typer.Option(help="A box for every block, type of unit, or type of layer.")] = By.unit,
@@ -81,6 +85,7 @@ def box(
 
 
 @plots.command()
+@shared
 def bar(
     labels: Labels,
     source: Annotated[Source, typer.Option("--from", help="Layers alone, or units' best variants.")] = Source.nodes,
@@ -95,6 +100,7 @@ def bar(
 
 
 @plots.command()
+@shared
 def importance(
     predictor: Annotated[Path, typer.Option(help="A predictor trained with --embedding fe-mlp.")],
     out: Folder = Path(),
@@ -107,4 +113,5 @@ def importance(
 
 
 def _said(paths: tuple[Path, ...]) -> None:
-    print(f"written: {'  '.join(map(str, paths))}")
+    screen().report({"files": [str(path) for path in paths]})
+    screen().paths("written: ", paths)

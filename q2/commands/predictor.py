@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step, text_table
+from q2.commands.console import DEFAULT, Config, Set, given, load_run, paste, print_step, text_table
+from q2.commands.screen import screen, shared
 
 __all__ = ["Embedding", "Loss", "predictor"]
 
@@ -29,6 +30,7 @@ class Embedding(StrEnum):
 
 
 @predictor.command()
+@shared
 def train(
     config: Config = DEFAULT,
     override: Set = None,
@@ -53,7 +55,7 @@ def train(
 
     if out is not None:
         run_folder(out, "")
-    with drawn_progress() as progress:
+    with screen().working() as progress:
         session = Session(run, progress, print_step)  # what is wrong in the run file: before torch is imported
         from q2.search.predictor.tables import fold_tables
         from q2.search.predictor.train import Training
@@ -66,13 +68,15 @@ def train(
             assert trials is not None
             fit = fit_trials(session, trials, training, target=target, out=out, jobs=jobs)
     for table in fold_tables(fit.trained, fit.others):
-        text_table(table)
-    print(f"written: {fit.folder}/  predictor.safetensors  predictor.json")
+        text_table(table, result=True)
+    screen().report({"folder": str(fit.folder), "target": fit.trained.target})
+    screen().paths(f"written: {fit.folder}/  ", ["predictor.safetensors", "predictor.json"])
     if graphs is None:
-        print(f"next:    q2 predictor label --config {config} --predictor {fit.folder}")
+        paste("predictor", "label", *given(config, override), "--predictor", fit.folder)
 
 
 @predictor.command()
+@shared
 def label(
     predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train wrote.")],
     config: Annotated[str, typer.Option("--config", help="A run file: is its denoiser the predictor's?")] = "",
@@ -87,11 +91,14 @@ def label(
     from q2.search.predictor.tables import sensitivity_tables
     from q2.session.predict import make_labels
 
-    with drawn_progress() as progress:
+    with screen().working() as progress:
         labels, path = make_labels(predictor, out, session=session, progress=progress)
     variants = sum(len(unit.variants) for unit in labels.units)
     layers, options = labels.nodes.shape[:2]
-    print(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")
+    show = screen()
+    show.report({"file": str(path), "layers": layers, "options": options, "variants": variants})
+    show.say(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")
     for table in sensitivity_tables(labels):
-        text_table(table)
-    print(f"written: {path}\nnext:    q2 plot box --labels {path}")
+        text_table(table, result=True)
+    show.result(f"written: {path}")
+    paste("plot", "box", "--labels", path)

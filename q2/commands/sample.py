@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, drawn_progress, load_run, print_step
+from q2.commands.console import DEFAULT, Config, Set, load_run, print_step
+from q2.commands.screen import screen
 from q2.errors import ConfigError
 
 __all__ = ["sample"]
@@ -44,9 +45,10 @@ def sample(
         raise ConfigError(f"--offload {offload}: expected model or sequential")
     from q2.session.session import Session, run_folder
 
-    with drawn_progress() as progress:
+    with screen().working() as progress:
         session = Session(run, progress, print_step)  # what is wrong in the run file: before torch is imported
         from q2.denoisers import Ask
+        from q2.session.folder import RunOf, check_free
         from q2.session.sample import Order, read_prompts
         from q2.session.sample import sample as draw
 
@@ -64,5 +66,8 @@ def sample(
             vae_tiling=vae_tiling,
         )
         folder = run_folder(out, f"{session.title}-samples")
+        if check_free(folder, RunOf.of(session, "samples"), "--out "):
+            screen().say(f"replaces: the images of the same numbers in {folder}/")
         files = draw(session.of_saved() if saved else session, order, folder)
-    print(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")
+    screen().report({"folder": str(folder), "files": [file.name for file in files]})
+    screen().result(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from q2.commands.console import opened, print_table
+from q2.commands.console import opened
+from q2.commands.screen import screen, shared
 
 if TYPE_CHECKING:
     from q2.search.trials.store import TrialStore
@@ -19,10 +20,11 @@ Run = Annotated[Path, typer.Argument(help="A search's folder, or a store in it."
 
 
 @trials.command()
+@shared
 def ls(
     run: Run,
     sort: Annotated[
-        str, typer.Option(help="METRIC: lowest first; -METRIC: highest; worth: best.", show_default="number")
+        str, typer.Option(help="METRIC: lowest first; -METRIC: highest; target: best.", show_default="number")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 40,
 ) -> None:
@@ -31,16 +33,16 @@ def ls(
 
     store = _opened(run)
     listing = Listing.of(store)
-    rows = listing.rows(sort)
-    print_table(rows[:limit], listing.headers)
-    if len(rows) > limit:
-        print(f"  … {len(rows) - limit} more; --limit {len(rows)} shows all\n")
+    rows, show = listing.rows(sort), screen()
+    show.report([dict(zip(listing.headers, row, strict=True)) for row in rows[:limit]])
+    show.table(listing.headers, rows, limit=limit, rest=f"--limit {len(rows)} shows all", result=True)
     failed = sum(trial.state == "failed" for trial in store)
     count = f"{len(rows)} trials" if rows else "no trials"
-    print(f"{count} of {store.fingerprint.denoiser}{f', {failed} failed' if rows else ''} · {store.path}")
+    show.result(f"{count} of {store.fingerprint.denoiser}{f', {failed} failed' if rows else ''} · {store.path}")
 
 
 @trials.command()
+@shared
 def show(
     run: Run, trial: Annotated[str, typer.Argument(help="Its number, or the start of its id.", show_default=False)]
 ) -> None:
@@ -48,14 +50,16 @@ def show(
     from q2.search.trials.listing import Listing
 
     listing = Listing.of(_opened(run))
-    facts, metrics, recipe = listing.details(listing.find(trial))
-    print_table(facts, ["trial", ""])
-    if metrics:
-        print_table(metrics, ["metric", "value", "from", "to"])
-    print_table(recipe, ["layer", "option"])
+    found, show = listing.find(trial), screen()
+    facts, metrics, recipe = listing.details(found)
+    show.report({"id": found.id} | found.table())
+    show.table(["trial", ""], facts, result=True)
+    show.table(["metric", "value", "from", "to"], metrics, result=True)
+    show.table(["layer", "option"], recipe, result=True)
 
 
 @trials.command()
+@shared
 def merge(
     out: Annotated[Path, typer.Argument(help="The store to merge into; made if it is not there.", show_default=False)],
     stores: Annotated[list[Path], typer.Argument(help="Searches' folders, or stores.", show_default=False)],
@@ -68,10 +72,13 @@ def merge(
         found[0].check(store)
     into = TrialStore.open(store_in(out), found[0].fingerprint)
     new = sum(into.merge(store) for store in found)
-    print(f"{len(into)} trials, {new} new records · {into.path}")
+    show = screen()
+    show.report({"trials": len(into), "new": new, "store": str(into.path)})
+    show.result(f"{len(into)} trials, {new} new records · {into.path}")
 
 
 @trials.command()
+@shared
 def export(
     run: Run,
     format: Annotated[Literal["json", "csv"], typer.Option(help="JSON comes back with import.")] = "json",  # noqa: A002
@@ -86,10 +93,11 @@ def export(
         sys.stdout.write(to_csv(store) if format == "csv" else to_json(store, store.fingerprint))
     else:
         write(store, out, format)
-        print(f"written: {out}  {len(store)} trials")
+        screen().result(f"written: {out}  {len(store)} trials")
 
 
 @trials.command("import")
+@shared
 def take_in(
     run: Run,
     file: Annotated[Path, typer.Argument(help="JSON of export; or .pkl of Qua²SeDiMo's code.", show_default=False)],
@@ -103,7 +111,7 @@ def take_in(
 
         store = _opened(run)
         new = import_(store, file)
-        print(f"{new} new records, {len(store)} trials · {store.path}")
+        screen().result(f"{new} new records, {len(store)} trials · {store.path}")
         return
     if not config:
         raise ConfigError(f"{file}: a .pkl needs --config, the run file of its denoiser")
@@ -112,9 +120,10 @@ def take_in(
         from q2.session.legacy import import_legacy
 
         taken = import_legacy(session, store_in(run), file)
-    print(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
+    show = screen()
+    show.result(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
     if taken.difference is not None:
-        print(f"avg_bits: the file's differ from the recipes' exact ones by {taken.difference:.4f} at most")
+        show.result(f"avg_bits: the file's differ from the recipes' exact ones by {taken.difference:.4f} at most")
 
 
 def _opened(path: Path) -> "TrialStore":

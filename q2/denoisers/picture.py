@@ -1,13 +1,13 @@
 """The picture of a comparison: full precision above quantized, same noise, with the judge's accuracy for each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from q2.denoisers.comparison import Comparison
 
-__all__ = ["draw", "picture_of"]
+__all__ = ["draw", "picture_of", "sheet"]
 
 CELL, GAP, LEFT, TOP, LABEL = 96, 6, 170, 58, 18
 INK, QUIET, WRONG, PAPER = "#202020", "#707070", "#c62828", "#ffffff"
@@ -52,6 +52,21 @@ def picture_of(image: Tensor) -> Image.Image:
     """Return an image, float (C, H, W) in [0, 1], as a picture, grey if C is 1."""
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def sheet(sets: Sequence[Tensor], columns: int = 8, gap: int = 4, most: int = 24) -> Image.Image:
+    """Return the first `most` images, float (N, C, H, W), of every set in rows, the first set's above the second's."""
+    count, _, height, width = sets[0][:most].shape
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    size = (columns * (width + gap) + gap, lines * len(sets) * (height + gap) + gap)
+    picture = Image.new("RGB", size, PAPER)
+    for i in range(count):
+        line, column = divmod(i, columns)
+        for row, images in enumerate(sets):
+            corner = (gap + column * (width + gap), gap + (line * len(sets) + row) * (height + gap))
+            picture.paste(picture_of(images[i]).convert("RGB"), corner)
+    return picture
 
 
 def _tile(image: Tensor) -> Image.Image:

@@ -218,6 +218,15 @@ class Graph:
             )
         return self._variants[0].placeholder_values(call)
 
+    def traced_for(self, *args: object, **inputs: object) -> tuple[torch.fx.Graph, tuple[object, ...]]:
+        """Return the graph that a call runs on, traced if there is none yet, and the values of its placeholders.
+
+        Whether the guards of the graph hold shows only when it runs.
+        """
+        call = self._call(args, inputs)
+        variant = next(iter(self._candidates(call)), None) or self._trace_again(call)
+        return variant.fx, variant.placeholder_values(call)
+
     @property
     def is_installed(self) -> bool:
         """Say whether calls of the model execute this graph."""

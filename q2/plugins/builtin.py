@@ -9,11 +9,13 @@ __all__ = ["DENOISERS", "ENGINES", "EXPORTERS", "METRICS", "PASSES", "QUANTIZERS
 PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
     "stats": "q2.passes.analysis.stats:Stats",
+    "errors": "q2.passes.analysis.errors:OptionErrors",
     "bops": "q2.passes.analysis.bops:Bops",
     "size": "q2.passes.analysis.size:Size",
     "units": "q2.passes.analysis.units:Units",
     "dag": "q2.passes.analysis.dag:Dag",
     "quantize": "q2.passes.transform.quantize:Quantize",
+    "calibrate": "q2.passes.transform.calibrate:Calibrate",
     "quantize-activations": "q2.passes.transform.quantize_activations:QuantizeActivations",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from q2.errors import PluginError, Q2Error, did_you_mean
+from q2.errors import PluginError, Q2Error, there_are
 from q2.plugins.spec import OFFERS
 
 __all__ = ["Catalogue", "Kind", "Offer"]
@@ -143,7 +143,7 @@ class Catalogue(Mapping[str, Offer[T]]):
         """Return the offer called `name`; nothing is imported. Raises `PluginError`, with the nearest name."""
         if name not in self:
             broken = "".join(f"; the plugin {owner!r} is broken: {error}" for owner, error in self._broken.items())
-            raise PluginError(f"no {self._kind.name} named {name!r}{did_you_mean(name, self)}{broken}")
+            raise PluginError(f"no {self._kind.name} named {name!r}{there_are(name, self)}{broken}")
         return self[name]
 
     def load(self, name: str) -> type[T]:

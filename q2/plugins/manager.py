@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import pluggy
 
-from q2.errors import PluginError, did_you_mean
+from q2.errors import PluginError, did_you_mean, there_are
 from q2.plugins import builtin, spec
 from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
 from q2.version import version as own_version
@@ -85,7 +85,7 @@ class Plugins:
         known = {entry.name for entry in found}
         for name in disable:
             if name not in known:
-                raise PluginError(f"plugins.disable: no installed plugin {name!r}{did_you_mean(name, known)}")
+                raise PluginError(f"plugins.disable: no installed plugin {name!r}{there_are(name, known)}")
         for module in modules:
             name = Path(module).name
             try:

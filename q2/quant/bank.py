@@ -18,14 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from q2.errors import BankError, Q2Error, did_you_mean, why
+from q2.errors import BankError, Q2Error, there_are, why
 from q2.files import alone, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
 from q2.quant.calibration.fit import fit_outputs
-from q2.quant.calibration.problem import Problem
 from q2.quant.kernels.errors import Errors
 from q2.quant.options import NONE, Option
+from q2.quant.outputs import Outputs, ProblemOf, read_outputs
 from q2.quant.packed.packing import CODES, packed_bytes
 from q2.quant.simulated import Part
 
@@ -33,8 +33,6 @@ __all__ = ["Bank", "BankPlan", "LayerPlan", "build", "options_in"]
 
 _INDEX, _VERSION, _OWNER = "index.json", 2, "bank"
 Quantizers = Callable[[str], Quantizer]
-ProblemOf = Callable[[str, tuple[int, int] | None, Tensor], Problem]
-"""Returns what the outputs of a layer say of its weight, or of the part with a range of input channels."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class Bank:
         """
         layer = self._layer_of.get(choice)
         if layer is None:
-            raise BankError(f"{self.folder}: no layer {choice!r}{did_you_mean(choice, self._layer_of)}")
+            raise BankError(f"{self.folder}: no layer {choice!r}{there_are(choice, self._layer_of)}")
         if layer not in self._read:
             self._read[layer] = self._load(layer)
         return self._read[layer].get((choice, str(option)))
@@ -157,6 +155,17 @@ class Bank:
         return {option: fitted.errors for option, fitted in found if fitted is not None}
 
     @property
+    def rows(self) -> str:
+        """The fingerprint of the rows by which the output error of every option is known; empty where it is not.
+
+        A calibrated bank was fitted to them; of a plain one they were measured later (`q2.quant.outputs`).
+        """
+        found, choices = self._outputs, self._layer_of
+        if self.plan.calibration or not found:
+            return self.plan.calibration
+        return found.rows if all(found.holds(choice, self.plan.options) for choice in choices) else ""
+
+    @property
     def bytes(self) -> int:
         """What the files take, in bytes."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
@@ -164,6 +173,10 @@ class Bank:
     @cached_property
     def _layer_of(self) -> dict[str, str]:
         return {choice: layer for layer, plan in self.plan.layers.items() for choice in plan.choices}
+
+    @cached_property
+    def _outputs(self) -> Outputs | None:
+        return None if self.plan.calibration else read_outputs(self.folder, self.plan.fingerprint)
 
     def _load(self, layer: str) -> dict[tuple[str, str], Fitted]:
         plan = self.plan.layers[layer]
@@ -173,12 +186,18 @@ class Bank:
         try:
             tensors = _tensors(self.folder / _file(layer))
             return {
-                (choice, option): self._fitted(tensors, i, j, Part(Option.parse(option), channels=channels), plan.shape)
+                (choice, option): self._with_outputs(
+                    choice, self._fitted(tensors, i, j, Part(Option.parse(option), channels=channels), plan.shape)
+                )
                 for i, (choice, channels) in enumerate(plan.choices.items())
                 for j, option in enumerate(options)
             }
         except (SafetensorError, OSError, KeyError) as error:
             raise _damaged(self.folder / _file(layer), error) from error
+
+    def _with_outputs(self, choice: str, fitted: Fitted) -> Fitted:
+        found = self._outputs.of(choice, str(fitted.option)) if self._outputs else None
+        return replace(fitted, outputs=found) if found else fitted
 
     def _fitted(self, tensors: Mapping[str, Tensor], i: int, j: int, part: Part, shape: tuple[int, ...]) -> Fitted:
         head = f"{i}.{part.option}."

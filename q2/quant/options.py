@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from q2.errors import OptionError, did_you_mean
+from q2.errors import OptionError, there_are
 
 __all__ = ["MAX_WIDTH", "NONE", "Option"]
 
@@ -62,5 +62,5 @@ class Option:
         quantizer, bits = match[1], int(match[2])
         names = None if known is None else list(known)
         if names is not None and quantizer not in names:
-            raise OptionError(f"no quantizer named {quantizer!r} in {plain!r}{did_you_mean(quantizer, names)}")
+            raise OptionError(f"no quantizer named {quantizer!r} in {plain!r}{there_are(quantizer, names)}")
         return cls(quantizer, bits)

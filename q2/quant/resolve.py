@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, cast
 
-from q2.errors import OptionError, did_you_mean
+from q2.errors import OptionError, there_are
 from q2.plugins import BUILT_IN, Catalogue
 from q2.plugins.builtin import QUANTIZERS
 from q2.quant.options import Option
@@ -23,7 +23,7 @@ def builtin_quantizer(name: str) -> "Quantizer":
     5120
     """
     if name not in QUANTIZERS:
-        raise OptionError(f"no quantizer named {name!r}{did_you_mean(name, QUANTIZERS)}")
+        raise OptionError(f"no quantizer named {name!r}{there_are(name, QUANTIZERS)}")
     module, _, attribute = QUANTIZERS[name].partition(":")
     return cast("type[Quantizer]", getattr(importlib.import_module(module), attribute))()
 

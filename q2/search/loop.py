@@ -13,7 +13,10 @@ from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
-__all__ = ["SearchRun", "known", "run"]
+__all__ = ["BASELINE", "SearchRun", "judged", "known", "measure", "run"]
+
+BASELINE = "baseline"
+"""What trials of baselines say in place of a strategy."""
 
 _FIRST, _ROW = 3, 10
 
@@ -71,16 +74,19 @@ def run(
     seed: int = 0,
     progress: Progress = silent,
     after: Callable[[Trial], None] = lambda trial: None,
+    tell: Callable[[Trial, bool], str] = lambda trial, new: "",
 ) -> SearchRun:
     """Search with `searcher`, called `name` in its trials, until it has had its trials or asks for no more.
 
     Trials at the search's own fidelity alone count: those at others help to choose them.
     Trials in `store` that have all metrics `needed` at their fidelity are told, not measured again; others are added
-    to it as they come, each of them handed to `after`. `seed` is that of the evaluation. A trial whose target is not
-    finite is a failed one to the searcher, though the store keeps its metrics. Raises `Q2Error` where one trial after
-    the other fails.
+    to it as they come, each of them handed to `after`, and to `tell` with whether it was measured now, which returns
+    what the progress bar is to say. `seed` is that of the evaluation. A trial whose target is not finite is a failed
+    one to the searcher, though the store keeps its metrics. A trial's number is its place in the search, or the next
+    that is free where trials of another search have that. Raises `Q2Error` where one trial after the other fails.
     """
     done, own, failures = SearchRun(), 0, _Failures(problem.trials)
+    said: dict[str, str] = {}
 
     def each() -> Iterator[Trial]:
         nonlocal own
@@ -89,11 +95,13 @@ def run(
             if not asked:
                 return
             jobs = [_job(problem, proposal, seed, name, len(done.trials) + i) for i, proposal in enumerate(asked)]
+            jobs = _numbered(jobs, store)
             found: dict[str, Trial] = {}
-            for result in _results(done, jobs, engine, store, needed):
-                trial = _judged(problem, result.trial)
+            for result, new in _results(done, jobs, engine, store, needed):
+                trial = judged(problem, result.trial)
                 found[trial.id] = trial
                 after(trial)
+                said[trial.id] = tell(trial, new)
                 failures.count(trial, not_finite=result.not_finite or trial is not result.trial)
                 if trial.fidelity == problem.fidelity:
                     yield trial
@@ -103,11 +111,31 @@ def run(
             own += sum(trial.fidelity == problem.fidelity for trial in told)
 
     try:
-        for _ in progress(each(), name, problem.trials):
+        for _ in progress(each(), name, problem.trials, lambda trial: said[trial.id]):
             pass
     finally:
         searcher.close()
     return done
+
+
+def measure(
+    problem: Problem,
+    recipes: Mapping[str, Mapping[str, str]],
+    engine: Engine,
+    store: TrialStore,
+    *,
+    needed: Mapping[Fidelity, Collection[str]],
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Trial]:
+    """Return the trial of every recipe, by its name, at the search's fidelity: from the store, or added to it.
+
+    They belong to no strategy and have no number. A recipe that fails is a failed trial.
+    """
+    jobs = {name: Job(dict(recipe), problem.fidelity, seed, None, BASELINE) for name, recipe in recipes.items()}
+    results = _results(SearchRun(), list(jobs.values()), engine, store, needed)
+    found = {result.trial.id: judged(problem, result.trial) for result, _ in progress(results, "baselines", len(jobs))}
+    return {name: found[job.trial().id] for name, job in jobs.items()}
 
 
 def known(
@@ -121,7 +149,21 @@ def _job(problem: Problem, proposal: Proposal, seed: int, strategy: str, number:
     return Job(dict(proposal.recipe), proposal.fidelity or problem.fidelity, seed, number, strategy)
 
 
-def _judged(problem: Problem, trial: Trial) -> Trial:
+def _numbered(jobs: Sequence[Job], store: TrialStore) -> list[Job]:
+    """Return the jobs, those whose number another trial in the store has with the next free ones."""
+    taken = {trial.number: trial.id for trial in store if trial.number is not None}
+    free = max(taken, default=-1) + 1
+    free = max([free, *(job.number + 1 for job in jobs if job.number is not None)])
+    numbered = []
+    for job in jobs:
+        key = job.trial().id
+        if job.number is not None and key not in store and taken.get(job.number, key) != key:
+            job, free = replace(job, number=free), free + 1  # noqa: PLW2901
+        numbered.append(job)
+    return numbered
+
+
+def judged(problem: Problem, trial: Trial) -> Trial:
     """Return a trial as failed if the target has no finite value for it; only the search's own fidelity counts."""
     if trial.state == "complete" and trial.fidelity == problem.fidelity:
         try:
@@ -133,8 +175,8 @@ def _judged(problem: Problem, trial: Trial) -> Trial:
 
 def _results(
     done: SearchRun, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
-) -> Iterator[Evaluated]:
-    """Yield the trial of every job, of equal ones once: from the store, or measured and added to it."""
+) -> Iterator[tuple[Evaluated, bool]]:
+    """Yield the trial of every job, of equal ones once: from the store, or measured (True) and added to it."""
     store.refresh()
     open_: dict[str, Job] = {}
     for job in jobs:
@@ -142,7 +184,7 @@ def _results(
         if trial is None:
             open_.setdefault(job.trial().id, job)
         else:
-            yield Evaluated(trial)
+            yield Evaluated(trial), False
     start = time.perf_counter()
     for result in engine.run(list(open_.values())) if open_ else ():
         store.add(result.trial)
@@ -150,7 +192,7 @@ def _results(
         done.wall += time.perf_counter() - start
         start = time.perf_counter()
         _count(done, result)
-        yield result if result.trial.state == "failed" else replace(result, trial=store[result.trial.id])
+        yield (result if result.trial.state == "failed" else replace(result, trial=store[result.trial.id])), True
 
 
 def _stored(job: Job, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]) -> Trial | None:

@@ -1,12 +1,14 @@
 """The bank of a session's denoiser: built, extended and found again; weights are streamed from the checkpoint."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from q2.denoisers import Denoiser
+from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.errors import BankError, ConfigError, Q2Error
 from q2.graph import Graph
 from q2.graph.fingerprint import fingerprint, fingerprint_of
@@ -21,9 +23,11 @@ from q2.quant.calibration.moments import Problems
 from q2.quant.calibration.rows import RowStore
 from q2.quant.kinds import QUANTIZERS
 from q2.quant.options import NONE, Option
+from q2.quant.outputs import measure_outputs
 from q2.quant.resolve import known_option
 from q2.search.space import Space
-from q2.session.calibrate import check_rows, find_rows, rows_folder
+from q2.session.calibrate import check_rows, find_rows, rows_folder, rows_there
+from q2.session.problem import wants_outputs
 from q2.session.session import Session
 
 __all__ = [
@@ -58,9 +62,10 @@ class BankReport:
         """The bank in a line."""
         plan = self.bank.plan
         full = self.weights * plan.prec / 8
+        outputs = f"; output errors by rows {self.bank.rows}" if self.bank.rows else ""
         return (
             f"{len(plan.layers)} layers x {len(plan.options)} options, {self.fitted} fitted now; "
-            f"{self.bank.bytes / 1e6:.2f} MB, {self.bank.bytes / full:.1%} of the weights"
+            f"{self.bank.bytes / 1e6:.2f} MB, {self.bank.bytes / full:.1%} of the weights{outputs}"
         )
 
 
@@ -84,7 +89,7 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     """Fit `options`, or those that the run file says, of every layer into `folder`, which may hold some already.
 
     The shapes are traced on meta, and the weights are read layer by layer from the checkpoint: they are in memory as a
-    whole only where no file has them. Raises `ConfigError`.
+    whole only where no file has them. A plain bank also gets output errors where rows are there. Raises `ConfigError`.
     """
     place = folder or bank_folder(session)
     check_bank(session, place, grows=True)
@@ -96,7 +101,9 @@ def build_bank(session: Session, folder: Path | None = None, options: Sequence[s
     wanted = options or session.settings.bank.options
     size = f"{planned_bytes(session, wanted, rows is not None) / 1e6:.2f} MB"
     session.show(Step("bank", 0, f"{place}: {len(wanted)} options of {len(session.outline.choices)} choices, {size}"))
-    return _fit(session, denoiser, place, wanted, rows)
+    report = _fit(session, denoiser, place, wanted, rows)
+    there = rows_there(session, rows_folder(session), report.bank.plan.weights)
+    return replace(report, bank=_with_outputs(session, denoiser, report.bank, there))
 
 
 def fit_bank(
@@ -119,7 +126,7 @@ def fit_bank(
     wanted = [known_option(text, plugins.of(QUANTIZERS)) for text in options]
     if any(option.is_none for option in wanted):
         raise BankError("options: 'none' needs no bank")
-    read, weights = _reader(denoiser, outline.model)
+    read, weights = _reader(denoiser, outline.model), _fingerprint(denoiser, outline.model)
     calibration = rows.plan.fingerprint if rows else ""
     plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec, calibration)
     problems = Problems(rows) if rows else None
@@ -160,7 +167,8 @@ def bank_in(folder: Path, graph: Graph, denoiser: Denoiser, *, prec: int = 16, p
 def find_bank(session: Session, place: Path) -> Bank:
     """Return the bank at `place`; options of the search that it lacks are fitted into it, or it is built.
 
-    A bank that is built gets the options of ``[bank]`` as well. Raises `ConfigError`.
+    A bank that is built gets the options of ``[bank]`` as well. A plain one gets output errors where the run asks for
+    them, or rows are there. Raises `ConfigError`.
     """
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
@@ -171,7 +179,11 @@ def find_bank(session: Session, place: Path) -> Bank:
     bank = open_bank(session, place)
     if bank is None:
         raise Q2Error("a search needs a bank, and weights on meta have none")
-    return bank
+    if bank.rows:
+        return bank
+    asked, folder = wants_outputs(session), rows_folder(session)
+    rows = find_rows(session, folder) if asked else rows_there(session, folder, session.denoiser.fingerprint)
+    return _with_outputs(session, session.denoiser, bank, rows)
 
 
 def bank_needs(session: Session, space: Space, place: Path) -> tuple[tuple[str, ...], bool]:
@@ -240,6 +252,20 @@ def is_calibrated(session: Session, place: Path) -> bool:
     return session.settings.bank.calibrated or bool(plan and plan.calibration)
 
 
+def _with_outputs(session: Session, denoiser: Denoiser, bank: Bank, rows: RowStore | None) -> Bank:
+    """Return a bank with the output errors of its options by `rows`, measured unless they are there."""
+    if rows is None or bank.plan.calibration:
+        return bank
+    read = _reader(denoiser, session.outline.model)
+    with session.at():
+        start = time.perf_counter()
+        done = measure_outputs(bank, read, Problems(rows), rows.plan.fingerprint, session.progress)
+        if done:
+            line = f"{bank.folder}: output errors of {done} layers by the rows in {rows.folder}"
+            session.show(Step("bank", time.perf_counter() - start, line))
+        return Bank.open(bank.folder, _finder(session.plugins))
+
+
 def _fit(
     session: Session, denoiser: Denoiser, place: Path, options: Sequence[str], rows: RowStore | None
 ) -> BankReport:
@@ -276,19 +302,32 @@ def _plan(  # noqa: PLR0917 (what a plan is made of)
     return BankPlan(denoiser.label, weights, dtype, prec, options, layers, calibration)
 
 
-def _reader(denoiser: Denoiser, shapes: nn.Module) -> tuple[Callable[[str], Tensor], str]:
-    """Return what reads a layer's weight, and the fingerprint of all weights."""
-    stored, names = denoiser.stored, list(shapes.state_dict())
-    if stored is None or any(name not in stored for name in names):
-        model = denoiser.model
-        return lambda layer: weight_of(model.get_submodule(layer)), fingerprint(model)
+def _reader(denoiser: Denoiser, shapes: nn.Module) -> Callable[[str], Tensor]:
+    """Return what reads a layer's weight."""
+    stored = _stored(denoiser, shapes)
+    if stored is None:
+        return lambda layer: weight_of(denoiser.model.get_submodule(layer))
+    return lambda layer: stored[f"{layer}.weight"].to(denoiser.dtype)
+
+
+def _fingerprint(denoiser: Denoiser, shapes: nn.Module) -> str:
+    """Return the fingerprint of all weights; the model is loaded only where no file has them."""
+    stored = _stored(denoiser, shapes)
+    if stored is None:
+        return fingerprint(denoiser.model)
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
-        for name in names:
+        for name in shapes.state_dict():
             tensor = stored[name]
             yield name, tensor.to(denoiser.dtype) if tensor.is_floating_point() else tensor
 
-    return lambda layer: stored[f"{layer}.weight"].to(denoiser.dtype), fingerprint_of(tensors())
+    return fingerprint_of(tensors())
+
+
+def _stored(denoiser: Denoiser, shapes: nn.Module) -> StoredWeights | None:
+    """Return the checkpoint's files if they have every tensor of the model."""
+    stored = denoiser.stored
+    return None if stored is None or any(name not in stored for name in shapes.state_dict()) else stored
 
 
 def _finder(plugins: Plugins) -> Callable[[str], Quantizer]:

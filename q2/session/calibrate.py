@@ -15,7 +15,7 @@ from q2.quant.calibration.collect import collect, groups_of, is_collected
 from q2.quant.calibration.rows import INDEX, RowPlan, RowStore, read_index
 from q2.session.session import Session
 
-__all__ = ["RowsReport", "calibrate", "check_rows", "find_rows", "rows_folder", "rows_plan"]
+__all__ = ["RowsReport", "calibrate", "check_rows", "find_rows", "rows_folder", "rows_plan", "rows_there"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,21 @@ def find_rows(session: Session, place: Path) -> RowStore:
         return RowStore.open(place)
     session.show(Step("calibrate", 0, f"{place}: draws {plan.images} images x {plan.steps} steps"))
     return _collect(session, place).store
+
+
+def rows_there(session: Session, place: Path, weights: str) -> RowStore | None:
+    """Return the rows at `place` if all that the run file says are there, of weights with this fingerprint.
+
+    None where some are missing, or they are others, or a layer never ran; nothing is drawn.
+    """
+    try:
+        plan = rows_plan(session, session.outline, session.create_denoiser(), weights)
+        if not is_collected(place, plan):
+            return None
+        _, seen = read_index(place)
+    except CalibrationError:
+        return None
+    return RowStore.open(place) if all(sum(counts) for counts in seen.values()) else None
 
 
 def check_rows(session: Session, place: Path) -> None:

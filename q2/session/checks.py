@@ -11,9 +11,10 @@ from q2.search.evaluation.costs import Costs
 from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.objective.constraints import check
 from q2.search.strategies.base import Strategy
-from q2.session.bank import bank_folder, check_bank, is_calibrated
+from q2.session.bank import bank_folder, check_bank
+from q2.session.calibrate import check_rows, rows_folder
 from q2.session.evaluation import Loader, places_of
-from q2.session.problem import engine_of, metrics_of, problem_of
+from q2.session.problem import engine_of, metrics_of, problem_of, wants_outputs
 from q2.session.session import Session
 
 __all__ = ["check_calibration", "check_passes", "check_search"]
@@ -71,9 +72,8 @@ def check_search(
     check_passes(session, transforms=True, bank=False)
     if bank:
         check_bank(session, bank_folder(session, folder), grows=True)
-        if OutputError.name in kinds and not is_calibrated(session, bank_folder(session, folder)):
-            with session.at("bank", "calibrated"):
-                raise ConfigError(f"metric {OutputError.name!r}: only a calibrated bank knows it; say true")
+        if wants_outputs(session):
+            check_rows(session, rows_folder(session))
     ctx = PassContext(session.plugins, session.shapes, prec=settings.prec)
     costs = Costs.of_graph(session.outline, session.space, ctx, None)
     problem = problem_of(

@@ -24,11 +24,12 @@ __all__ = ["StrategyComparison", "compare"]
 
 @dataclass(frozen=True, eq=False)
 class StrategyComparison:
-    """What a comparison gave, and the files in `folder`."""
+    """What a comparison gave, and the files in `folder`; `report` is what ``compare.json`` holds."""
 
     compared: Compared
     folder: Path
     files: list[Path]
+    report: dict[str, object]
 
     @property
     def table(self) -> TextTable:
@@ -51,22 +52,23 @@ def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -
     """
     session, strategies = _with_all(session, titles)
     searches: list[Searched] = []
-    with opened(session, folder, strategies) as ready:
+    with opened(session, folder, strategies, "compare") as ready:
         quality = quality_of(ready.problem, ready.ready.kinds)
         for title, strategy in strategies.items():
             for seed in range(session.settings.seed, session.settings.seed + seeds):
                 searches.append(_search(ready, title, strategy, seed))
         compared = Compared(searches, quality, ready.problem.trials)
-        about = manifest(session, ready.ready.denoiser)
-    report = {"q2": version(), "target": str(ready.ready.target), "space": str(ready.ready.space)}
+        about = manifest(session, ready.ready.denoiser, "compare")
+    report: dict[str, object] = {"q2": version(), "target": str(ready.ready.target), "space": str(ready.ready.space)}
+    report |= compared.summary()
     files = [folder / name for name in ("compare.json", "compare.csv", "compare.png")]
     with writing(folder):
         write_text(folder / "effective.toml", to_toml(session.effective))
         write_json(folder / "manifest.json", about)
         picture(compared, files[2])
         write_csv(compared, files[1])
-        write_json(files[0], report | compared.summary())
-    return StrategyComparison(compared, folder, files)
+        write_json(files[0], report)
+    return StrategyComparison(compared, folder, files, report)
 
 
 def _search(ready: OpenSearch, title: str, strategy: Strategy, seed: int) -> Searched:

@@ -1,59 +1,157 @@
-"""One given recipe, measured with the metrics of a search."""
+"""Given recipes, measured with the metrics of a search; several are compared in pairs, from the same noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from q2.config import RunFile
-from q2.errors import TrialError
+from q2.denoisers.saving.save import saved_activations
+from q2.errors import ConfigError, TrialError
+from q2.files import write_json
 from q2.passes import PassContext, Step
 from q2.passes.transform.quantize import Quantize
+from q2.search.evaluation.baselines import FULL_PRECISION, full_precision, uncompressed
+from q2.search.evaluation.evaluator import Evaluator, Kept
 from q2.search.evaluation.jobs import Job
+from q2.search.evaluation.reference import Reference
 from q2.search.kinds import METRICS
 from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, open_bank
 from q2.session.checks import check_calibration, check_search
 from q2.session.drift import applied_recipe, drift_of
-from q2.session.evaluation import evaluator_of, load, make_ready, make_reference
+from q2.session.evaluated import Evaluation, differences
+from q2.session.evaluation import Ready, evaluator_of, load, make_ready, make_reference
+from q2.session.folder import MANIFEST, RunOf, check_free
+from q2.session.report import manifest, recipe_of, writing
 from q2.session.session import Given, Session
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_all"]
 
 
 def evaluate(session: Session, recipe: Given, metrics: Sequence[str] = (), folder: Path | None = None) -> Trial:
     """Return what the run's metrics, and those named, say of a recipe: a file, or layer to option.
 
-    Layers that the recipe does not name stay as they are. Full precision's side is kept in `folder`, where one is
-    given, for the next recipe. Raises `Q2Error`, also where the evaluation fails.
+    See `evaluate_all`. Raises `Q2Error`, also where the evaluation fails.
+    """
+    return evaluate_all(session, {"the recipe": recipe}, (), metrics, folder).trials["the recipe"]
+
+
+def evaluate_all(
+    session: Session,
+    recipes: Mapping[str, Given],
+    saved: Sequence[Path] = (),
+    metrics: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Evaluation:
+    """Return what the run's metrics, and those named, say of recipes and of folders that ``--save`` wrote.
+
+    All start from the same noise, so each is compared with the first in pairs. Layers that a recipe does not name stay
+    as they are. Full precision's side is kept in `folder`, where one is given, for the next recipe, with a report.
+    Raises `Q2Error`, also where an evaluation fails.
     """
     for name in metrics:
         session.plugins.of(METRICS).load(name)
-    given = session.with_recipe(recipe)
-    layers = _options(given)
-    there, place_of_bank = check_calibration(given), bank_folder(given)
-    usual = not given.settings.bank.path and place_of_bank == bank_folder(session)
-    session = _measuring(session, layers, metrics)
+    if folder is not None:
+        check_free(folder, RunOf.of(session, "evaluate"))
+    sessions = {title: session.with_recipe(recipe) for title, recipe in recipes.items()}
+    layers = {title: _options(given) for title, given in sessions.items()}
+    plans = [check_calibration(given) for given in sessions.values()]
+    place_of_bank = bank_folder(next(iter(sessions.values()), session))
+    usual = not session.settings.bank.path and place_of_bank == bank_folder(session)
+    others = {str(each): _saved(session, each) for each in saved}
+    held = {title: _recipe_of(session, other, title) for title, other in others.items()}
+    session = _measuring(session, [*layers.values(), *held.values()], metrics)
     check_search(session, {}, folder, bank=False)
-    with TemporaryDirectory() as scratch:
-        place, fidelity = folder or Path(scratch), session.settings.search.evaluation.fidelity
+    with _place(folder) as place:
+        fidelity = session.settings.search.evaluation.fidelity
         loaded = load(session)
-        if drift := drift_of(loaded.session, None, applied_recipe(given)):
-            session.show(Step("recipe", 0, drift.summary))
-        fits = there is not None and {*layers.values()} <= {"none", *there.options}
+        for title, each in sessions.items():
+            if drift := drift_of(loaded.session, None, applied_recipe(each)):
+                session.show(Step("recipe", 0, f"{title}: {drift.summary}"))
+        wanted = {option for each in layers.values() for option in each.values()}
+        fits = bool(plans) and all(plan is not None and wanted <= {"none", *plan.options} for plan in plans)
         make_reference(loaded, place, [fidelity])
         ready = make_ready(loaded, open_bank(loaded.session, None if usual else place_of_bank) if fits else None)
-        for name in (QuantizedError.name, OutputError.name):
-            if name in ready.kinds and name not in ready.costs.tables:
-                kind = "calibrated bank" if name == OutputError.name else "bank"
-                raise TrialError(f"metric {name!r}: follows from a {kind} with the recipe's options; q2 bank makes one")
-        complete = {name: layers.get(name, "none") for name in ready.space.layers}
-        seed = session.settings.search.evaluation.seed
-        trial = evaluator_of(ready, place / "reference")(Job(complete, fidelity, seed)).trial
+        _check_errors(ready)
+        reference = Reference(place / "reference", session.settings.search.evaluation)
+        trials: dict[str, Trial] = {}
+        kept: dict[str, Kept] = {}
+        evaluator = evaluator_of(ready, reference.folder)
+        for title, given in layers.items():
+            trials[title], kept[title] = _measured(ready, evaluator, given, title)
+        for title, recipe in held.items():
+            other = others[title]
+            own = Evaluator(
+                other.denoiser,
+                other.graph,
+                other.context(),
+                ready.costs,
+                ready.metrics,
+                reference.settings,
+                reference,
+                lambda recipe: None,
+            )
+            trials[title], kept[title] = _measured(ready, own, recipe, title)
+        sums = uncompressed(ready.graph, ready.space, ready.ctx, ready.ctx.bank)
+        full = full_precision(reference, ready.metrics, ready.space, sums, fidelity)
+        found = Evaluation(trials, full, differences(ready.metrics, trials, kept, reference, fidelity), ready.kinds)
+        if folder is not None:
+            with writing(folder):
+                write_json(folder / MANIFEST, manifest(session, ready.denoiser, "evaluate"))
+                write_json(folder / "report.json", found.report)
+    return found
+
+
+@contextmanager
+def _place(folder: Path | None) -> Iterator[Path]:
+    """Yield the folder, or one for the time being."""
+    if folder is not None:
+        yield folder
+        return
+    with TemporaryDirectory() as scratch:
+        yield Path(scratch)
+
+
+def _measured(ready: Ready, evaluator: Evaluator, layers: Mapping[str, str], title: str) -> tuple[Trial, Kept]:
+    settings = ready.session.settings.search.evaluation
+    complete = {name: layers.get(name, "none") for name in ready.space.layers}
+    evaluator.kept = kept = Kept()
+    trial = evaluator(Job(complete, settings.fidelity, settings.seed)).trial
     if trial.state == "failed":
-        raise TrialError(f"the recipe cannot be evaluated: {trial.error}")
-    return trial
+        raise TrialError(f"{title} cannot be evaluated: {trial.error}")
+    ready.session.show(Step("evaluate", trial.seconds, f"{title}: {trial.metrics['avg_bits']:.3f} bits a weight"))
+    return trial, kept
+
+
+def _check_errors(ready: Ready) -> None:
+    """Raise `TrialError` for metrics that follow from a bank where there is none for the recipes."""
+    for name in (QuantizedError.name, OutputError.name):
+        if name in ready.kinds and name not in ready.costs.tables:
+            first = "q2 calibrate, then " if name == OutputError.name else ""
+            raise TrialError(
+                f"metric {name!r}: follows from a bank with the recipe's options; {first}q2 bank makes one"
+            )
+
+
+def _saved(session: Session, folder: Path) -> Session:
+    """Return a session of a saved folder, its denoiser loaded. Raises `ConfigError`."""
+    other = session.with_run(session.run.with_saved(str(folder))).of_saved().fork()
+    other.load_pipeline()
+    if saved_activations(other.denoiser.model):
+        raise ConfigError(
+            f"--from {folder}: quantizes activations, which q2 evaluate cannot put in place; q2 sample can"
+        )
+    return other
+
+
+def _recipe_of(session: Session, other: Session, title: str) -> dict[str, str]:
+    """Return the options that a saved folder's layers have. Raises `ConfigError` for another denoiser's."""
+    if title == FULL_PRECISION or set(other.graph.choices) != set(session.outline.choices):
+        raise ConfigError(f"--from {title}: is of another denoiser than {session.shapes.label}: its layers differ")
+    return {name: str(option) for name, option in recipe_of(other.graph, other.context()).layers.items()}
 
 
 def _options(session: Session) -> dict[str, str]:
@@ -63,9 +161,9 @@ def _options(session: Session) -> dict[str, str]:
     return {name: str(option) for name, option in step.plan(session.outline, ctx).items()}
 
 
-def _measuring(session: Session, layers: Mapping[str, str], metrics: Sequence[str]) -> Session:
-    """Return a session that searches among the recipe's options alone, and measures more metrics."""
-    options = list(dict.fromkeys([*layers.values(), "none"]))
+def _measuring(session: Session, recipes: Sequence[Mapping[str, str]], metrics: Sequence[str]) -> Session:
+    """Return a session that searches among the recipes' options alone, and measures more metrics."""
+    options = list(dict.fromkeys([*(option for layers in recipes for option in layers.values()), "none"]))
     tables = dict(session.run.overrides)
     search = dict(tables.get("search", {}))
     evaluation = dict(search.get("evaluation", {}))

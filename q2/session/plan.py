@@ -23,6 +23,7 @@ from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
 from q2.quant.kinds import QUANTIZERS
+from q2.search.evaluation.baselines import uniform
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
 from q2.session.bank import bank_folder, bank_needs, is_calibrated, planned_bytes
@@ -31,7 +32,7 @@ from q2.session.checks import check_search
 from q2.session.problem import metrics_of, strategy_of
 from q2.session.session import Session
 
-__all__ = ["Plan", "plan_search"]
+__all__ = ["Plan", "passes_of_image", "plan_search", "speed_here"]
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,12 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         if set(choice.options) != set(wanted.options or session.settings.bank.options)
     ]
     limited = TextTable(("layers with options of their own", "options"), tuple(rows))
-    speed = _speed(session)
+    speed = speed_here(session)
     workers = _workers(session)
-    seconds = _trial(session, denoiser, graph, kinds) / _speed(session, workers)
-    total = -(-wanted.trials // workers) * seconds
+    seconds = _trial(session, denoiser, graph, kinds) / speed_here(session, workers)
+    beside = len(uniform(space)) if wanted.baselines != "off" else 0
+    counted = wanted.baselines == "counted"
+    total = -(-(wanted.trials + (0 if counted else beside)) // workers) * seconds
     text = f"{_images(session, denoiser)} ≥ {_shown(seconds)} on a worker of this machine; "
     text += f"{wanted.trials} trials ≥ {_shown(total)} with {workers} of them"
     held = sum(tensor.numel() for tensor in denoiser.model.state_dict().values()) * denoiser.dtype.itemsize
@@ -121,11 +124,19 @@ def plan_search(session: Session, folder: Path | None = None) -> Plan:
         Step("target", 0, f"{target} · {space}"),
         Step("bank", 0, _bank(session, graph, space, folder)),
         Step("calibration", 0, _rows(session, denoiser, graph, speed)),
+        Step("baselines", 0, _baselines(beside, counted=counted)),
         Step("trial", 0, text),
         Step("memory", 0, memory),
         Step("disk", 0, f"reference ≈ {_disk(session, denoiser, kinds) / 2**20:.0f} MiB"),
     ]
     return Plan(tuple(steps))
+
+
+def _baselines(count: int, *, counted: bool) -> str:
+    """Return how many baselines a search evaluates first."""
+    if not count:
+        return "none"
+    return f"{count}: each option everywhere, {'counted among the' if counted else 'beside the'} trials"
 
 
 def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, type[Metric]]) -> float:
@@ -139,10 +150,10 @@ def _trial(session: Session, denoiser: Denoiser, graph: Graph, kinds: dict[str, 
         few = settings.fidelity == "few-step"
         steps = settings.few_steps if few else settings.steps or denoiser.protocol.steps
         passes += steps * (settings.few_images if few else settings.images)
-    return float(passes * _guided(denoiser) * graph.macs)
+    return float(passes * passes_of_image(denoiser) * graph.macs)
 
 
-def _guided(denoiser: Denoiser) -> int:
+def passes_of_image(denoiser: Denoiser) -> int:
     """Return how often the denoiser runs for a step of an image."""
     return 2 if denoiser.protocol.guidance > 1 else 1
 
@@ -154,7 +165,7 @@ def _workers(session: Session) -> int:
     return session.settings.search.engine.workers or max(1, own)
 
 
-def _speed(session: Session, workers: int = 1) -> float:
+def speed_here(session: Session, workers: int = 1) -> float:
     """Return multiply-accumulates a second of a large product of matrices here, in the run's dtype.
 
     On a CPU `workers` share the cores: what one of them does is returned.
@@ -221,7 +232,7 @@ def _rows(session: Session, denoiser: Denoiser, graph: Graph, speed: float) -> s
                 return f"{folder}: there"
     except CalibrationError as error:
         return str(error)
-    passes = plan.images * plan.steps * _guided(denoiser)
+    passes = plan.images * plan.steps * passes_of_image(denoiser)
     size = 0
     for group in plan.groups:
         layer = graph.weight_layers[group]

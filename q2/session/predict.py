@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import RunFile, Table
-from q2.errors import PredictorError, did_you_mean, why
+from q2.errors import PredictorError, there_are, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -28,6 +28,7 @@ from q2.search.predictor.trained import Trained, train
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
+from q2.session.folder import unused
 from q2.session.session import Session
 
 __all__ = ["LABELS", "SPACE", "Fit", "fit_graphs", "fit_trials", "make_labels", "read_labels", "read_sensitivities"]
@@ -63,7 +64,8 @@ def fit_trials(
     """Train a predictor on a trial store, or on that of a search's folder, and save it with the space it knows.
 
     The search's own settings (its space, its target, its bank) count before the run file's, and `target` before both.
-    It is saved into `out`, or into ``predictor`` beside the store. Raises `Q2Error`, one line: no store, trials of
+    It is saved into `out`, or into ``predictor`` beside the store (``predictor-2`` if that is there).
+    Raises `Q2Error`, one line: no store, trials of
     another denoiser, too few of them, a layer missing from one, all worth alike.
     """
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
@@ -79,7 +81,7 @@ def fit_trials(
     fits = additive(bridge.space, chosen, y, training)
     graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, fits, chosen, training)
     trained = _timed(graphs, str(wanted), training, jobs, session.progress, session.show, known)
-    folder = out or path.parent / "predictor"
+    folder = out or unused(path.parent / "predictor")
     trained.save(folder)
     bridge.space.save(folder / SPACE)
     (folder / LABELS).unlink(missing_ok=True)  # those of another predictor
@@ -105,10 +107,10 @@ def fit_graphs(
         raise PredictorError(f"{path}: the graphs have no metrics")
     wanted = target or next(iter(graphs.metrics))
     if wanted not in graphs.metrics:
-        raise PredictorError(f"target {wanted}: no such metric in {path}{did_you_mean(wanted, graphs.metrics)}")
+        raise PredictorError(f"target {wanted}: no such metric in {path}{there_are(wanted, graphs.metrics)}")
     _check(graphs.metrics[wanted], wanted, training)
     show(Step("graphs", 0, f"{path}: {len(graphs)} graphs · target {wanted}"))
-    folder = out or path.parent / f"{path.stem}-predictor"
+    folder = out or unused(path.parent / f"{path.stem}-predictor")
     trained = _timed(graphs, wanted, training, jobs, progress, show)
     trained.save(folder)
     for name in (SPACE, LABELS):  # those of another predictor

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q2.errors import ConfigError, did_you_mean
+from q2.errors import ConfigError, there_are
 from q2.search.engines.base import Engine
 from q2.search.evaluation.costs import Costs
 from q2.search.kinds import ENGINES, METRICS, STRATEGIES
 from q2.search.metrics.base import LADDER, Metric, metrics_at
+from q2.search.metrics.costs import OutputError
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
@@ -29,6 +30,7 @@ __all__ = [
     "problem_of",
     "strategies_of",
     "strategy_of",
+    "wants_outputs",
 ]
 
 
@@ -61,7 +63,7 @@ def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy
     known = {*session.plugins.of(STRATEGIES), *session.settings.search.strategies}
     for title in titles:
         if title not in known:
-            raise ConfigError(f"strategies: no strategy named {title!r}{did_you_mean(title, known)}")
+            raise ConfigError(f"strategies: no strategy named {title!r}{there_are(title, known)}")
     return {title: strategy_of(session, title) for title in titles}
 
 
@@ -106,6 +108,19 @@ def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[s
             where = session.run.where(("search", "evaluation", "fidelity"))
             raise ConfigError(f"{where}: {wanted.evaluation.fidelity!r} does not measure {name!r} of the {what}")
     return kinds, target
+
+
+def wants_outputs(session: Session) -> bool:
+    """Say whether the run needs output errors: for its target, metrics, constraints or strategy. Raises `ConfigError`.
+
+    >>> from q2.config import RunFile
+    >>> wants_outputs(Session(RunFile.load("digits-dit.toml", ["search.target=0-output_error"])))
+    True
+    """
+    kinds, _ = metrics_of(session)
+    with session.at("search", "constraints"):
+        bounds = constraints_of(session, list(session.plugins.of(METRICS)))
+    return OutputError.name in (*kinds, *(bound.metric for bound in bounds))
 
 
 def measured_at(kinds: Mapping[str, type[Metric]]) -> dict[Fidelity, list[str]]:

@@ -18,6 +18,7 @@ from q2.passes import PassContext
 from q2.passes.analysis.size import SIZES, Size
 from q2.quant import Option, Recipe
 from q2.session.drift import ratios_of
+from q2.session.folder import RunOf
 from q2.session.session import Session
 from q2.version import version
 
@@ -34,10 +35,11 @@ def writing(place: Path, option: str = "") -> Iterator[None]:
         raise Q2Error(f"{name}: cannot be written: {why(error)}") from error
 
 
-def manifest(session: Session, denoiser: Denoiser) -> dict[str, object]:
-    """Return what made a run: versions, plugins, seed, machine."""
+def manifest(session: Session, denoiser: Denoiser, kind: str) -> dict[str, object]:
+    """Return whose folder it is, and what made a run of a kind: versions, plugins, seed, machine."""
     packages = ("torch", "diffusers", "numpy", "numba", "safetensors")
     return {
+        "run": RunOf.of(session, kind).table(),
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "config": session.run.name,
         "seed": session.settings.seed,

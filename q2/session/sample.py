@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
-from q2.denoisers.picture import picture_of
+from q2.denoisers.captions import captioned
+from q2.denoisers.picture import picture_of, sheet
 from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError, why
 from q2.files import replacing, write_json
@@ -135,7 +136,8 @@ class Pictures:
 
     def grid(self) -> Image.Image:
         """Return all images in one picture, full precision's above."""
-        return _grid([self.full, self.images] if self.full is not None else [self.images])
+        sets = [self.full, self.images] if self.full is not None else [self.images]
+        return sheet(sets, most=len(self.images))
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
@@ -207,21 +209,18 @@ def _write(
             picture_of(image).save(beside(f"{i:04}.png"), format="PNG")
             own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
             write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
+        sheets = {"full.png": [full.images], "quantized.png": [made.images]} if full else {}
+        for name, sets in sheets.items():
+            sheet(sets, most=len(made.images)).save(beside(name), format="PNG")
         sets = [full.images, made.images] if full else [made.images]
-        _grid(sets).save(beside("grid.png"), format="PNG")
+        _captioned(sets, made, facts["order"]["ask"]).save(beside("grid.png"), format="PNG")
     return files
 
 
-def _grid(sets: list[Tensor], columns: int = 8, gap: int = 4) -> Image.Image:
-    """Return the images of every set in rows, those of the first above those of the second."""
-    count, _, height, width = sets[0].shape
-    columns = min(columns, count)
-    lines = -(-count // columns)
-    size = (columns * (width + gap) + gap, lines * len(sets) * (height + gap) + gap)
-    grid = Image.new("RGB", size, "white")
-    for i in range(count):
-        line, column = divmod(i, columns)
-        for row, images in enumerate(sets):
-            corner = (gap + column * (width + gap), gap + (line * len(sets) + row) * (height + gap))
-            grid.paste(picture_of(images[i]).convert("RGB"), corner)
-    return grid
+def _captioned(sets: list[Tensor], made: Samples, ask: Mapping[str, Any]) -> Image.Image:
+    """Return the grid with what its rows are, and the prompt or class of every image."""
+    names = ["full precision", "quantized"][-len(sets) :]
+    prompts = ask["prompts"]
+    labels = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
+    height, width = sets[0].shape[2:]
+    return captioned(sheet(sets, most=len(made.images)), names, labels, (width, height))

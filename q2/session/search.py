@@ -12,22 +12,30 @@ from q2.files import write_json, write_text
 from q2.passes import Step
 from q2.quant import Option, Recipe
 from q2.search.engines.base import Engine
-from q2.search.loop import SearchRun, known, run
+from q2.search.evaluation.baselines import full_precision, uncompressed, uniform
+from q2.search.evaluation.reference import Reference
+from q2.search.loop import BASELINE, SearchRun, judged, known, measure, run
 from q2.search.objective.constraints import check
-from q2.search.report import Found, found, front_picture
+from q2.search.pictures import front_picture
+from q2.search.report import Found, found, quality_of
 from q2.search.strategies.base import Problem, Strategy
+from q2.search.tally import Tally
 from q2.search.trials.store import TrialStore
 from q2.search.trials.table import TrialTable
 from q2.search.trials.trial import Trial
 from q2.session.bank import find_bank, shared_bank
 from q2.session.checks import check_search
 from q2.session.evaluation import Loader, Ready, fingerprint_of, make_ready, make_reference, places_of
+from q2.session.folder import MANIFEST, RunOf, check_free
+from q2.session.log import Log
 from q2.session.problem import engine_of, measured_at, problem_of, strategy_of
 from q2.session.report import manifest, writing
 from q2.session.session import Session
 from q2.version import version
 
 __all__ = ["OpenSearch", "SearchResult", "opened", "search"]
+
+PICTURES = ("front.png", "front.svg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,17 @@ class OpenSearch:
             for line in session.plugins.after_trial(trial, worth, folder):
                 problem.show(Step("plugin", 0, line))
 
+        log = Log(self.problem.folder)
+        tally = Tally(problem, quality_of(problem, self.ready.kinds))
+
+        def told(trial: Trial, new: bool) -> str:
+            line = tally.add(trial, new=new)
+            if new:
+                log(line)
+                session.tell(line)
+            return tally.note()
+
+        log(f"{title}: {problem.trials} trials, target {target}, {len(self.store)} trials in the store")
         return run(
             problem,
             searcher,
@@ -65,14 +84,58 @@ class OpenSearch:
             seed=session.settings.search.evaluation.seed,
             progress=problem.progress,
             after=after,
+            tell=told,
         )
+
+    def baselines(self) -> dict[str, Trial]:
+        """Evaluate each option everywhere, or find it in the store; by name. None where the run wants none."""
+        if self.session.settings.search.baselines == "off":
+            return {}
+        found = measure(
+            self.problem,
+            uniform(self.problem.space),
+            self.engine,
+            self.store,
+            needed=measured_at(self.ready.kinds),
+            seed=self.session.settings.search.evaluation.seed,
+            progress=self.problem.progress,
+        )
+        values = {
+            name: self.ready.target.finite(trial.metrics) for name, trial in found.items() if trial.state == "complete"
+        }
+        for name, trial in found.items():
+            said = f"failed: {trial.error}" if trial.state == "failed" else f"target {values[name]:.4g}"
+            Log(self.problem.folder)(f"baseline {name}: {said}")
+        return found
+
+    def full(self) -> Trial | None:
+        """Return what the metrics say of full precision itself; None where the run wants no baselines."""
+        if self.session.settings.search.baselines == "off":
+            return None
+        ready, problem = self.ready, self.problem
+        sums = uncompressed(ready.graph, ready.space, ready.ctx, ready.ctx.bank)
+        reference = Reference(problem.folder / "reference", self.session.settings.search.evaluation)
+        return full_precision(reference, ready.metrics, ready.space, sums, problem.fidelity)
+
+    def trials(self, done: SearchRun) -> list[Trial]:
+        """Return the trials of a search with all others of its kind in the store, whichever strategy asked for them."""
+        seed, own = self.session.settings.search.evaluation.seed, {trial.id for trial in done.trials}
+        others = [
+            judged(self.problem, trial)
+            for trial in self.store
+            if trial.id not in own
+            and (trial.fidelity, trial.seed) == (self.problem.fidelity, seed)
+            and trial.strategy != BASELINE
+            and (trial.state == "failed" or set(self.problem.target.metrics) <= trial.metrics.keys())
+        ]
+        return [*done.trials, *others]
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """What a search gave: what was found, and the `files` in `folder`.
 
-    `times` are the clock's and the workers' seconds.
+    `times` are the clock's and the workers' seconds, `report` is what ``report.json`` holds.
     """
 
     ready: Ready
@@ -81,6 +144,7 @@ class SearchResult:
     folder: Path
     times: Mapping[str, Any]
     files: list[Path] = field(default_factory=list)
+    report: dict[str, object] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:
@@ -101,7 +165,7 @@ class SearchResult:
         failed = len(self.found.failed)
         count = f"{len(self.found.trials)} trials" + (f", {failed} failed" if failed else "")
         title = f"search of {self.ready.denoiser.label}: {count}, target {self.ready.target}, in {self.folder}/"
-        return "\n".join([title, str(self.found.table()), *([why] if (why := self.found.why_none()) else [])])
+        return "\n".join([title, str(self.found.table()), self.found.why_none() or self.found.verdict()])
 
     def _repr_html_(self) -> str:
         return self.found.table()._repr_html_()
@@ -132,9 +196,17 @@ def search(session: Session, folder: Path) -> SearchResult:
     wanted = session.settings.search
     strategy = strategy_of(session, wanted.strategy)
     clock = time.perf_counter()
-    with opened(session, folder, {wanted.strategy: strategy}) as ready:
+    with opened(session, folder, {wanted.strategy: strategy}, "search") as ready:
         start, workers = time.perf_counter(), ready.engine.workers
-        done = ready.run(strategy, wanted.strategy, ready.problem)
+        beside, full = ready.baselines(), ready.full()
+        if beside:
+            step = Step("baselines", time.perf_counter() - start, _baselines_line(ready, beside))
+            session.show(step)
+            start = time.perf_counter()
+        counted = len(beside) if wanted.baselines == "counted" else 0
+        problem = replace(ready.problem, trials=max(1, wanted.trials - counted))
+        done = ready.run(strategy, wanted.strategy, problem)
+        trials = ready.trials(done)
     end = time.perf_counter()
     working = ready.reference + (done.spent.get("sample", 0) + done.spent.get("score", 0)) / workers
     share = min(working / (end - clock), 1.0)
@@ -142,20 +214,24 @@ def search(session: Session, folder: Path) -> SearchResult:
     session.show(Step(wanted.strategy, end - start, line))
     times: dict[str, Any] = {"wall": end - clock, "trials": end - start, "reference": ready.reference}
     times |= {"sampling": share, "workers": workers, "spent": done.spent}
-    result = SearchResult(
-        ready.ready, ready.problem, found(ready.problem, done.trials, ready.ready.kinds), folder, times
-    )
+    names = (*wanted.metrics, *wanted.evaluation.metrics)
+    what = found(ready.problem, trials, ready.ready.kinds, baselines=beside, full=full, shown=names)
+    result = SearchResult(ready.ready, ready.problem, what, folder, times)
     with writing(folder):
         _write(session, result)
     return result
 
 
 @contextmanager
-def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -> Iterator[OpenSearch]:
+def opened(
+    session: Session, folder: Path, strategies: Mapping[str, Strategy], kind: str = "search"
+) -> Iterator[OpenSearch]:
     """Make everything ready for the strategies to search in `folder`, and stop the workers at the end.
 
-    What can be known without weights is checked first. Raises `ConfigError`.
+    What can be known without weights is checked first; the folder must not be another run's, and is this run's, of a
+    `kind`, from then on. Raises `ConfigError`.
     """
+    check_free(folder, RunOf.of(session, kind))
     check_search(session, strategies, folder)
     wanted = session.settings.search
     asked = (fidelity for strategy in strategies.values() for fidelity in strategy.fidelities())
@@ -170,10 +246,13 @@ def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -
         start = time.perf_counter()
         bank = find_bank(loaded.session, places["bank"])
         session.show(Step("bank", time.perf_counter() - start, f"{bank.folder}: {len(bank.plan.options)} options"))
-        took = make_reference(loaded, folder, fidelities)
-        ready = make_ready(loaded, bank)
         fingerprint = fingerprint_of(loaded.session)
         store = TrialStore.open(folder / "trials", fingerprint)
+        with writing(folder):  # so that the folder says whose it is, and for what, while the search goes on
+            write_text(folder / "effective.toml", to_toml(session.effective))
+            write_json(folder / MANIFEST, manifest(session, loaded.denoiser, kind))
+        took = make_reference(loaded, folder, fidelities)
+        ready = make_ready(loaded, bank)
         needed, seed = measured_at(ready.kinds), wanted.evaluation.seed
         problem = problem_of(session, ready.graph, ready.space, ready.costs, folder)
         with session.at("search", "constraints"):
@@ -187,9 +266,24 @@ def opened(session: Session, folder: Path, strategies: Mapping[str, Strategy]) -
         yield OpenSearch(session, ready, problem, store, engine, took)
 
 
+def _baselines_line(ready: OpenSearch, trials: Mapping[str, Trial]) -> str:
+    """Return how many baselines there are, and the best that satisfies the constraints."""
+    target, bounds = ready.ready.target, ready.problem.constraints
+    values = [
+        (value, name)
+        for name, trial in trials.items()
+        if trial.state == "complete"
+        and all(bound.admits(trial.metrics[bound.metric]) for bound in bounds)
+        and (value := target.finite(trial.metrics)) is not None
+    ]
+    best = f"best {max(values)[1]}, target {max(values)[0]:.4g}" if values else "none satisfies the constraints"
+    return f"{len(trials)} of them · {best}"
+
+
 def _line(done: SearchRun, workers: int) -> str:
     failed = sum(trial.state == "failed" for trial in done.trials)
-    words = [f"{len(done.trials)} trials, {done.measured} measured now", f"{workers} workers"]
+    crew = "1 worker" if workers == 1 else f"{workers} workers"
+    words = [f"{len(done.trials)} trials, {done.measured} measured now", crew]
     return " · ".join(words + ([f"{failed} failed"] if failed else []))
 
 
@@ -204,7 +298,6 @@ def _write(session: Session, outcome: SearchResult) -> None:
             old.unlink(missing_ok=True)
     for name, trial in recipes.items():
         outcome.recipe(trial).save(folder / name)
-    worth = dict(zip((trial.id for trial in result.trials), result.worth, strict=True))
     report: dict[str, object] = {
         "q2": version(),
         "denoiser": {"name": outcome.ready.denoiser.label, "fingerprint": outcome.ready.denoiser.fingerprint},
@@ -216,13 +309,21 @@ def _write(session: Session, outcome: SearchResult) -> None:
             {"trials": count, "first": first, "reason": reason} for count, first, reason in result.failures().rows
         ],
         "seconds": outcome.times,
-        "front": [
-            {"file": name, "target": worth[trial.id], "metrics": trial.metrics, "intervals": trial.intervals}
-            for name, trial in recipes.items()
-        ],
+        "verdict": result.verdict() or result.why_none(),
+        "beaten": result.beaten,
+        "front": [{"file": name, **_entry(result, trial)} for name, trial in recipes.items()],
+        "baselines": [{"name": name, **_entry(result, trial)} for name, trial in result.baselines.items()],
+        "full precision": _entry(result, result.full) if result.full else None,
     }
-    front_picture(result, folder / "front.png")
+    for name in PICTURES:
+        front_picture(result, folder / name)
     write_text(folder / "effective.toml", to_toml(session.effective))
-    write_json(folder / "manifest.json", manifest(session, outcome.ready.denoiser))
+    write_json(folder / MANIFEST, manifest(session, outcome.ready.denoiser, "search"))
     write_json(folder / "report.json", report)
-    outcome.files.extend(folder / name for name in (*recipes, "front.png", "report.json"))
+    outcome.report.update(report)
+    outcome.files.extend(folder / name for name in (*recipes, *PICTURES, "report.json"))
+
+
+def _entry(result: Found, trial: Trial) -> dict[str, object]:
+    entry: dict[str, object] = {"target": result.value(trial), "metrics": trial.metrics, "intervals": trial.intervals}
+    return entry | ({"error": trial.error} if trial.state == "failed" else {})

@@ -41,18 +41,23 @@ def quiet(step: Step) -> None:
     """Show nothing of a step."""
 
 
+def untold(line: str) -> None:
+    """Say nothing of a trial."""
+
+
 @dataclass(eq=False)
 class Session:
     """A run file's settings, plugins and passes, its denoiser, graph and search space, and what can be done with them.
 
     Nothing is loaded when it is made. What changes the model (`q2.session.transform` and others) works on a `fork`,
     which loads the denoiser for itself, so that `graph` stays that of full precision. `progress` and `show` tell people
-    what is going on; a library shows nothing.
+    what is going on, and `tell` takes a line for every trial of a search; a library shows nothing.
     """
 
     run: RunFile
     progress: Progress = silent
     show: Callable[[Step], None] = quiet
+    tell: Callable[[str], None] = untold
     applied: Recipe | None = field(default=None, repr=False)
     """The recipe that `with_recipe` was given, where it was no file."""
 

@@ -10,7 +10,7 @@ from q2.config import to_toml
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.comparison import Comparison, compare
 from q2.denoisers.components import ComponentSize
-from q2.denoisers.picture import draw
+from q2.denoisers.picture import draw, sheet
 from q2.denoisers.saving.save import check_folder, save_packed
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph
@@ -22,6 +22,7 @@ from q2.session.bank import open_bank
 from q2.session.checks import check_passes
 from q2.session.components import check_parts, quantize_parts_of
 from q2.session.drift import Drift, drift_of
+from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
 from q2.session.session import Session
 from q2.version import version
@@ -67,6 +68,12 @@ class Transformed:
     def denoiser(self) -> Denoiser:
         """The denoiser, its layers quantized."""
         return self.session.denoiser
+
+    @property
+    def line(self) -> str:
+        """What it came to: the size, and what the images say."""
+        images = f" · {_summary(self.comparison)}" if self.comparison else ""
+        return f"{self.denoiser.label} at {self.recipe.avg_bits:.2f} bits a weight{images}"
 
     @property
     def graph(self) -> Graph:
@@ -126,6 +133,8 @@ def transform(
     `Q2Error`: what does not fit before the weights are loaded.
     """
     show, settings = session.show, session.settings
+    if folder is not None and check_free(folder, RunOf.of(session, "transform")):
+        show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
     if packed:
         check_folder(packed)
     check_passes(session)
@@ -230,16 +239,18 @@ def _write(outcome: Transformed, folder: Path) -> None:
     session, comparison = outcome.session, outcome.comparison
     pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
     names = [*pictures, "recipe.toml", "effective.toml", "manifest.json", "report.json"]
-    names = ["samples.png", *names] if comparison else names
+    names = ["samples.png", "full.png", "quantized.png", *names] if comparison else names
     with ExitStack() as stack:
         beside = {name: stack.enter_context(replacing(folder / name)) for name in names}
         if comparison:
             title = f"{outcome.denoiser.label} at {outcome.recipe.avg_bits:.2f} bits a weight"
             draw(comparison, title).save(beside["samples.png"], format="PNG")
+            sheet([comparison.full.images]).save(beside["full.png"], format="PNG")
+            sheet([comparison.quantized.images]).save(beside["quantized.png"], format="PNG")
         for name, data in pictures.items():
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
         write_text(beside["effective.toml"], to_toml(session.effective))
-        write_json(beside["manifest.json"], manifest(session, outcome.denoiser))
+        write_json(beside["manifest.json"], manifest(session, outcome.denoiser, "transform"))
         write_json(beside["report.json"], outcome.report)
     outcome.files.extend(folder / name for name in names)

@@ -18,7 +18,7 @@ TRIALS = [
     Trial({"a": "none"}, {"avg_bits": 16.0}, {}, "weights", 3, 2, 0.1, "random"),
     Trial({"a": "uaq-2"}, {}, {}, "forward", 3, 3, 0.1, "random", "failed", "MemoryError: none left"),
 ]
-HEAD = ["number", "state", "strategy", "fidelity", "worth", "avg_bits", "SQNR"]
+HEAD = ["trial", "state", "strategy", "fidelity", "target", "avg_bits", "SQNR"]
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def q2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "
 class Q2:
     def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.patch, self.capsys = patch, capsys
+        patch.setenv("COLUMNS", "140")
 
     def __call__(self, *args: str | Path) -> str:
         """Run ``q2 trials`` and return what it prints; of a mistake the line without ``q2: ``."""
@@ -58,7 +59,7 @@ def test_ls_lists_every_trial_with_what_the_target_makes_of_it(q2: Q2, run: Path
     said = q2("ls", run)
     lines = said.splitlines()
     assert lines[0].split() == HEAD
-    assert lines[2].split() == ["0", "complete", "random", "forward", "-6", "4.5", "12", "±", "1"]
+    assert lines[2].split() == ["0", "complete", "random", "forward", "-6", "4.5", "12", "(11", "to", "12.5)"]
     assert lines[4].split() == ["2", "complete", "random", "weights", "16"]
     assert "failed: MemoryError: none left" in lines[5]
     assert lines[-1] == f"4 trials of digits-dit, 1 failed · {run / 'trials'}"
@@ -67,16 +68,16 @@ def test_ls_lists_every_trial_with_what_the_target_makes_of_it(q2: Q2, run: Path
 
 @pytest.mark.parametrize(
     ("sort", "expected"),
-    [("SQNR", "1023"), ("-SQNR", "0123"), ("avg_bits", "1023"), ("worth", "0123"), ("-worth", "0123")],
+    [("SQNR", "1023"), ("-SQNR", "0123"), ("avg_bits", "1023"), ("target", "0123"), ("-target", "0123")],
 )
-def test_ls_sorts_by_a_metric_or_by_worth(q2: Q2, run: Path, sort: str, expected: str) -> None:
+def test_ls_sorts_by_a_metric_or_by_target(q2: Q2, run: Path, sort: str, expected: str) -> None:
     assert numbers(q2("ls", run, "--sort", sort)) == list(expected)
     assert numbers(q2("ls", run, "--sort", sort, "--limit", "2")) == list(expected[:2])
 
 
-def test_ls_knows_no_worth_without_the_runs_settings(q2: Q2, run: Path) -> None:
+def test_ls_knows_no_target_without_the_runs_settings(q2: Q2, run: Path) -> None:
     (run / "effective.toml").unlink()
-    assert q2("ls", run).splitlines()[0].split() == [name for name in HEAD if name != "worth"]
+    assert q2("ls", run).splitlines()[0].split() == [name for name in HEAD if name != "target"]
     assert q2("ls", run, "--sort", "SQNRs") == (
         "--sort SQNRs: no trial has it; did you mean 'SQNR'? (there are: avg_bits, SQNR)"
     )
@@ -85,7 +86,7 @@ def test_ls_knows_no_worth_without_the_runs_settings(q2: Q2, run: Path) -> None:
 def test_show_tells_all_of_a_trial_by_its_number_or_the_start_of_its_id(q2: Q2, run: Path) -> None:
     said = q2("show", run, "0")
     rows = [line.split() for line in said.splitlines()]
-    assert ["worth", "-6"] in rows
+    assert ["target", "-6", "=", "SQNR", "-", "4*avg_bits"] in rows
     assert ["SQNR", "12", "11", "12.5"] in rows
     assert ["a", "uaq-4"] in rows
     assert q2("show", run, TRIALS[0].id[:9]) == said

@@ -13,7 +13,8 @@ from q2.search.metrics.judged import JudgeFid
 from q2.search.metrics.paired import LatentSqnr
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
-from q2.search.report import found, front_picture, quality_of
+from q2.search.pictures import front_picture
+from q2.search.report import found, quality_of
 from q2.search.space import Space
 from q2.search.strategies.base import Problem
 from q2.search.trials.trial import Trial
@@ -53,8 +54,8 @@ def test_the_front_leaves_out_what_another_beats() -> None:
     assert (result.best.number, max(result.worth)) == (1, 4.0)  # 9 - 5 ties with 12 - 8: the first
     assert [trial.number for trial in result.failed] == [4]
     table = result.table()
-    assert table.headers == ("avg_bits", "latent-SQNR dB", "target", "recipe")
-    assert table.rows[1] == ("2.500", "9 ± 0.5", 4.0, "front-1.toml ← chosen")
+    assert table.headers == ("recipe", "avg_bits", "target", "latent-SQNR dB")
+    assert table.rows[1] == ("front-1.toml ← chosen", "2.500", "4", "9 (8.5 to 9.25)")
 
 
 def test_the_best_keeps_to_the_constraints() -> None:

@@ -62,6 +62,48 @@ def test_a_calibrated_search_goes_by_output_errors_and_its_recipe_finds_its_bank
     assert done.recipe.calibration == recipe.calibration
 
 
+def test_a_plain_search_that_asks_for_output_errors_collects_rows_and_goes_by_them(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = session(
+        "bank.calibrated=false", "search.strategies.ilp-error.error=output_error", "search.target=-avg_bits"
+    )
+    trials = search(plain, tmp_path / "run").trials
+    errors = [trial.metrics["output_error"] for trial in trials]
+    assert errors == sorted(errors)
+    assert errors[0] == 0.0
+    assert (tmp_path / "run" / "bank" / "outputs.json").exists()
+    assert (tmp_path / "calibration" / "digits-dit" / "index.json").exists()
+    monkeypatch.chdir(place)
+    fitted = search(session(), place / "run").trials
+    assert 0 < fitted[2].metrics["output_error"] < errors[2]
+    assert fitted[2].metrics["avg_bits"] == trials[2].metrics["avg_bits"]
+
+
+def test_rows_that_are_there_give_plain_banks_output_errors_that_passes_show(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    sets = ["bank.calibrated=false", f"bank.path={tmp_path}/plain"]
+    assert build_bank(session(*sets)).bank.rows != ""
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[denoiser]\nname = "digits-dit"\n[passes.quantize]\ndefault = "uaq-3"\n[passes.errors]\n[passes.size]\n'
+    )
+    run = Session(RunFile.load(str(file), [*CALIBRATED, *sets]))
+    reports = {each.title: each.report for each in transform(run, None).results}
+    layers = reports["errors"].data["layers"]
+    assert isinstance(layers, dict)
+    total = sum(row["uaq-3"]["output_error"] for row in layers.values())
+    assert reports["size"].tables[0].rows[0][5] == pytest.approx(total)
+    assert reports["errors"].tables[0].rows[0][3] == pytest.approx(total)
+    assert f"output error {total:.4g}" in reports["size"].summary
+    assert reports["errors"].tables[1].headers[-2:] == ("output error", "outputs' SQNR dB")
+    other = Session(RunFile.load(str(file), [*CALIBRATED, *sets, "calibration.rows=64"]))
+    assert build_bank(other).bank.rows == build_bank(run).bank.rows
+
+
 def test_without_its_bank_a_calibrated_recipe_is_refused_before_weights_are_loaded(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,9 +39,9 @@ SEARCHES = {
         ["search.evaluation.fidelity=full", 'search.evaluation.metrics=["CMMD"]'],
         "CMMD: needs search.evaluation.clip",
     ),
-    "output errors of a plain bank": (
-        ["search.target=0-output_error"],
-        "bank.calibrated: metric 'output_error': only a calibrated bank knows it",
+    "output errors by the images that recipes are measured with": (
+        ["search.target=0-output_error", "calibration.seed=0"],
+        "calibration.seed: 0 is search.evaluation.seed too: recipes would be measured with the images",
     ),
     "an engine that is not there": (["search.engine.name=slurm"], "no engine named 'slurm'"),
     "weights that are only shapes": (["denoiser.weights=meta"], "denoiser.weights: 'meta' has no values to measure"),

@@ -1,9 +1,14 @@
 """One recipe measured again gives what a search measured of it, and layers that are not there are one line."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 import q2
 from q2.errors import ConfigError, PluginError, Q2Error
+from q2.search.metrics.intervals import Estimate
+from q2.session.evaluated import Difference
 
 SETTINGS = {
     "search.evaluation.fidelity": "forward",
@@ -42,3 +47,44 @@ def test_a_layer_in_two_parts_is_read_as_a_transform_reads_it() -> None:
     assert run.evaluate({name: "uaq-4"}).recipe[f"{name}#1"] == "uaq-4"
     both = run.evaluate({name: "uaq-4", f"{name}#1": "uaq-3"}).recipe
     assert (both[name], both[f"{name}#1"]) == ("uaq-4", "uaq-3")
+
+
+def test_recipes_and_a_saved_folder_are_compared_with_the_first_in_pairs(tmp_path: Path) -> None:
+    small = {"search.evaluation.images": 12, "search.evaluation.steps": 2, "search.target": "latent-SQNR - 4*avg_bits"}
+    given = {"samples.images": 0, "passes.stats.samples": 0, "search.evaluation.metrics": ["judge-fid-fp", "SQNR"]}
+    run = q2.open("digits-dit.toml", small | given)
+    fine, coarse = (dict.fromkeys(run.outline.choices, option) for option in ("uaq-6", "uaq-3"))
+    saved = run.transform(coarse).save(tmp_path / "saved")
+    found = run.evaluate_all({"fine": fine, "coarse": coarse}, folder=tmp_path / "run", saved=[saved])
+    assert list(found.trials) == ["fine", "coarse", str(saved)]
+    beside = found.differences["coarse"]
+    assert {name: beside[name].said for name in ("latent-SQNR", "avg_bits", "judge-fid-fp")} == {
+        "latent-SQNR": "worse",
+        "avg_bits": "better",
+        "judge-fid-fp": "worse",
+    }
+    exact = found.trials["coarse"].metrics["avg_bits"] - found.trials["fine"].metrics["avg_bits"]
+    assert beside["avg_bits"].estimate.value == pytest.approx(exact)
+    first, second = (found.trials[title].intervals["latent-SQNR"] for title in ("fine", "coarse"))
+    paired = beside["latent-SQNR"].estimate
+    assert paired.high - paired.low < (first[1] - first[0]) + (second[1] - second[0])
+    for name, value in found.trials["coarse"].metrics.items():
+        assert found.trials[str(saved)].metrics[name] == pytest.approx(value, rel=1e-3), name
+    assert found.full.metrics["latent-SQNR"] == 100
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["differences"]["coarse"]["latent-SQNR"]["verdict"] == "worse"
+    assert report["beside"] == "fine"
+
+
+def test_few_images_say_so() -> None:
+    doubt = Difference(Estimate(0.2, -1.0, 1.4), "within noise", 12)
+    assert (doubt.said, doubt.shown) == ("within noise, but 12 images are few", "+0.2 (-1 to +1.4)")
+    assert Difference(Estimate(0.2, -1.0, 1.4), "within noise", 300).said == "within noise"
+
+
+def test_a_saved_folder_of_another_denoiser_is_one_line(tmp_path: Path) -> None:
+    tiny = q2.open("dit.toml", {"denoiser.tiny": True, "samples.images": 0, "passes.stats.samples": 0})
+    saved = tiny.transform({str(tiny.layers.rows[0][0]): "uaq-4"}).save(tmp_path / "saved")
+    run = q2.open("digits-dit.toml", SETTINGS)
+    with pytest.raises(ConfigError, match="is of another denoiser than digits-dit: its layers differ"):
+        run.evaluate_all({"one": {"proj_out_2": "uaq-2"}}, saved=[saved])

@@ -24,6 +24,8 @@ def test_a_dry_run_says_space_time_memory_and_disk(tmp_path: Path, monkeypatch: 
     assert "7 trials ≥" in lines["trial"]
     assert lines["trial"].endswith(" with 2 of them")
     assert lines["disk"] == "reference ≈ 1 MiB"
+    assert lines["baselines"] == "7: each option everywhere, beside the trials"
+    assert said("search.baselines=off")["baselines"] == "none"
     assert list(tmp_path.iterdir()) == []
 
 

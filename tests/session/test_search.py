@@ -22,6 +22,7 @@ from q2.quant import Option, Recipe, builtin_quantizer
 from q2.quant.bank import Bank
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Job
+from q2.search.loop import BASELINE
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
@@ -39,6 +40,7 @@ BASE = (
     "search.trials=4",
     "search.engine.workers=1",
 )
+PLAIN = "search.baselines=off"
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,19 @@ def done(bank: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 def test_a_search_writes_recipe_front_report_settings_and_trials(done: SearchResult) -> None:
     names = {path.name for path in done.folder.iterdir()}
-    assert {"recipe.toml", "front-0.toml", "front.png", "report.json", "effective.toml", "manifest.json"} <= names
-    trials = list(TrialStore.read(done.folder / "trials"))
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert {trial.state for trial in trials} == {"complete"}
+    assert {"recipe.toml", "front-0.toml", "front.png", "front.svg", "report.json", "effective.toml"} <= names
+    assert {"manifest.json", "log.txt"} <= names
+    stored = list(TrialStore.read(done.folder / "trials"))
+    (baseline,) = [trial for trial in stored if trial.strategy == BASELINE]
+    assert set(baseline.recipe.values()) == {"uaq-4"}
+    assert [trial.number for trial in stored] == [0, 1, 2, None]  # the fourth that random asks for is the baseline
+    trials = done.found.trials
+    assert {trial.id for trial in trials} == {trial.id for trial in stored}
+    assert {trial.state for trial in stored} == {"complete"}
     best = max(trials, key=lambda trial: trial.metrics["SQNR"] - 4 * trial.metrics["avg_bits"])
+    assert [entry["name"] for entry in json.loads((done.folder / "report.json").read_text())["baselines"]] == [
+        "uaq-4 everywhere"
+    ]
     recipe = Recipe.load(done.folder / "recipe.toml")
     assert recipe.avg_bits == pytest.approx(best.metrics["avg_bits"])
     assert all(low < best.metrics[name] < high for name, (low, high) in best.intervals.items())
@@ -312,7 +322,7 @@ def test_a_plugins_metric_that_breaks_the_contract_is_one_line_before_dear_work(
 
 @pytest.fixture
 def command(bank: Path, tmp_path: Path) -> list[str]:
-    options = [part for each in sets(bank, "search.trials=200") for part in ("--set", each)]
+    options = [part for each in sets(bank, "search.trials=200", PLAIN) for part in ("--set", each)]
     return [sys.executable, "-m", "q2", "search", *options, "--out", str(tmp_path / "run")]
 
 
@@ -329,7 +339,7 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_
     kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
     assert 3 <= len(kept) < 200
     count = len(kept) + 2
-    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}")))
+    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}", PLAIN)))
     rest = search(session, tmp_path / "run")
     loaded = load(session)
     ready = make_ready(loaded, find_bank(loaded.session, bank_folder(session, tmp_path / "run")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,9 +40,17 @@ class Repeats:
     """Find the runs of like items in every module list that the flow graph goes through."""
 
     def __init__(
-        self, flow: nx.DiGraph[str], units: Iterable[Unit], model: nn.Module, apart: Collection[str] = ()
+        self,
+        flow: nx.DiGraph[str],
+        units: Iterable[Unit],
+        model: nn.Module,
+        apart: Collection[str] = (),
+        shown: Mapping[str, object] | None = None,
     ) -> None:
-        """Compare the items of every list; those in a list with an item of `apart` are runs of one."""
+        """Compare the items of every list; those in a list with an item of `apart` are runs of one.
+
+        Items are alike if they hold the same layers, of which the same is `shown`, by flow node.
+        """
         self.runs: dict[str, LikeItems] = {}
         self._signs: dict[str, list[object]] = defaultdict(list)
         self._span: dict[str, list[int]] = defaultdict(list)
@@ -52,7 +60,8 @@ class Repeats:
                 self._span[item].append(data["order"])
                 if data["kind"] == "weight":
                     shape = getattr(model.get_submodule(data["layer"]), "weight").shape  # noqa: B009
-                    self._signs[item].append((name.removeprefix(item), tuple(shape), data["channels"]))
+                    own = shown.get(name) if shown else None
+                    self._signs[item].append((name.removeprefix(item), tuple(shape), data["channels"], own))
         for name, layers in size.items():
             for item in items(name):
                 self._signs[item].append((name.removeprefix(item), layers))

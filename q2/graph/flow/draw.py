@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ _MAX_BOXES, _WIDE = 48, 6
 
 @dataclass(frozen=True)
 class Look:
-    """What boxes say: weights of every layer, bits a weight of those that are quantized, scores of flow nodes."""
+    """What boxes say: weights of every layer, bits a weight of each, scores of flow nodes."""
 
     weights: Mapping[str, int]
     bits: Mapping[str, float]
@@ -51,13 +52,13 @@ def draw(
     """Return a picture of the flow graph as SVG or PNG (`kind`).
 
     The whole denoiser is drawn by units; with `block` (``3``, ``up_blocks.1``) the layers of one block and what they
-    are connected to. Runs of equal blocks are drawn once; a dashed arrow leads from one of them to the next. `bits` a
-    weight, by layer, give the colours, or `scores`, by flow node: a box has the
-    highest of its own. Raises ConfigError for a block that is not there.
+    are connected to. Runs of blocks that are equal, also in their bits or scores, are drawn once; a dashed arrow leads
+    from one of them to the next. `bits` a weight, by layer, give the colours, or `scores`, by flow node: a box has the
+    highest of its own. A legend says what colours and lines mean. Raises ConfigError for a block that is not there.
     """
     flow = graph.flow()
     blocks = _blocks(flow, block) if block else []
-    repeats = Repeats(flow, units, graph.model, apart=blocks)
+    repeats = Repeats(flow, units, graph.model, blocks, _told(flow, bits or {}, scores or {}))
     inside = {name for name in flow if not block or any(name.startswith(f"{path}.") for path in blocks)}
     own = str if block else _boxes(flow, units, repeats)
     shown = inside | {n for name in inside for n in (*flow.predecessors(name), *flow.successors(name))}
@@ -66,7 +67,7 @@ def draw(
         groups.setdefault(repeats.canonical(own(name)), []).append(name)
     look = Look({name: layer.weights for name, layer in graph.weight_layers.items()}, bits or {}, scores or {})
     box_of = {name: box for box, names in groups.items() for name in names}
-    canvas = _Canvas(title)
+    canvas = _Canvas(legend(title, look))
     for box, names in groups.items():
         attributes = _box(flow, names, repeats.short(box), len({own(name) for name in names}), look)
         if inside.isdisjoint(names):
@@ -81,6 +82,16 @@ def draw(
     canvas.arrows(onward)
     picture: bytes = canvas.graph.draw(format=kind, prog="dot")
     return picture
+
+
+def _told(flow: nx.DiGraph[str], bits: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, object]:
+    """Return what a picture says of every weight node: its bits, or its score as it is written."""
+    told: dict[str, object] = {}
+    for name, data in flow.nodes(data=True):
+        if data["kind"] == "weight":
+            score = f"{scores[name]:.3g}" if name in scores else ""
+            told[name] = bits.get(name, bits.get(data["layer"])), score
+    return told
 
 
 def check_block(flow: nx.DiGraph[str], block: str) -> None:
@@ -149,6 +160,27 @@ def _box(flow: nx.DiGraph[str], names: list[str], title: str, copies: int, look:
     return {"label": "\n".join(lines), "fillcolor": _shade(bits)}
 
 
+def legend(title: str, look: Look) -> str:
+    """Return a title, and below it what colours and lines mean, as graphviz's HTML-like label."""
+    cells = [(_WEIGHT, "weight layers")]
+    if look.scores:
+        low, high = min(look.scores.values()), max(look.scores.values())
+        cells = [(look.heat(low), f"score {low:.3g}"), (look.heat(high), f"{high:.3g}, the highest of a box's layers")]
+    elif look.bits:
+        cells = [(colour, f"≤ {limit:g}" if limit < math.inf else "more") for limit, colour in _SHADES.items()]
+        cells[-1] = (cells[-1][0], "more bits a weight")
+    boxes = "".join(
+        f'<td bgcolor="{colour}" border="1" width="14"></td><td align="left">{html.escape(text)}</td>'
+        for colour, text in cells
+    )
+    lines = "ellipse: flows meet · dashed: on to the next of ×n equal blocks · light: goes to many boxes"
+    rows = [f'<tr><td colspan="{2 * len(cells)}"><font point-size="13">{html.escape(title)}</font></td></tr>'] * bool(
+        title
+    )
+    rows += [f"<tr>{boxes}</tr>", f'<tr><td colspan="{2 * len(cells)}">{lines}</td></tr>']
+    return f'<<font point-size="9"><table border="0" cellborder="0" cellspacing="3">{"".join(rows)}</table></font>>'
+
+
 def _shade(bits: float | None) -> str:
     return _WEIGHT if bits is None else next(colour for limit, colour in _SHADES.items() if bits <= limit)
 
@@ -156,11 +188,11 @@ def _shade(bits: float | None) -> str:
 class _Canvas:
     """The graphviz graph: nested frames for the runs that a box lies in."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, label: str) -> None:
         import pygraphviz
 
         self.graph = pygraphviz.AGraph(directed=True, strict=True, rankdir="TB", nodesep="0.18", ranksep="0.28")
-        self.graph.graph_attr.update(fontname="Helvetica", fontsize="13", label=title, labelloc="t", compound="true")
+        self.graph.graph_attr.update(fontname="Helvetica", fontsize="13", label=label, labelloc="t", compound="true")
         self.graph.node_attr.update(
             shape="box", style="rounded,filled", fontname="Helvetica", fontsize="10", color=_INK, fontcolor=_INK,
             margin="0.08,0.04", height="0.3", penwidth="0.7",

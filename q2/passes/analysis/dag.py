@@ -37,7 +37,8 @@ class Dag(AnalysisPass):
         from q2.graph.flow.draw import draw
 
         sizes = graph.facts.get(SIZES)
-        bits = {name: size.bits / size.weights for name, size in sizes.items() if size.option != "none"}
+        quantized = any(size.option != "none" for size in sizes.values())
+        bits = {name: size.bits / size.weights for name, size in sizes.items()} if quantized else {}
         title = ctx.denoiser.label if ctx.denoiser else type(graph.model).__name__
         label = f"{title} · {self.block}" if self.block else title
         units = graph.facts.get(UNITS)

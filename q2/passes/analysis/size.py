@@ -5,23 +5,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from q2.graph import Fact
+from q2.passes.analysis.errors import ratio_db
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, options_in_place
 from q2.quant.kinds import QUANTIZERS
 
 if TYPE_CHECKING:
-    from q2.graph import Graph
+    from q2.graph import Choice, Graph
+    from q2.quant.base import OutputErrors
 
 __all__ = ["SIZES", "LayerSize", "Size"]
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """A choice's option and size. `overhead` is what codebooks, scales and zero points take, in bits."""
+    """A choice's option and size. `overhead` is what codebooks, scales and zero points take, in bits.
+
+    `outputs` is the option's output error, where a bank that knows it is in use.
+    """
 
     option: str
     weights: int
     code_bits: int
     overhead: int
+    outputs: "OutputErrors | None" = None
 
     @property
     def bits(self) -> int:
@@ -41,6 +47,8 @@ SIZES = Fact[dict[str, LayerSize]]("sizes", dict)
 class Size(AnalysisPass):
     """Exact bits and bytes of every weight layer, and the average bits of a weight, overheads included.
 
+    Beside them is the output error of the options in place, where the bank in use knows it.
+
     Layers that read a skip connection count as two, each with parameters of its own.
     Source: Qua²SeDiMo (AAAI'25), model size with overheads; biases and norms are not counted.
     """
@@ -55,9 +63,18 @@ class Size(AnalysisPass):
             quantizer = ctx.plugins.of(QUANTIZERS).load(option.quantizer)()
             overhead = quantizer.overhead_bits(choice.shape, option.bits, ctx.prec)
             total = quantizer.size_bits(choice.shape, option.bits, ctx.prec)
-            sizes[choice.name] = LayerSize(str(option), choice.weights, total - overhead, overhead)
+            outputs = _outputs(choice) if not option.is_none else None
+            sizes[choice.name] = LayerSize(str(option), choice.weights, total - overhead, overhead, outputs)
         graph.facts.set(SIZES, sizes)
         return _report(sizes, ctx.prec)
+
+
+def _outputs(choice: "Choice") -> "OutputErrors | None":
+    """Return the output error of what a choice was quantized to."""
+    from q2.quant import parts_of
+
+    part = next((part for part in parts_of(choice.layer.module) if part.channels == choice.channels), None)
+    return part.fitted.outputs if part and part.fitted else None
 
 
 def _report(sizes: Mapping[str, LayerSize], prec: int) -> Report:
@@ -68,20 +85,37 @@ def _report(sizes: Mapping[str, LayerSize], prec: int) -> Report:
     groups: dict[str, list[LayerSize]] = {}
     for size in sizes.values():
         groups.setdefault(size.option, []).append(size)
+    known = any(size.outputs for size in sizes.values())
     rows = tuple(
-        (option, len(group), _millions(group), sum(s.bits for s in group) / sum(s.weights for s in group), _mb(group))
-        for option, group in sorted(groups.items())
+        (option, len(g), _millions(g), sum(s.bits for s in g) / sum(s.weights for s in g), _mb(g), *_errors(g, known))
+        for option, g in sorted(groups.items())
     )
-    table = TextTable(("option", "choices", "weights", "bits/weight", "size"), rows)
+    heads = ("output error", "outputs' SQNR dB") if known else ()
+    table = TextTable(("option", "choices", "weights", "bits/weight", "size", *heads), rows)
     summary = f"{held / 1e6:.2f} MB, {avg_bits:.3f} bits a weight ({prec} bits: {full / 1e6:.2f} MB)"
+    errors = {name: size.outputs.error for name, size in sizes.items() if size.outputs}
+    summary += f"; output error {sum(errors.values()):.4g}" if known else ""
     data = {
         "avg_bits": avg_bits,
         "bytes": held,
         "full_bytes": full,
         "weights": weights,
-        "layers": {name: {"option": s.option, "bits": s.bits, "bytes": s.bytes} for name, s in sizes.items()},
+        "layers": {
+            name: {"option": s.option, "bits": s.bits, "bytes": s.bytes}
+            | ({"output_error": errors[name]} if name in errors else {})
+            for name, s in sizes.items()
+        },
     }
     return Report(summary, (table,), data)
+
+
+def _errors(group: list[LayerSize], known: bool) -> tuple[str | float, ...]:
+    """Return the output error of a group and its ratio to the signal, where errors are `known` of some group."""
+    outputs = [size.outputs for size in group if size.outputs]
+    if not outputs:
+        return ("–", "–") if known else ()
+    error = sum(each.error for each in outputs)
+    return error, ratio_db(sum(each.signal for each in outputs), error)
 
 
 def _millions(group: list[LayerSize]) -> str:

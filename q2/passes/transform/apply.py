@@ -15,7 +15,7 @@ from q2.quant.kinds import QUANTIZERS
 from q2.quant.packed.layers import Packed
 from q2.quant.simulated import Simulated
 
-__all__ = ["Changed", "apply_options"]
+__all__ = ["Changed", "apply_options", "exact_weight"]
 
 _NONE = Option.parse("none")
 
@@ -69,7 +69,7 @@ def _apply(graph: Graph, choices: list[Choice], plan: Mapping[str, Option], ctx:
     if isinstance(module.weight, Tensor) and module.weight.is_meta:
         graph.replace(layer.name, plan_layer(module, list(parts.values())))
         return {choice.name: _changed(choice, parts[choice.name], None, ctx) for choice in moved}
-    exact = _exact(layer, ctx)
+    exact = exact_weight(layer, ctx)
     parts = {name: _fitted(name, part, exact, ctx) for name, part in parts.items()}
     if isinstance(module, Simulated):
         switch_layer(module, list(parts.values()), exact)
@@ -94,8 +94,8 @@ def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
     return dataclasses.replace(part, fitted=fitted)
 
 
-def _exact(layer: WeightLayer, ctx: PassContext) -> Tensor:
-    """Return the layer's weight before any quantization."""
+def exact_weight(layer: WeightLayer, ctx: PassContext) -> Tensor:
+    """Return a layer's weight before any quantization. Raises `Q2Error` where it is gone."""
     module = layer.module
     if isinstance(module, Packed):
         raise Q2Error("is packed, its full-precision weight is gone; load the checkpoint that it was made of")

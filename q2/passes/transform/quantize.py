@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from q2.config import Key, Table, validate
-from q2.errors import ConfigError, OptionError, RecipeError, did_you_mean
+from q2.errors import ConfigError, OptionError, RecipeError, did_you_mean, there_are
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, TransformPass
 from q2.passes.transform.rules import matching
@@ -45,6 +45,9 @@ class Rule:
 
     config: RuleConfig
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __str__(self) -> str:
+        return str(self.config)
 
 
 @dataclass(frozen=True)
@@ -197,10 +200,11 @@ def _report(graph: "Graph", changed: "Mapping[str, Changed]") -> Change:
     outputs = ("outputs' SQNR dB",) if known else ()
     table = TextTable(("type", "option", "layers", "M weights", "bits/weight", "SQNR dB", *outputs), rows)
     planned = any(each.energy is None for each in changed.values())
-    total, split = len(graph.choices), len(graph.choices) - len(graph.weight_layers)
-    summary = f"{len(changed)} of {total} weight layers" + (f", {split} of them in two parts" if split else "")
-    summary += ", planned: weights on meta have no values to fit" if planned else ""
     names = tuple(dict.fromkeys(graph.choices[name].layer.name for name in changed))
+    split = len(graph.choices) - len(graph.weight_layers)
+    summary = f"{len(names)} of {len(graph.weight_layers)} weight layers"
+    summary += f", {split} of them in two parts: {len(graph.choices)} choices" if split else ""
+    summary += ", planned: weights on meta have no values to fit" if planned else ""
     data = {"changed": len(changed), "planned": planned, "layers": layers}
     return Change(summary, (table,), data, names, preserves=frozenset({UNITS}))
 
@@ -238,7 +242,7 @@ def _option(rule: Rule | str, key: str, quantizers: "Catalogue[Quantizer]") -> O
     if name.lower() in ("none", "na"):
         return Option.parse("none")
     if name not in quantizers:
-        raise OptionError(f"{key}: no quantizer named {name!r}{did_you_mean(name, quantizers)}")
+        raise OptionError(f"{key}: no quantizer named {name!r}{there_are(name, quantizers)}")
     if width is None:
         raise OptionError(f"{key}: {name!r} needs weight_width, 1 to 8")
     return known_option(f"{name}-{width}", quantizers)

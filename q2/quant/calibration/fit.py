@@ -1,7 +1,7 @@
 """Options fitted to a layer's output: codebooks or scales, and codes, for the inputs that the layer sees."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from q2.quant.base import Fitted, OutputErrors, Quantizer
 from q2.quant.calibration.problem import Codes, Problem
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels.errors import measure
-from q2.quant.packed.packing import pack
+from q2.quant.packed.packing import pack, unpack
 
-__all__ = ["fit_outputs"]
+__all__ = ["Refitted", "fit_outputs", "refit_outputs"]
 
 _ROUNDS, _ENOUGH = 3, 5e-3
 
@@ -57,6 +57,46 @@ def fit_outputs(
             )
         )
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Refitted(Fitted):
+    """What a fit became for one recipe, and what it was before."""
+
+    before: Fitted = field(repr=False, kw_only=True)
+
+
+@torch.no_grad()
+def refit_outputs(weight: Tensor, before: Fitted, values: Tensor, problem: Problem) -> tuple[Refitted, float, float]:
+    """Fit a quantized weight (O, I, ...) again, to the target and the inputs of `problem`; `values` is what it is now.
+
+    Where the fit that is there serves the problem better, in a channel or in all as in `fit_outputs`, it stays. Returns
+    the fit with the output errors of what was there and of what is now.
+    """
+    bits, quantizer, dtype = before.option.bits, before.quantizer, weight.dtype
+    target = cast_to(problem.weight.reshape(weight.shape), dtype)
+    new = fit_outputs(target, quantizer, [bits], problem, before.prec)[0]
+    assert new.packed_codes is not None
+    codes = quantizer.encode(values, before.parameters, bits)
+    if before.packed_codes is not None:
+        codes = unpack(before.packed_codes, bits, weight.numel()).reshape(weight.shape)
+    old = _Fit(before.parameters, codes.flatten(1), problem.errors(values.flatten(1).float()))
+    fresh = problem.errors(new.restore(target).flatten(1).float())
+    found = unpack(new.packed_codes, bits, weight.numel()).reshape(weight.shape).flatten(1)
+    best = _better(quantizer, old, _Fit(new.parameters, found, fresh))
+    values = cast_to(quantizer.decode(best.codes.reshape(weight.shape), best.parameters), dtype)
+    refitted = Refitted(
+        before.option,
+        quantizer,
+        best.parameters,
+        weight.shape,
+        dtype,
+        before.prec,
+        measure(weight, values),
+        packed_codes=pack(best.codes.flatten(), bits),
+        before=before,
+    )
+    return refitted, float(old.errors.sum()), float(best.errors.sum())
 
 
 @dataclass(frozen=True, eq=False)

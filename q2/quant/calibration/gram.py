@@ -8,7 +8,7 @@ from torch import Tensor
 
 from q2.errors import CalibrationError
 
-__all__ = ["LONGEST", "Gram", "Piece", "pieces"]
+__all__ = ["LONGEST", "Gram", "Piece", "pieces", "places"]
 
 LONGEST = 8192
 """Inputs whose moments are kept as a whole; those of longer rows are kept in blocks of input channels."""
@@ -42,6 +42,12 @@ class Gram:
         moments = torch.zeros(size, size, dtype=torch.float64, device=rows.device)
         for part in rows.split(_ROWS):  # sums of float32 over few rows at a time, those in float64
             moments += (part.float().T @ part.float()).double()
+        return cls.of_moments(moments, count, scale)
+
+    @classmethod
+    def of_moments(cls, moments: Tensor, count: int, scale: float) -> "Gram":
+        """Return the same of the sum of x x^T over `count` rows, (n, n) float64."""
+        size = len(moments)
         diagonal = moments.diagonal().clone()
         mean = float(diagonal.mean()) * scale
         if not mean < torch.inf:
@@ -49,7 +55,7 @@ class Gram:
         order = torch.argsort(diagonal, descending=True, stable=True)
         live = mean > torch.finfo(torch.float32).smallest_normal
         if not live:
-            identity = torch.eye(size, device=rows.device)
+            identity = torch.eye(size, device=moments.device)
             return cls(order, identity, identity, 0.0, live)
         damping = _DAMPING * max(1.0, size / count) * mean
         moments = moments[order][:, order].mul_(scale)
@@ -85,16 +91,25 @@ def pieces(rows: Tensor, shape: Sequence[int], scale: float, channels: tuple[int
     >>> [(piece.group, piece.gram.matrix.shape) for piece in pieces(torch.ones(4, 6), (4, 3), 0.5)]
     [(0, torch.Size([3, 3])), (1, torch.Size([3, 3]))]
     """
+    found = places(rows.shape[1], shape, channels)
+    return [Piece(group, inputs, Gram.of(rows[:, columns], scale)) for group, inputs, columns in found]
+
+
+def places(width: int, shape: Sequence[int], channels: tuple[int, int] | None = None) -> list[tuple[int, slice, slice]]:
+    """Return the pieces of a weight, see `pieces`, as group, inputs and where rows of `width` have them.
+
+    >>> places(6, (4, 3))
+    [(0, slice(0, 3, None), slice(0, 3, None)), (1, slice(0, 3, None), slice(3, 6, None))]
+    """
     outputs, inputs, *kernel = shape
     positions = int(torch.Size(kernel).numel())
-    if channels is not None:
-        rows = rows[:, channels[0] * positions : channels[1] * positions]
+    start, stop = (channels[0] * positions, channels[1] * positions) if channels else (0, width)
     size = inputs * positions
-    if rows.shape[1] % size or outputs % (rows.shape[1] // size):
-        raise CalibrationError(f"rows of {rows.shape[1]} inputs do not fit a weight of shape {tuple(shape)}")
+    if (stop - start) % size or outputs % ((stop - start) // size):
+        raise CalibrationError(f"rows of {stop - start} inputs do not fit a weight of shape {tuple(shape)}")
     return [
-        Piece(group, part, Gram.of(rows[:, group * size :][:, part], scale))
-        for group in range(rows.shape[1] // size)
+        (group, part, slice(start + group * size + part.start, start + group * size + part.stop))
+        for group in range((stop - start) // size)
         for part in _blocks(inputs, positions)
     ]
 

@@ -49,6 +49,7 @@ class Problem:
 
     def __init__(self, weight: Tensor, pieces: Sequence[Piece]) -> None:
         """Put the columns of every piece in order. Raises `CalibrationError` for a weight that has not their shape."""
+        self.weight = weight
         self.outputs, self.inputs = weight.shape
         groups = 1 + max(piece.group for piece in pieces)
         if self.outputs % groups or self.inputs != max(piece.inputs.stop for piece in pieces):

@@ -41,7 +41,7 @@ class Costs:
     def of_graph(cls, graph: "Graph", space: Space, ctx: PassContext, bank: "Bank | None") -> "Costs":
         """Work out ``avg_bits``, ``quantized_size``, ``model_size`` and ``bops``.
 
-        With a bank ``quantized_error`` is there too, and ``output_error`` with one that is calibrated.
+        With a bank ``quantized_error`` is there too, and ``output_error`` where it knows that of every option.
 
         The graph is the denoiser's before it is quantized; activations count as they are quantized in it.
         ``model_size`` is what the tensors of a saved denoiser take in its files, where float32 that float16 holds
@@ -92,7 +92,7 @@ class Costs:
         constants = {"avg_bits": outside / weights, **sizes_left, "bops": others}
         if bank:
             tables["quantized_error"], constants["quantized_error"] = table["error"], 0.0
-        if bank and bank.plan.calibration:
+        if bank and bank.rows:
             tables["output_error"], constants["output_error"] = table["output"], 0.0
         return cls(space, tables, constants)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,10 +20,19 @@ from q2.search.evaluation.reference import Reference, drawn, outputs_of
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs, metrics_at
 from q2.search.metrics.contract import estimate_of, named_metric, rows_of, value_of
 from q2.search.metrics.finite import NotFiniteError, check_finite
-from q2.search.metrics.intervals import Estimate
+from q2.search.metrics.intervals import Estimate, Labels
 from q2.settings import EvaluationSettings
 
-__all__ = ["Evaluated", "Evaluator", "Job"]
+__all__ = ["Evaluated", "Evaluator", "Job", "Kept"]
+
+
+@dataclass(eq=False)
+class Kept:
+    """What the metrics of one recipe were worked out from, image by image: so that recipes can be compared in pairs."""
+
+    rows: dict[str, Array] = field(default_factory=dict)
+    labels: Labels = field(default_factory=lambda: np.zeros(0, np.intp))
+    outputs: Outputs | None = None
 
 
 class Evaluator:
@@ -46,6 +55,8 @@ class Evaluator:
     ) -> None:
         self.denoiser, self.graph, self.ctx, self.costs = denoiser, graph, ctx, costs
         self.metrics, self.settings, self.reference, self.switch = metrics, settings, reference, switch
+        self.kept: Kept | None = None
+        """Gets what the next recipe's metrics are worked out from, where somebody puts one here."""
 
     def __call__(self, job: Job) -> Evaluated:
         """Measure a recipe. What goes wrong, or is not finite, makes a failed trial with the reason in one line."""
@@ -112,6 +123,8 @@ class Evaluator:
             np.concatenate([call.labels for call in calls]),
         )
         check_finite(outputs.made, "outputs", "input")
+        if self.kept is not None:
+            self.kept.outputs = outputs
         return outputs
 
     def _images(self, job: Job, metrics: Sequence[ImageMetric], spent: dict[str, float]) -> dict[str, Estimate]:
@@ -127,13 +140,14 @@ class Evaluator:
                     with named_metric(metric.name, metric.owner):
                         rows[metric.name].append(rows_of(metric, chunk, chosen.start))
         found = {}
+        whole = {name: np.concatenate(each) for name, each in rows.items()}
+        if self.kept is not None:
+            self.kept.rows, self.kept.labels = whole, np.concatenate(labels)
         with _clocked(spent, "score"), torch.no_grad():
             for metric in metrics:
                 with named_metric(metric.name, metric.owner):
                     other = self.reference.rows(job.fidelity, metric)
-                    found[metric.name] = value_of(
-                        metric, np.concatenate(rows[metric.name]), other, np.concatenate(labels)
-                    )
+                    found[metric.name] = value_of(metric, whole[metric.name], other, np.concatenate(labels))
         return found
 
 

@@ -21,7 +21,7 @@ from q2.search.metrics.base import (
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.intervals import Estimate, Labels
 
-__all__ = ["check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "value_of"]
+__all__ = ["check_forward", "check_images", "estimate_of", "named_metric", "rows_of", "takes_labels", "value_of"]
 
 
 @contextmanager
@@ -50,10 +50,14 @@ def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool =
     return rows
 
 
+def takes_labels(metric: ImageMetric) -> bool:
+    """Say whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
+    return len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
+
+
 def value_of(metric: ImageMetric, rows: Array, other: Array | None, labels: Labels) -> Estimate:
     """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them."""
-    takes = len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
-    value = metric.value(rows, other, labels) if takes else metric.value(rows, other)
+    value = metric.value(rows, other, labels) if takes_labels(metric) else metric.value(rows, other)
     return estimate_of(value, metric.bounds)
 
 

@@ -39,7 +39,7 @@ class QuantizedError(FreeMetric):
 class OutputError(FreeMetric):
     """Sum over layers of the squared error that an option leaves in the layer's outputs for one image's inputs.
 
-    Known where the bank is calibrated: from rows of inputs, layer by layer, with all other layers exact.
+    From rows of inputs, layer by layer, with all other layers exact: a calibrated bank has it, and a plain one gets it.
     """
 
     name = "output_error"

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from q2.errors import ConfigError, did_you_mean
+from q2.errors import ConfigError, there_are
 from q2.search.evaluation.costs import Costs
 from q2.search.space import Indices
 
@@ -48,7 +48,7 @@ class Constraint:
             raise ConfigError(f"constraint {text!r}: expected a metric, <= or >=, and a number")
         name = match[1]
         if name not in metrics:
-            raise ConfigError(f"constraint {text!r}: no metric {name!r}{did_you_mean(name, metrics)}")
+            raise ConfigError(f"constraint {text!r}: no metric {name!r}{there_are(name, metrics)}")
         return cls(name, "<=" if match[2] == "<=" else ">=", bound)
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from q2.errors import did_you_mean
+from q2.errors import there_are
 from q2.search.objective.expression import DIVISIONS, FUNCTIONS, MANY, Name, Node, Number, Operation
 
 __all__ = ["ExpressionError", "parse"]
@@ -74,7 +74,7 @@ def _token(text: str, at: int, known: list[str]) -> tuple[_Token, int]:
     column = at + 1
     if match := _FUNCTION.match(text, at):
         if match[1] not in FUNCTIONS:
-            raise ExpressionError(column, f"unknown function {match[1]!r}{did_you_mean(match[1], FUNCTIONS)}")
+            raise ExpressionError(column, f"unknown function {match[1]!r}{there_are(match[1], FUNCTIONS)}")
         return _Token("function", match[1], column), len(match[0])
     for name in known:
         if text.startswith(name, at) and not _WORDLIKE.match(text, at + len(name)):
@@ -87,7 +87,7 @@ def _token(text: str, at: int, known: list[str]) -> tuple[_Token, int]:
     if word is None or not _WORDLIKE.match(text, at):
         raise ExpressionError(column, f"unexpected {text[at]!r}")
     name = word[0].rstrip("-.")
-    raise ExpressionError(word.start() + 1, f"unknown metric {name!r}{did_you_mean(name, known)}")
+    raise ExpressionError(word.start() + 1, f"unknown metric {name!r}{there_are(name, known)}")
 
 
 class _Parser:

@@ -12,10 +12,10 @@ from q2.search.predictor.link import BENDS, Link
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Prior, Training, folds_of
 
-__all__ = ["Additive", "additive", "priors"]
+__all__ = ["Additive", "additive", "fit_additive", "priors"]
 
 _PENALTIES = 10.0 ** np.arange(-3, 5, 0.5)
-_OPTION, _SHARED = 0.5, 0.5
+_OPTION, _SHARED, _ALL = 0.5, 0.5, 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,12 @@ def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> l
     """Return a fit for every fold, of all trials but its test part.
 
     Features are the options, one-hot, and where the space has errors what an option's error is: a layer has a
-    sensitivity of its own, and shares others with the layers of its role, of its block and with all. Errors are taken
-    as they are, or their square roots beside the layer's mean; of these, of links and of penalties, the least
-    leave-one-out error decides. Raises PredictorError for too few trials.
+    sensitivity of its own, and shares others with the layers of its role, of its block and with all. The last is hardly
+    penalized, so that few trials leave the ranking by the sum of errors. Errors are taken as they are, or their square
+    roots beside the layer's mean; of these, of links and of penalties, the least leave-one-out error decides. Raises
+    PredictorError for too few trials.
     """
-    return [_fitted(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
+    return [fit_additive(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
 
 
 def priors(space: NodeSpace, fits: Sequence[Additive], chosen: Ints, training: Training) -> list[Prior]:
@@ -96,11 +97,12 @@ def _levels(space: NodeSpace) -> list[list[_Level]]:
     mean = space.errors.mean(1, keepdims=True)
     root = np.sqrt(np.divide(space.errors, mean, out=np.zeros_like(space.errors), where=mean > 0))
     plain = space.errors / (float(space.errors.mean()) or 1.0)
-    shared = (_groups(space, "stage", "role"), _groups(space, "stage", "block"), np.zeros_like(each))
+    groups = (_groups(space, "stage", "role"), _groups(space, "stage", "block"))
     found = []
     for errors, options in ((root, hot), (plain, _OPTION * hot)):
         own = _centred(errors[..., None])
-        found.append([_Level(options, each), _Level(own, each), *(_Level(_SHARED * own, group) for group in shared)])
+        levels = [_Level(options, each), _Level(own, each), *(_Level(_SHARED * own, group) for group in groups)]
+        found.append([*levels, _Level(_ALL * own, np.zeros_like(each))])
     return found
 
 
@@ -121,8 +123,11 @@ def _first(space: NodeSpace) -> Ints:
     return np.array([first[name] for name in space.choices])
 
 
-def _fitted(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
-    """Return the fit with the least leave-one-out error of all sets of features and all links."""
+def fit_additive(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
+    """Return the fit of all trials, options `chosen` (trials, choices) and targets `y` (trials,).
+
+    It is the one with the least leave-one-out error of all sets of features and all links.
+    """
     found: list[tuple[float, Additive]] = []
     links = [Link(float(y.mean()), float(y.std()) or 1.0, bend) for bend in BENDS]
     for levels in _levels(space):

@@ -11,7 +11,7 @@ from q2.errors import PredictorError
 from q2.graph import Graph
 from q2.search import space as search
 from q2.search.evaluation.costs import Costs
-from q2.search.predictor.dataset import Ints
+from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.space import NodeSpace
 
 __all__ = ["Bridge"]
@@ -29,16 +29,17 @@ class Bridge:
     place: Ints
 
     @classmethod
-    def of(cls, graph: Graph, found: search.Space, costs: Costs) -> Bridge:
+    def of(cls, graph: Graph, found: search.Space, costs: Costs, errors: Floats | None = None) -> Bridge:
         """Make the predictor's space of a denoiser's graph, before it is quantized, and of what its options cost.
 
         Options that a choice may not take are in the space, since trials may hold them, but are not `allowed`. Tied
-        layers are as in the search; a node shows the size and error of one of them. Raises PredictorError.
+        layers are as in the search; a node shows the size and error of one of them. `errors` (choices, options) take
+        the place of the bank's. Raises PredictorError.
         """
         flow = graph.flow()
         weights = sum(choice.weights for choice in graph.choices.values())
         bits = np.rint(costs.tables["avg_bits"] * weights)
-        errors = costs.finite().tables.get(costs.error)
+        errors = costs.finite().tables.get(costs.error) if errors is None else errors
         sizes: dict[str, dict[str, float]] = {}
         wrong: dict[str, dict[str, float]] = {}
         allowed, counts, ties = {}, {}, []

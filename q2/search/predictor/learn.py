@@ -67,11 +67,14 @@ class LearnerOptions(Protocol):
 
 
 class Learner:
-    """Learns from a search's trials, round after round. What it knows last is kept in the search's folder."""
+    """Learns from a search's trials, round after round. What it knows last is kept in the search's folder.
 
-    def __init__(self, problem: Problem, options: LearnerOptions) -> None:
+    `errors` (choices, options) take the place of the bank's.
+    """
+
+    def __init__(self, problem: Problem, options: LearnerOptions, errors: Floats | None = None) -> None:
         self.problem, self.options = problem, options
-        self.bridge = Bridge.of(problem.graph, problem.space, problem.costs)
+        self.bridge = Bridge.of(problem.graph, problem.space, problem.costs, errors)
         self.parts = Parts.of(problem.target, problem.costs)
         self.rounds = 0
         self.learned: _Learned | None = None

@@ -40,6 +40,8 @@ _STATISTICS: Mapping[str, Callable[[Floats], Floats]] = {
     "std": lambda scores: scores.std(0, keepdims=True),
 }
 _MOST_LABELS = 40
+_DARK = 1.4  # the sum of red, green and blue below which ink is white
+_ROOM, _POINT = 8, 0.5  # percent of a bar that hold a number; the least deviation that is written
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,12 @@ class Plot:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
         try:
-            for path in paths[:2]:
-                with replacing(path) as beside:
-                    self.figure.savefig(beside, dpi=200, bbox_inches="tight")
+            import matplotlib as mpl
+
+            with mpl.rc_context({"svg.fonttype": "none"}):  # text of an SVG stays text
+                for path in paths[:2]:
+                    with replacing(path) as beside:
+                        self.figure.savefig(beside, dpi=200, bbox_inches="tight")
             write_text(paths[2], text.getvalue())
         except OSError as error:
             raise PredictorError(f"{folder}: cannot be written: {why(error)}") from error
@@ -70,12 +75,14 @@ def box(
 ) -> Plot:
     """Draw the spread of scores by block or by type of unit (over variants), or by type of layer (over options).
 
-    `statistic` takes one number of every unit or layer instead of all its scores. A fold's own medians are points.
+    `statistic` takes one number of every unit or layer instead of all its scores. The highest median comes first. A
+    fold's own medians are points: how far they lie apart is how sure the predictor is.
     """
     groups: dict[str, list[Floats]] = defaultdict(list)
     for name, scores in _layer_scores(space, labels) if by == "layer" else _unit_scores(space, labels, by):
         groups[name].append(_STATISTICS[statistic](scores))
-    joined = {name: np.concatenate(parts) for name, parts in groups.items()}
+    parts = {name: np.concatenate(each) for name, each in groups.items()}
+    joined = dict(sorted(parts.items(), key=lambda item: -float(np.median(item[1].mean(1)))))
     figure, axes = _figure(len(joined))
     places = np.arange(1, len(joined) + 1)
     axes.boxplot(
@@ -87,8 +94,11 @@ def box(
         axes.plot(np.full(len(medians), place), medians, ".", color="tab:red", markersize=4, zorder=3)
         quantiles = np.quantile(scores.mean(1), (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
         rows.append((name, len(scores), *quantiles.tolist(), *medians.tolist()))
-    _label(axes, places, list(joined), by, "score" if statistic == "all" else f"{statistic} of scores")
+    names = [f"{name} ({len(scores)})" for name, scores in joined.items()]
+    of = "score" if statistic == "all" else f"{statistic} of scores"
+    _label(axes, places, names, f"{by} (how many scores)", f"predicted {of}, no unit\nhigher is better →")
     axes.plot([], [], ".", color="tab:red", markersize=4, label="median of one fold")
+    axes.plot([], [], color="black", label="box: quartiles, whiskers: 5 to 95 %")
     axes.legend(frameon=False, fontsize=8)
     folds = tuple(f"median fold {i}" for i in range(labels.nodes.shape[2]))
     return Plot(figure, (by, "scores", "min", "q5", "q25", "median", "q75", "q95", "max", *folds), tuple(rows))
@@ -97,8 +107,8 @@ def box(
 def bar(space: NodeSpace, labels: Labels, source: Literal["nodes", "units"] = "nodes") -> Plot:
     """Draw, by type of layer, the share of layers whose best option is each; stacked to 100 %.
 
-    The best option is a layer's own, or the one in its unit's best variant. A whisker is as long as
-    the share's deviation over the folds.
+    The best option is a layer's own, or the one in its unit's best variant. A share that has room for it is written
+    with its deviation over the folds, in points. Types whose layers want the most bits come first.
     """
     best = _best_of_nodes(labels) if source == "nodes" else _best_of_units(labels)
     kinds = _column(space, "role")
@@ -108,18 +118,25 @@ def bar(space: NodeSpace, labels: Labels, source: Literal["nodes", "units"] = "n
     for name, row in zip(kinds, best, strict=True):
         shares[names.index(name)][row, np.arange(best.shape[1])] += 1
     shares *= 100 / shares.sum(1, keepdims=True)
-    figure, axes = _figure(len(names))
+    widths = np.array([Option.parse(option).bits for option in labels.options], float)
+    order = np.argsort(-(widths @ shares[:, :, -1].T), kind="stable")
+    names, shares = [names[i] for i in order], shares[order]
+    figure, axes = _figure(2 * len(names))
     places, bottom = np.arange(1, len(names) + 1), np.zeros(len(names))
     rows: list[tuple[object, ...]] = []
     for option, colour in _colours(labels.options):
         height, spread = shares[:, option, -1], shares[:, option, :-1].std(1)
         axes.bar(places, height, 0.8, bottom=bottom, color=colour, label=labels.options[option])
-        shown = (spread > 0) & (height > 0)
-        middle = (bottom + height / 2)[shown]
-        axes.errorbar(places[shown], middle, spread[shown] / 2, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        for place, start, share, off in zip(places, bottom, height, spread, strict=True):
+            if share >= _ROOM:
+                text = f"{share:.0f} ± {off:.0f}" if off >= _POINT else f"{share:.0f}"
+                ink = "white" if sum(colour) < _DARK else "black"
+                axes.text(float(place), start + share / 2, text, ha="center", va="center", fontsize=6, color=ink)
         bottom = bottom + height
         rows += [(n, labels.options[option], h, s) for n, h, s in zip(names, height, spread, strict=True)]
-    _label(axes, places, names, "layer", "best option, % of layers")
+    counts = {name: kinds.count(name) for name in names}
+    shown = [f"{name} ({counts[name]})" for name in names]
+    _label(axes, places, shown, "type of layer (how many)", "best option, % of layers\n± deviation over folds")
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return Plot(figure, ("layer", "option", "percent", "deviation over folds"), tuple(rows))
@@ -135,14 +152,19 @@ def importance(trained: Trained) -> Plot:
         for feature, values in trained.importance().items()
         for value, scores in sorted(values.items(), key=lambda item: -float(item[1].mean()))[:_MOST_LABELS]
     ]
-    figure, axes = _figure(len(rows))
-    features = list(dict.fromkeys(row[0] for row in rows))
-    for i, feature in enumerate(features):
-        own = [j for j, row in enumerate(rows) if row[0] == feature]
-        means, spreads = ([rows[j][k] for j in own] for k in (2, 3))
-        axes.bar([j + 1 for j in own], cast(list[float], means), yerr=spreads, color=f"C{i}", capsize=2, label=feature)
-    _label(axes, np.arange(1, len(rows) + 1), [row[1] for row in rows], "", "adds to the score")
-    axes.legend(frameon=False, fontsize=8)
+    features: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        features[row[0]].append(place)
+    spans = {name: rows[own[0]][2] - rows[own[-1]][2] for name, own in features.items()}
+    order = [place for name in sorted(spans, key=lambda name: -spans[name]) for place in features[name]]
+    figure, axes = _tall(len(order))
+    colours = {name: f"C{i % 10}" for i, name in enumerate(features)}
+    means, spreads = ([cast(float, rows[place][k]) for place in order] for k in (2, 3))
+    axes.barh(np.arange(len(order)), means, 0.75, color=[colours[rows[place][0]] for place in order], alpha=0.8)
+    axes.errorbar(means, np.arange(len(order)), xerr=spreads, fmt="none", ecolor="#444444", elinewidth=0.8, capsize=2)
+    axes.set_yticks(np.arange(len(order)), [_value(*rows[place][:2]) for place in order], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("adds to the predicted score, no unit (higher is better →); bar: deviation over folds")
     return Plot(figure, ("feature", "value", "mean", "deviation over folds"), tuple(rows))
 
 
@@ -209,6 +231,22 @@ def _figure(groups: int) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(max(4.0, 1.5 + 0.3 * min(groups, 3 * _MOST_LABELS)), 3.5))
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _value(feature: str, value: str) -> str:
+    """Return a feature's value in words: what is no number of a block or of bits says what it means."""
+    meant = {("bits", "0"): "not quantized"}.get((feature, value), "outside" if value in ("", "-1") else value)
+    return f"{feature}: {meant}"
+
+
+def _tall(bars: int) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, max(3.0, 1.0 + 0.17 * bars)))
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.01)
     return figure, axes
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from q2.errors import PredictorError, did_you_mean, why
+from q2.errors import PredictorError, there_are, why
 from q2.files import replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
@@ -50,7 +50,7 @@ def train(
     """
     training = training or Training()
     if target not in graphs.metrics:
-        raise PredictorError(f"no metric {target!r} in these trials{did_you_mean(target, graphs.metrics)}")
+        raise PredictorError(f"no metric {target!r} in these trials{there_are(target, graphs.metrics)}")
     y = np.asarray(graphs.metrics[target], dtype=np.float64)
     if not np.isfinite(y).all():
         raise PredictorError(

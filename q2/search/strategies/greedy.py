@@ -22,7 +22,7 @@ __all__ = ["Greedy"]
 class Greedy(Strategy):
     """Recipes along the greedy path of least `error` per saved unit of `metric`, loosest first.
 
-    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank is calibrated.
+    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank knows it.
     With constraints the first recipe is where the path comes to keep to them; N trials are N recipes, at evenly spaced
     budgets from there to the tightest.
     """
@@ -30,6 +30,10 @@ class Greedy(Strategy):
     name: ClassVar[str] = "greedy"
     metric: str = "avg_bits"
     error: str = ""
+
+    def expressions(self) -> dict[str, str]:
+        """Return what must be known of a recipe."""
+        return {"error": self.error} if self.error else {}
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` where no recipe of the path keeps to the constraints."""

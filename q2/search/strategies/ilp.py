@@ -22,7 +22,7 @@ __all__ = ["IlpError", "least_errors"]
 class IlpError(Strategy):
     """Recipes with the least `error` at evenly spaced budgets of `metric`, the loosest first.
 
-    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank is calibrated.
+    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank knows it.
 
     N trials are N budgets, from what the least error takes within the constraints down to the least of `metric`.
     """
@@ -30,6 +30,10 @@ class IlpError(Strategy):
     name: ClassVar[str] = "ilp-error"
     metric: str = "avg_bits"
     error: str = ""
+
+    def expressions(self) -> dict[str, str]:
+        """Return what must be known of a recipe."""
+        return {"error": self.error} if self.error else {}
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""

@@ -1,13 +1,16 @@
 """Learn from random trials, then build: the predictor of Qua²SeDiMo (AAAI'25), with an exact solver for the builds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from q2.errors import ConfigError
+from q2.search.metrics.base import LADDER, Array
+from q2.search.strategies.alone import Alone, LeastErrors, check_alone, signal_of
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.random import Random
 from q2.search.trials.trial import Trial
+from q2.settings import Fidelity
 
 if TYPE_CHECKING:
     from q2.search.predictor.learn import Learner
@@ -24,6 +27,10 @@ class Predictor(Strategy):
     `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
     predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
     regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time.
+
+    With `alone`, a fidelity, every choice is first quantized alone, as `sensitivity` does it; at the search's own
+    fidelity these trials count. Then the errors are weighted by what that says, and in place of random recipes come
+    those of least error, with weights drawn around these.
     """
 
     name: ClassVar[str] = "predictor"
@@ -34,6 +41,15 @@ class Predictor(Strategy):
     folds: int = 5
     epochs: int = 60
     jobs: int = 1
+    alone: Literal["", "forward", "few-step"] = ""
+
+    def expressions(self) -> dict[str, str]:
+        """Return what must be measured."""
+        return {"alone": signal_of(self.alone)} if self.alone else {}
+
+    def fidelities(self) -> Sequence[Fidelity]:
+        """Return the fidelity of the trials of single choices."""
+        return [self.alone] if self.alone else []
 
     def check(self, problem: Problem) -> None:
         """Raise `ConfigError` for options out of range, and for too few random trials for the folds."""
@@ -42,40 +58,56 @@ class Predictor(Strategy):
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key}: expected {least} or more, not {getattr(self, key)}")
-        first = self._first(problem)
-        if first < _LEAST * self.folds and first < problem.trials:
+        trials = problem.trials
+        if self.alone:
+            check_alone(problem.space)
+            if LADDER.index(self.alone) > LADDER.index(problem.fidelity):
+                raise ConfigError(f"alone: expected the search's fidelity, {problem.fidelity!r}, or a cheaper one")
+            trials -= (len(problem.space) + 1) * (self.alone == problem.fidelity)
+        first = round(self.random * trials)
+        if first < _LEAST * self.folds and (first < trials or trials <= 0):
             raise ConfigError(
-                f"search.trials: {first} of {problem.trials} are random (search.strategies.predictor.random), and"
-                f" {self.folds} folds need at least {_LEAST * self.folds}"
+                f"search.trials: {max(first, 0)} of {problem.trials} are random (search.strategies.predictor.random),"
+                f" and {self.folds} folds need at least {_LEAST * self.folds}"
             )
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError`, as `check` does."""
         self.check(problem)
-        return _Searcher(self, problem, self._first(problem))
-
-    def _first(self, problem: Problem) -> int:
-        """Return how many random trials come first."""
-        return round(self.random * problem.trials)
+        return _Searcher(self, problem)
 
 
 class _Searcher(Searcher):
-    def __init__(self, options: Predictor, problem: Problem, first: int) -> None:
-        self.options, self.problem, self.first = options, problem, first
-        self.random = Random().searcher(problem)
+    def __init__(self, options: Predictor, problem: Problem) -> None:
+        self.options = options
+        self.first_ones: Searcher = Random().searcher(problem)
+        self.alone: Alone | None = None  # until its trials are told
+        self.errors: Array | None = None
+        counted = 0
+        if options.alone:
+            self.alone = Alone(problem, problem.costs.finite().tables[problem.costs.error], options.alone)
+            counted = len(self.alone.proposals()) if options.alone == problem.fidelity else 0
+        self.problem = replace(problem, trials=problem.trials - counted)
+        self.first = round(options.random * self.problem.trials)
         self.trials: list[Trial] = []
         self.told = 0
         self._learner: Learner | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
         """Return the random recipes, as many more as failed too early, then the builds of one round after the other."""
+        if self.alone:
+            return self.alone.proposals()
         wanted = max(self.first - self.told, self._lacks())
         if wanted > 0:
-            return self.random.ask(min(most, wanted))
+            return self.first_ones.ask(min(most, wanted))
         return [Proposal(recipe) for recipe in self.learner.round(self.trials, min(most, self._share()))]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Keep the trials for the next round to learn from."""
+        """Keep the trials for the next round to learn from; those of single choices say what errors weigh."""
+        if self.alone:
+            self.errors, self.alone = self.alone.weighted(trials, self.options.name), None
+            self.first_ones = LeastErrors(self.problem, self.errors)
+            return
         self.told += len(trials)
         self.trials += trials
         if self.told >= self.problem.trials and self._learner is not None:
@@ -87,7 +119,7 @@ class _Searcher(Searcher):
         if self._learner is None:
             from q2.search.predictor.learn import Learner
 
-            self._learner = Learner(self.problem, self.options)
+            self._learner = Learner(self.problem, self.options, self.errors)
         return self._learner
 
     def _lacks(self) -> int:

@@ -2,8 +2,10 @@
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from q2.errors import TargetError, TrialError, did_you_mean
@@ -11,11 +13,13 @@ from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
+from q2.settings import Table
 
 __all__ = ["Listing"]
 
-_WORTH, _FIRST = "worth", "avg_bits"
+_TARGET, _FIRST = "target", "avg_bits"
 _REASON = 60
+_DIGITS, _SIGN = 6, "#"
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,19 @@ class Listing:
     trials: tuple[Trial, ...]
     target: Target | None
     place: Path
+    fidelity: str = ""
+    pruning: frozenset[str] = frozenset()
+    """The strategies, by title, that drop trials at cheaper fidelities."""
 
     @classmethod
     def of(cls, store: TrialStore) -> "Listing":
-        """List a store; the target is that of the ``effective.toml`` beside it."""
+        """List a store; target, fidelity and strategies are those of the ``effective.toml`` beside it."""
         trials = tuple(store)
-        return cls(trials, _target(store.path.absolute().parent / "effective.toml", trials), store.path)
+        search = _search(store.path.absolute().parent / "effective.toml")
+        strategies = search.get("strategies", {})
+        pruning = frozenset(title for title, table in strategies.items() if table.get("rungs"))
+        fidelity = str(search.get("evaluation", {}).get("fidelity", ""))
+        return cls(trials, _target(search, trials), store.path, fidelity, pruning)
 
     @property
     def metrics(self) -> list[str]:
@@ -41,29 +52,56 @@ class Listing:
     @property
     def headers(self) -> list[str]:
         """The titles of the columns of `rows`."""
-        worth = [_WORTH] if self.target else []
-        return ["number", "state", "strategy", "fidelity", *worth, *self.metrics]
+        target = [_TARGET] if self.target else []
+        return ["trial", "state", "strategy", "fidelity", *target, *self.metrics]
 
     def rows(self, sort: str = "") -> list[list[str]]:
         """Return a row for every trial; sorted by a metric, lowest first, or highest with ``-`` before its name.
 
-        ``worth`` sorts as its worth does, highest first. Trials without it come last. Raises `TrialError`.
+        ``target`` sorts by the run's target, highest first. Trials without it come last. Raises `TrialError`.
         """
         shown = list(self.trials)
         if sort and shown:
-            sign = -1 if sort.startswith("-") or sort == _WORTH else 1
+            sign = -1 if sort.startswith("-") or sort == _TARGET else 1
             name = sort.removeprefix("-")
-            known = [*([_WORTH] if self.target else []), *self.metrics]
+            known = [*([_TARGET] if self.target else []), *self.metrics]
             if name not in known:
                 there = f"there are: {', '.join(known)}" if known else "all trials have failed"
                 raise TrialError(f"--sort {sort}: no trial has it{did_you_mean(name, known)} ({there})")
             shown.sort(key=lambda trial: sign * value if (value := self._value(trial, name)) is not None else math.inf)
         return [self._row(trial) for trial in shown]
 
+    def name(self, trial: Trial) -> str:
+        """Return what `find` knows a trial by: its number, or the start of its id where it has none of its own."""
+        if trial.number is not None and self._numbers[trial.number] == 1:
+            return str(trial.number)
+        others = [each.id for each in self.trials if each.id != trial.id]
+        digits = _DIGITS
+        while digits < len(trial.id) and any(other.startswith(trial.id[:digits]) for other in others):
+            digits += 1
+        return f"{_SIGN}{trial.id[:digits]}"
+
+    def state(self, trial: Trial) -> str:
+        """Return ``complete``, ``failed``, or ``pruned`` for one that a strategy with rungs did not go on with."""
+        if trial.state != "complete" or trial.strategy not in self.pruning:
+            return trial.state
+        went_on = trial.fidelity == self.fidelity or frozenset(trial.recipe.items()) in self._dearest
+        return "complete" if went_on else "pruned"
+
+    @cached_property
+    def _numbers(self) -> Counter[int | None]:
+        return Counter(trial.number for trial in self.trials)
+
+    @cached_property
+    def _dearest(self) -> frozenset[frozenset[tuple[str, str]]]:
+        """The recipes that were measured at the run's own fidelity."""
+        return frozenset(frozenset(trial.recipe.items()) for trial in self.trials if trial.fidelity == self.fidelity)
+
     def find(self, name: str) -> Trial:
         """Return the trial of a number, or of the start of an id. Raises `TrialError`: none, or several."""
+        start = name.removeprefix(_SIGN)
         found = [trial for trial in self.trials if name.isdecimal() and trial.number == int(name)]
-        found = found or [trial for trial in self.trials if name and trial.id.startswith(name)]
+        found = found or [trial for trial in self.trials if start and trial.id.startswith(start)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -84,9 +122,9 @@ class Listing:
             "seed": str(trial.seed),
             "seconds": f"{trial.seconds:g}",
         }
-        worth = self._value(trial, _WORTH)
+        worth = self._value(trial, _TARGET)
         if self.target is not None and worth is not None:
-            facts |= {"target": str(self.target), "worth": f"{worth:.6g}"}
+            facts |= {"target": f"{worth:.6g} = {self.target}"}
         bounds = {name: [f"{limit:.6g}" for limit in limits] for name, limits in trial.intervals.items()}
         metrics = [
             [name, f"{trial.metrics[name]:.6g}", *bounds.get(name, ["", ""])]
@@ -96,26 +134,34 @@ class Listing:
         return [[k, v] for k, v in facts.items() if v], metrics, [list(item) for item in trial.recipe.items()]
 
     def _row(self, trial: Trial) -> list[str]:
-        number = trial.id if trial.number is None else str(trial.number)
-        state = f"failed: {trial.error}"[:_REASON] if trial.state == "failed" else trial.state
-        worth = self._value(trial, _WORTH)
+        number = self.name(trial)
+        state = f"failed: {trial.error}"[:_REASON] if trial.state == "failed" else self.state(trial)
+        worth = self._value(trial, _TARGET)
         value = [] if self.target is None else ["" if worth is None else f"{worth:.6g}"]
         metrics = [trial.shown(name) if name in trial.metrics else "" for name in self.metrics]
         return [number, state, trial.strategy, trial.fidelity, *value, *metrics]
 
     def _value(self, trial: Trial, name: str) -> float | None:
-        if name != _WORTH:
+        if name != _TARGET:
             return trial.metrics.get(name)
         return self.target.finite(trial.metrics) if self.target else None
 
 
-def _target(path: Path, trials: Sequence[Trial]) -> Target | None:
-    """Return the target of the run whose settings these are; None without them."""
+def _search(path: Path) -> Table:
+    """Return the table ``search`` of the run whose settings these are; empty without them."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))["search"]
+        return dict(table)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _target(search: Table, trials: Sequence[Trial]) -> Target | None:
+    """Return a run's target; None without one that can be read."""
     from q2.plugins import Plugins
 
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))["search"]["target"]
         names = {name for trial in trials for name in trial.metrics}
-        return Target.parse(text, [*names, *Plugins(entry_points=False).of(METRICS)])
-    except (OSError, ValueError, KeyError, TypeError, TargetError):
+        return Target.parse(search["target"], [*names, *Plugins(entry_points=False).of(METRICS)])
+    except (KeyError, TypeError, TargetError):
         return None

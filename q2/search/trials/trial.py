@@ -13,6 +13,8 @@ from q2.errors import TrialError
 __all__ = ["State", "Trial", "join"]
 
 State = Literal["complete", "failed"]
+_LOPSIDED = 0.1
+"""From which share of an interval on its middle is too far from the value for ± to be honest."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,21 @@ class Trial:
         return f"trial {self.id if self.number is None else self.number}"
 
     def shown(self, name: str) -> str:
-        """Return a metric as people read it; an estimate has the farther bound of its interval behind it.
+        """Return a metric as people read it; an estimate has its interval behind it, both bounds if lopsided.
 
         >>> Trial({}, {"SQNR": 11.83, "bops": 1.5}, {"SQNR": (10.7, 12.9)}).shown("SQNR")
         '11.83 ± 1.1'
         >>> Trial({}, {"PSNR": 100.0}, {"PSNR": (100.0, 100.0)}).shown("PSNR")
         '100 ± 0'
+        >>> Trial({}, {"judge-fid": 1.083}, {"judge-fid": (0.0, 2.98)}).shown("judge-fid")
+        '1.083 (0 to 2.98)'
         """
         value = self.metrics[name]
         if name not in self.intervals:
             return f"{value:.6g}"
         low, high = self.intervals[name]
+        if abs((high - value) - (value - low)) > _LOPSIDED * (high - low):
+            return f"{value:.4g} ({low:.3g} to {high:.3g})"
         return f"{value:.4g} ± {max(high - value, value - low):.2g}"
 
     def to_json(self) -> str:

@@ -58,6 +58,30 @@ def test_bits_are_written_and_coloured() -> None:
     assert draw(graph, graph.units(), kind="png").startswith(b"\x89PNG")
 
 
+def test_blocks_that_differ_in_their_bits_or_scores_are_not_drawn_as_one() -> None:
+    graph = full_size("dit")
+    bits = dict.fromkeys(graph.weight_layers, 4.0)
+    bits["transformer_blocks.9.ff.net.2"] = 3.0
+    found = texts(draw(graph, graph.units(), bits=bits))
+    assert {"transformer_blocks 1–8  ×8", "transformer_blocks 9", "transformer_blocks 10–27  ×18"} <= set(found)
+    assert found.count("3.50 bits") == 1
+    assert "transformer_blocks 1–27  ×27" in texts(draw(graph, graph.units(), bits=dict.fromkeys(bits, 4.0)))
+    scores = {name: 1.0 for name, data in graph.flow().nodes(data=True) if data["kind"] == "weight"}
+    scores["transformer_blocks.9.ff.net.2"] = 2.5
+    found = texts(draw(graph, graph.units(), scores=scores))
+    assert found.count("2.5") == 1
+    assert "transformer_blocks 9" in found
+
+
+def test_a_legend_says_what_colours_and_lines_mean() -> None:
+    graph = full_size("dit")
+    plain = texts(draw(graph, graph.units(), title="a & b"))
+    assert "a & b" in plain
+    assert any(text.startswith("ellipse: flows meet · dashed") for text in plain)
+    coloured = texts(draw(graph, graph.units(), bits=dict.fromkeys(graph.weight_layers, 4.0)))
+    assert {"≤ 3", "≤ 4.5", "more bits a weight"} <= set(coloured)
+
+
 def test_a_block_that_is_not_there_is_one_line_with_the_nearest() -> None:
     graph = full_size("sdxl")
     with pytest.raises(ConfigError, match=r"no block 'up_block.1'; did you mean 'up_blocks.1'\?"):

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,9 @@ def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
         trials = sorted(TrialStore.read(tmp_path / name / "trials"), key=lambda trial: trial.number or 0)
         return [replace(trial, seconds=0.0) for trial in trials]
 
-    def losing(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    def losing(
+        items: Iterable[T], label: str, total: int | None = None, note: Callable[[Any], str] | None = None
+    ) -> Iterator[T]:
         for number, item in enumerate(items):
             if (label, number) == ("random", 2):
                 assert sum(node["Alive"] for node in ray.nodes()) == 3

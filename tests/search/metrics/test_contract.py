@@ -143,7 +143,9 @@ def test_a_value_that_is_no_number_is_refused_at_once(value: Any, what: str) -> 
 @pytest.mark.parametrize("value", [2, 1.5, np.float32(1.5), np.int64(3), Estimate(1.0, 0.5, 2.0)])
 def test_a_number_is_an_estimate_without_interval(value: Any) -> None:
     found = estimate_of(value)
-    assert found == value if isinstance(value, Estimate) else found == Estimate(*[float(value)] * 3)
+    assert (
+        found == value if isinstance(value, Estimate) else found == Estimate(float(value), float(value), float(value))
+    )
     assert all(type(part) is float for part in (found.value, found.low, found.high))
 
 

@@ -5,8 +5,9 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from q2.errors import PredictorError
+from q2.search.metrics.rank import spearman
 from q2.search.predictor import additive as module
-from q2.search.predictor.additive import additive
+from q2.search.predictor.additive import additive, fit_additive
 from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.link import BENDS, Link
 from q2.search.predictor.train import Training, folds_of
@@ -70,6 +71,22 @@ def test_errors_help_where_trials_are_few() -> None:
     training = Training(folds=3)
     found = baselines(dit, chosen, y, training, additive(dit, chosen, y, training))
     assert found[ADDITIVE]["srcc"].mean() > found["ridge"]["srcc"].mean() + 0.05
+
+
+def test_few_trials_rank_no_worse_than_the_errors_alone() -> None:
+    """The target is the sum of errors as decibels, with a little of each layer's own."""
+    dit = space("dit")
+    assert dit.errors is not None
+    rng, places = np.random.default_rng(2), np.arange(len(dit.choices))
+    cost = dit.errors * rng.lognormal(0, 0.3, (len(dit.choices), 1))
+    chosen = rng.integers(0, len(dit.options), (400, len(dit.choices)))
+    y = -10 * np.log10(cost[places, chosen].sum(1))
+    errors = spearman(-dit.errors[places, chosen].sum(1), y)
+    for count, slack in ((8, 0.02), (25, 0.0), (100, -0.02)):
+        draws = [rng.permutation(400) for _ in range(8)]
+        fits = [fit_additive(dit, chosen[order[:count]], y[order[:count]]) for order in draws]
+        found = [spearman(fit.predict(chosen), y) for fit in fits]
+        assert np.mean(found) > errors - slack
 
 
 def test_a_fold_does_not_see_its_test_part() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from q2.errors import PredictorError
+from q2.quant import Option
 from q2.search.predictor.label import Labels, label
 from q2.search.predictor.plots import bar, box, importance
 from tests.search.predictor.spaces import OPTIONS, space, trained
@@ -44,6 +45,8 @@ def test_boxes_hold_every_score_once(labels: Labels, by: Literal["block", "unit"
         row = next(row for row in plot.rows if row[0] == "ff")
         assert row[5] == pytest.approx(np.median(scores.mean(1)))
         assert list(row[9:]) == pytest.approx(np.median(scores, axis=0).tolist())
+    medians = [float(str(row[5])) for row in plot.rows]
+    assert medians == sorted(medians, reverse=True)
     if by == "block":
         assert {"0", "1", "outside"} <= set(counts)
 
@@ -61,11 +64,27 @@ def test_bars_are_shares_of_best_options(labels: Labels, source: Literal["nodes"
         totals[name] = totals.get(name, 0) + float(str(percent))
     assert list(totals.values()) == pytest.approx([100] * len(totals))
     assert [row[1] for row in plot.rows[:: len(totals)]] == list(OPTIONS)
+    bits = dict.fromkeys(totals, 0.0)
+    for name, option, percent, _ in plot.rows:
+        bits[name] += Option.parse(str(option)).bits * float(str(percent))
+    assert list(bits.values()) == sorted(bits.values(), reverse=True)  # those that want most bits come first
     if source == "nodes":
         places = [i for i, name in enumerate(labels.choices) if name.endswith("attn1.to_q")]
         best = labels.nodes.sum(2)[places].argmax(1)
         share = 100 * np.mean(best == 0)
         assert next(row for row in plot.rows if row[:2] == ("attn1.to_q", OPTIONS[0]))[2] == pytest.approx(share)
+
+
+def test_pictures_say_units_direction_and_uncertainty(tmp_path: Path, labels: Labels) -> None:
+    plots = {
+        "box": (box(space("dit"), labels), ["higher is better", "no unit", "median of one fold", "how many scores"]),
+        "bar": (bar(space("dit"), labels), ["% of layers", "deviation over folds", "type of layer (how many)"]),
+        "importance": (importance(trained("dit", "fe-mlp")), ["higher is better", "method: uaq", "deviation over"]),
+    }
+    for name, (plot, words) in plots.items():
+        _, svg, _ = plot.save(tmp_path, name)
+        text = svg.read_text(encoding="utf-8")
+        assert [word for word in words if word not in text] == []
 
 
 def test_importance_is_that_of_every_value(labels: Labels) -> None:

@@ -1,5 +1,8 @@
 """The predictor's search: beats random, keeps to bounds, repeats nothing, and goes on where it was."""
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,17 +12,20 @@ import pytest
 from q2.errors import ConfigError, PredictorError
 from q2.passes import Step
 from q2.search.building.knapsack import Knapsack
+from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import SearchRun, run
 from q2.search.objective.constraints import Constraint
+from q2.search.objective.target import Target
 from q2.search.predictor.label import Labels
 from q2.search.predictor.scores import ScoredPart, chosen_of, groups_of
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
+from q2.search.space import Space
 from q2.search.strategies.base import Problem
 from q2.search.strategies.predictor import Predictor
 from q2.search.strategies.random import Random
 from q2.search.trials.store import Fingerprint, TrialStore
-from tests.search.predictor.searches import Measured, problem, sensitivities
+from tests.search.predictor.searches import OPTIONS, Measured, problem, sensitivities
 
 NEEDED = {"forward": ["quality"]}
 
@@ -149,3 +155,56 @@ def test_no_constraint_is_broken_by_the_solvers_tolerance(tmp_path: Path) -> Non
     of = problem(tmp_path, 60, "avg_bits <= 3.25", "quantized_error >= 0.5")
     done, _ = searched(of, Predictor(rounds=1))
     assert all(Constraint("avg_bits", "<=", 3.25).admits(trial.metrics["avg_bits"]) for trial in done.trials)
+
+
+class _Decibels(Measured):
+    """Tells the noise of the weighted errors as SQNR."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
+        for result in super().run(jobs):
+            noise = max(-result.trial.metrics["quality"], 1e-9)
+            metrics = {**result.trial.metrics, "SQNR": -10 * math.log10(noise)}
+            yield replace(result, trial=replace(result.trial, metrics=metrics))
+
+
+def with_none(folder: Path, trials: int) -> Problem:
+    """Return a search at 3.4 bits or fewer whose choices may stay exact, at 16 bits."""
+    of = problem(folder, trials, "avg_bits <= 3.4")
+    space = Space.of_graph(of.graph, (*OPTIONS, "none"), ties=False)
+    exact = {"avg_bits": of.costs.tables["avg_bits"][:, :1] * 4, "quantized_error": np.zeros((len(space), 1))}
+    tables = {name: np.hstack([table, exact[name]]) for name, table in of.costs.tables.items()}
+    costs = replace(of.costs, space=space, tables=tables)
+    return replace(of, space=space, costs=costs, target=Target.parse("SQNR", ["SQNR", *tables]))
+
+
+def test_with_choices_quantized_alone_it_starts_at_the_optimum_and_these_trials_count(tmp_path: Path) -> None:
+    of = with_none(tmp_path, 80)
+    count = len(of.space) + 1
+    done, _ = searched(of, Predictor(alone="forward", folds=2), _Decibels(of.costs))
+    assert len(done.trials) == len({trial.id for trial in done.trials}) == 80
+    alone, others = done.trials[:count], done.trials[count:]
+    assert [sum(option != "none" for option in trial.recipe.values()) for trial in alone] == [0] + [1] * len(of.space)
+    (bound,) = of.constraints
+    assert all(bound.admits(trial.metrics["avg_bits"]) for trial in others)
+    table = of.costs.tables["quantized_error"] * sensitivities(of.costs)
+    parts = [
+        ScoredPart(np.array([i]), np.arange(table.shape[1])[:, None], -row[:, None]) for i, row in enumerate(table)
+    ]
+    built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
+    most = -10 * math.log10(table[np.arange(len(table)), chosen_of(parts, built)].sum())
+    assert others[0].metrics["SQNR"] == pytest.approx(most, abs=1e-6)
+    assert np.median([trial.metrics["SQNR"] for trial in others]) > most - 1
+
+
+def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_said(tmp_path: Path) -> None:
+    of = replace(with_none(tmp_path, 24), fidelity="full")
+    searcher = Predictor(alone="forward", folds=2).searcher(of)
+    probes = searcher.ask(1)
+    assert len(probes) == len(of.space) + 1
+    assert {probe.fidelity for probe in probes} == {"forward"}
+    with pytest.raises(ConfigError, match="alone: expected the search's fidelity, 'forward', or a cheaper one"):
+        Predictor(alone="few-step").check(with_none(tmp_path, 80))
+    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 6"):
+        Predictor(alone="forward", folds=2).check(with_none(tmp_path, len(of.space) + 5))
+    with pytest.raises(ConfigError, match="needs the option 'none' too"):
+        Predictor(alone="forward").check(problem(tmp_path, 80))

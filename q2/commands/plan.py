@@ -1,0 +1,47 @@
+"""``q2 plan``: what a quantized denoiser will take, before there is one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2.commands.console import DEFAULT, Config, Set, opened, text_table
+
+__all__ = ["plan"]
+
+
+def plan(
+    config: Config = DEFAULT,
+    override: Set = None,
+    recipe: Annotated[str, typer.Option(help="Of this recipe instead of the run file's rules.")] = "",
+    avg_bits: Annotated[
+        float | None, typer.Option("--avg-bits", help="Of the best options within so many bits a weight.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="Time and memory of this GPU.", show_default="this machine")] = "",
+    images: Annotated[int, typer.Option(min=1, help="How many are drawn at a time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
+) -> None:
+    """Say what a denoiser takes: bytes, BOPs, memory while it draws, time, disk; no weights are loaded."""
+    from q2.errors import ConfigError
+    from q2.session.hardware import gpu_of
+
+    if recipe and avg_bits is not None:
+        raise ConfigError("--recipe and --avg-bits: say one of them")
+    try:
+        wanted = gpu_of(gpu) if gpu else None
+    except ConfigError as error:
+        raise ConfigError(f"--gpu: {error}") from error
+    with opened(config, override, recipe) as session:
+        from q2.session.forecast import forecast
+
+        found = forecast(session, avg_bits=avg_bits, gpu=wanted, images=images)
+    for step in found.plan:
+        print(f"{step.title:<12} {step.summary}")
+        for table in step.tables:
+            text_table(table)
+    if out:
+        from q2.session.report import writing
+
+        with writing(out, "--out"):
+            found.recipe.save(out)
+        print(f"written: {out}\nnext:    q2 transform --config {config} --recipe {out}")
