@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from q2.denoisers.base import Denoiser, Samples, image_generator
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
 from q2.denoisers.checkpoints.open import checkpoint_at
-from q2.denoisers.checkpoints.single import Published
+from q2.denoisers.checkpoints.single import KnownConfig
 from q2.denoisers.prompts import Ask, latents_of
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import ConfigError
@@ -108,7 +108,7 @@ class Family(Denoiser):
     def checkpoint_at(self, where: str) -> Checkpoint:
         """Return the checkpoint at `where`; the published one has the configs of a single file."""
         selection = replace(self.selection, config=self.selection.config or self.default_checkpoint())
-        return checkpoint_at(where, selection, Published(self.model_class, self.config))
+        return checkpoint_at(where, selection, KnownConfig(self.model_class, self.config))
 
     @abstractmethod
     def parts(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ Configs are those of ``transformer/config.json`` in the named repositories, prot
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,10 @@ import torch
 from torch import nn
 
 from q2.denoisers.base import Protocol, Weights
+from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.open import checkpoint_at
 from q2.denoisers.checkpoints.selection import Selection
+from q2.denoisers.checkpoints.single import KnownConfig
 from q2.denoisers.family import Shape
 from q2.denoisers.inputs.derive import example_inputs
 from q2.denoisers.other import Other
@@ -71,6 +75,11 @@ class Published(Other):
     def label(self) -> str:
         """What recipes and reports call it."""
         return self.name
+
+    def checkpoint_at(self, where: str) -> Checkpoint:
+        """Return the checkpoint at `where`; the published one has the configs of a single file."""
+        selection = replace(self.selection, config=self.selection.config or self.hub)
+        return checkpoint_at(where, selection, KnownConfig(self.model_class, self.config))
 
     def load_model(self) -> nn.Module:
         """Load the weights, or build the model from its config. Raises `CheckpointError` for one of another class."""

@@ -19,7 +19,7 @@ from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import CheckpointError
 
-__all__ = ["Published", "SingleFile"]
+__all__ = ["KnownConfig", "SingleFile"]
 
 
 _TEXT = ("conditioner.", "cond_stage_model.", "text_encoders.")
@@ -32,7 +32,7 @@ _STARTS = {
 """How names of other components begin, in a file that has them."""
 
 
-class Published(NamedTuple):
+class KnownConfig(NamedTuple):
     """A denoiser's class and config, for a file whose configs are out of reach."""
 
     class_name: str
@@ -45,7 +45,7 @@ class SingleFile(Checkpoint):
     Which one is `selection.config`; without it diffusers infers the Hub id from names and shapes.
     """
 
-    def __init__(self, where: str, selection: Selection | None = None, published: Published | None = None) -> None:
+    def __init__(self, where: str, selection: Selection | None = None, published: KnownConfig | None = None) -> None:
         """Raises `CheckpointError` for another file, and for what is said of folders."""
         self.where, self.selection, self.published = where, selection or Selection(), published
         self.file = Path(where)
@@ -141,9 +141,17 @@ class SingleFile(Checkpoint):
         return {}
 
     def component(self, names: tuple[str, ...]) -> tuple[str, str]:
-        """Return the first of `names` that the configs have, with its class. Raises `CheckpointError`."""
-        with self._saying_config():
-            return self.configs.component(names)
+        """Return the first of `names` that the configs have, with its class; else the first, of the published class.
+
+        Raises `CheckpointError` where neither is known.
+        """
+        try:
+            with self._saying_config():
+                return self.configs.component(names)
+        except CheckpointError:
+            if self.published is None:
+                raise
+            return names[0], self.published.class_name
 
     def config(self, component: str) -> dict[str, object]:
         """Return a component's constructor arguments: the configs', else the published. Raises `CheckpointError`."""
