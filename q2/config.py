@@ -126,12 +126,19 @@ class RunFile:
                 passes[title] = table
         return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
 
-    def with_saved(self, folder: str) -> "RunFile":
-        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint."""
+    def with_saved(self, folder: str, denoiser: Table | None = None) -> "RunFile":
+        """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint.
+
+        `denoiser` is what the folder says of it, in the place of all that the file says but the device; overrides hold.
+        """
         place = str(Path(folder).absolute()) if Path(folder).exists() else folder
+        file = self.file
+        if denoiser is not None:
+            device = {key: value for key, value in file.get("denoiser", {}).items() if key == "device"}
+            file = {**file, "denoiser": {**denoiser, **device}}
         overrides = _merge(self.overrides, {"denoiser": {"checkpoint": place}})
         called = {**self.called, ("denoiser", "checkpoint"): f"--from {folder}"}
-        return dataclasses.replace(self, overrides=overrides, called=called)
+        return dataclasses.replace(self, file=file, overrides=overrides, called=called)
 
     def where(self, key: Key) -> str:
         """Return how a message names `key`: after the file, and as an override's if one said it."""

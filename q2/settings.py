@@ -24,14 +24,18 @@ class LoraSettings(_Section):
 class DenoiserSettings(_Section):
     """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
 
-    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`).
-    `subfolder`, `variant` and `revision` say which files of the checkpoint, `loras` what is fused into its weights.
+    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`),
+    and `component` the part of its pipeline that denoises, if not its transformer or unet. `arguments` are given to the
+    pipeline for every image, by their names in diffusers. `subfolder`, `variant` and `revision` say which files of the
+    checkpoint, `loras` what is fused into its weights.
     """
 
     name: str = ""
     checkpoint: str = ""
     model: str = ""
     config: str | Table = ""
+    component: str = ""
+    arguments: Table = {}
     weights: Literal["pretrained", "random", "meta"] = "pretrained"
     tiny: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from q2.commands.console import DEFAULT, Config, Set, opened, text_table
+from q2.commands.console import DEFAULT, Config, Set, given, opened, paste, text_table
+from q2.commands.screen import screen
 
 __all__ = ["plan"]
 
@@ -35,13 +36,17 @@ def plan(
         from q2.session.forecast import forecast
 
         found = forecast(session, avg_bits=avg_bits, gpu=wanted, images=images)
+    show = screen()
+    facts = {"avg_bits": found.recipe.avg_bits, "memory": dict(found.memory), "seconds": found.seconds}
+    show.report({step.title: step.summary for step in found.plan} | {"figures": facts})
     for step in found.plan:
-        print(f"{step.title:<12} {step.summary}")
+        show.result(show.wrap(f"{step.title:<12} ", step.summary))
         for table in step.tables:
-            text_table(table)
+            text_table(table, result=True)
     if out:
         from q2.session.report import writing
 
         with writing(out, "--out"):
             found.recipe.save(out)
-        print(f"written: {out}\nnext:    q2 transform --config {config} --recipe {out}")
+        show.result(f"written: {out}")
+        paste("transform", *given(config, override), "--recipe", out)

@@ -17,7 +17,8 @@ __all__ = ["report"]
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of a transform, search, comparison or samples.", show_default=False)
+        list[Path],
+        typer.Argument(help="Folders of a transform, search, comparison, evaluation or samples.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="report.html in the first folder")] = None,
     graph: Annotated[bool, typer.Option(help="Draw the flow graph, coloured by the recipe's bits.")] = True,

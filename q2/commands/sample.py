@@ -28,6 +28,7 @@ def sample(
     batch: Annotated[int, typer.Option(min=1, help="Images at a time; changes none of them.")] = 4,
     act_bits: Annotated[int | None, typer.Option(help="Quantize activations, 4 to 8 bits.", show_default="16")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Draw the same at full precision and compare.")] = False,
+    original: Annotated[str, typer.Option(help="The checkpoint that --from's folder was made from.")] = "",
     offload: Annotated[str, typer.Option(help="CPU offload: model or sequential.")] = "",
     vae_slicing: Annotated[bool, typer.Option("--vae-slicing", help="Decode one image at a time.")] = False,
     vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode in tiles.")] = False,
@@ -39,7 +40,8 @@ def sample(
     if saved and recipe:
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe")
     run = load_run(config, override, recipe)
-    run = run.with_saved(saved) if saved else run
+    if original and not (saved and compare):
+        raise ConfigError("--original is for --compare with --from, which names a saved folder")
     modes: dict[str, Literal["", "model", "sequential"]] = {"": "", "model": "model", "sequential": "sequential"}
     if offload not in modes:
         raise ConfigError(f"--offload {offload}: expected model or sequential")
@@ -47,6 +49,10 @@ def sample(
 
     with screen().working() as progress:
         session = Session(run, progress, print_step)  # what is wrong in the run file: before torch is imported
+        if saved:
+            from q2.session.saved import of_saved
+
+            session = of_saved(session, saved, named=config != DEFAULT)
         from q2.denoisers import Ask
         from q2.session.folder import RunOf, check_free
         from q2.session.sample import Order, read_prompts
@@ -61,6 +67,7 @@ def sample(
             batch=batch,
             act_bits=act_bits,
             compare=compare,
+            original=original,
             offload=modes[offload],
             vae_slicing=vae_slicing,
             vae_tiling=vae_tiling,
@@ -68,6 +75,6 @@ def sample(
         folder = run_folder(out, f"{session.title}-samples")
         if check_free(folder, RunOf.of(session, "samples"), "--out "):
             screen().say(f"replaces: the images of the same numbers in {folder}/")
-        files = draw(session.of_saved() if saved else session, order, folder)
+        files = draw(session, order, folder)
     screen().report({"folder": str(folder), "files": [file.name for file in files]})
     screen().result(f"written: {folder}/  {n} images and their settings\nlook at: {files[-1]}")

@@ -1,11 +1,11 @@
 """What a denoiser is to q2: a diffusers model with its pipeline, example inputs and evaluation protocol."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +17,9 @@ from q2.denoisers.checkpoints.open import checkpoint_at
 from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.judge import DigitsJudge
+from q2.denoisers.pipelines.sampling import sampled
 from q2.denoisers.prompts import Ask
+from q2.denoisers.samples import Samples, image_generator
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
 from q2.plugins import Plugins, use
@@ -36,18 +38,6 @@ class Protocol:
     guidance: float
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Generated images, float (N, C, H, W) in [0, 1] on the CPU, and the class or prompt of each, long (N,).
-
-    `latents` are what the autoencoder decoded, float (N, C, h, w).
-    """
-
-    images: Tensor
-    labels: Tensor
-    latents: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
 class Denoiser(ABC):
     """A denoiser with its weights. The model is made on first use; the pipeline shares it.
 
@@ -59,6 +49,15 @@ class Denoiser(ABC):
     protocol: ClassVar[Protocol]
     refinable: ClassVar[bool] = False
     """Whether a refiner may finish its images."""
+
+    pipeline_arguments: Mapping[str, Any] = MappingProxyType({})
+    """What its pipeline is given beside what q2 gives: ``denoiser.arguments``."""
+
+    prompts: Sequence[str] = ()
+    """What it draws in turn where nobody says a prompt; none where it draws classes or needs neither."""
+
+    drawing: range = range(0)
+    """The numbers of the images that its pipeline is at."""
 
     plugins: Plugins | None = None
     """Where the quantizers of a checkpoint with packed weights are found; None: see `q2.plugins.use`."""
@@ -161,7 +160,6 @@ class Denoiser(ABC):
     def check_classes(self, ask: Ask) -> None:
         """Raise `ConfigError` for classes, or prompts in place of classes, that it cannot draw; nothing is loaded."""
 
-    @abstractmethod
     def generate(
         self,
         count: int,
@@ -175,8 +173,51 @@ class Denoiser(ABC):
     ) -> Samples:
         """Make `count` images from number `first` on; image i depends on (`seed`, i) alone, not on the batch size.
 
-        Raises `ConfigError` if it cannot draw what is asked for.
+        Each is of its class or prompt, in turn. Raises `ConfigError` if it cannot draw what is asked for.
         """
+        wanted = ask or Ask()
+        self.check(wanted)
+        guidance = self.protocol.guidance if wanted.guidance is None else wanted.guidance
+
+        def call(images: range, generators: list[torch.Generator]) -> Any:
+            self.drawing = images
+            return self.draw(
+                self.conditions(images, wanted), generators, steps=steps or self.protocol.steps, guidance=guidance
+            )
+
+        try:
+            return sampled(
+                self.pipeline(),
+                call,
+                lambda images: self.labels(images, wanted),
+                range(first, first + count),
+                seed=seed,
+                batch=batch,
+                alone=self.draws_alone,
+                progress=progress,
+            )
+        finally:
+            self.drawing = range(0)
+
+    @property
+    def draws_alone(self) -> bool:
+        """Whether its pipeline is asked for one image a call, since it mixes those of a batch."""
+        return False
+
+    @abstractmethod
+    def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
+        """Return the pipeline's arguments that say what these images show: classes, prompts, embeddings, sizes."""
+
+    def labels(self, images: range, ask: Ask) -> list[int]:
+        """Return the class, or the number of the prompt, of every image."""
+        return [0] * len(images)
+
+    def draw(
+        self, conditions: Mapping[str, Any], generators: list[torch.Generator], *, steps: int, guidance: float
+    ) -> Any:
+        """Return the output of the pipeline, with images in it, for these conditions and generators."""
+        numbers = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
+        return self.pipeline()(**{**numbers, **conditions, **self.pipeline_arguments, "generator": generators})
 
     def judge(self) -> DigitsJudge | None:
         """Return the classifier that says what the images are worth, where there is one."""
@@ -226,12 +267,6 @@ class Denoiser(ABC):
 
     def _using_plugins(self) -> AbstractContextManager[object]:
         return use(self.plugins) if self.plugins else nullcontext()
-
-
-def image_generator(seed: int, index: int) -> torch.Generator:
-    """Return the CPU generator of image `index`: the same noise on every device and in every batch."""
-    digest = sha256(f"{seed} {index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from q2.denoisers.base import Denoiser, Samples, image_generator
+from q2.denoisers.base import Denoiser
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
 from q2.denoisers.checkpoints.open import checkpoint_at
 from q2.denoisers.checkpoints.single import KnownConfig
-from q2.denoisers.prompts import Ask, latents_of
+from q2.denoisers.pipelines.signature import Signature
+from q2.denoisers.prompts import Ask
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import ConfigError
-from q2.progress import Progress, silent
 
-__all__ = ["Family", "Inputs", "Shape", "batches", "built", "known"]
+__all__ = ["Family", "Inputs", "Shape", "built", "known"]
 
 Inputs = Mapping[str, object]
 
@@ -148,40 +148,6 @@ class Family(Denoiser):
     def inputs(self, make: Shape, batch: int, size: int, timestep: int, tokens: int) -> Inputs:
         """Return the example inputs; `self.model.config` is the model's own."""
 
-    def generate(
-        self,
-        count: int,
-        *,
-        first: int = 0,
-        seed: int = 0,
-        steps: int | None = None,
-        batch: int = 100,
-        ask: Ask | None = None,
-        progress: Progress = silent,
-    ) -> Samples:
-        """Make images `first` to `first` + `count`: each from noise of its own, for its class or prompt, in turn."""
-        ask = ask or Ask()
-        self.check(ask)
-        pipeline, images = self.pipeline(), []
-        with latents_of(pipeline) as latents:
-            for chosen in progress(batches(first, count, batch), "generate", -(-count // batch)):
-                with quiet():
-                    made = self.draw(
-                        **self.conditions(chosen, ask),
-                        generator=[image_generator(seed, i) for i in chosen],
-                        num_inference_steps=steps or self.protocol.steps,
-                        guidance_scale=self.protocol.guidance if ask.guidance is None else ask.guidance,
-                    )
-                images.append(made.float().cpu())
-        labels = torch.tensor(self.labels(range(first, first + count), ask), dtype=torch.long)
-        nothing = torch.empty(0, 3, 8, 8)
-        return Samples(torch.cat(images or [nothing]), labels, torch.cat(latents or [nothing]))
-
-    def draw(self, **arguments: Any) -> Tensor:
-        """Return the images (N, C, H, W) that the pipeline makes of its arguments."""
-        images: Tensor = self.pipeline()(**arguments, output_type="pt").images
-        return images
-
     def check(self, ask: Ask) -> None:
         """Raise `ConfigError` for a class that is not there, and for a size that is no multiple of a latent's."""
         self.check_classes(ask)
@@ -189,7 +155,11 @@ class Family(Denoiser):
             raise ConfigError(f"size {ask.size} is no multiple of {self.scale}, which a latent stands for")
 
     def check_classes(self, ask: Ask) -> None:
-        """Raise `ConfigError` for a class that is not there."""
+        """Raise `ConfigError` for a class that is not there, and for arguments that the pipeline does not take."""
+        if self.pipeline_arguments:
+            import diffusers
+
+            Signature.of(getattr(diffusers, self.pipeline_class)).check(self.pipeline_arguments)
         for each in ask.classes:
             if not 0 <= each < self.classes():
                 raise ConfigError(f"class {each} is outside 0 to {self.classes() - 1}")
@@ -207,20 +177,6 @@ class Family(Denoiser):
     def classes(self) -> int:
         """Return after how many images classes or prompts start again."""
         return 10
-
-    @abstractmethod
-    def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
-        """Return what the pipeline is asked for, image by image: classes, prompts, or embeddings in their place."""
-
-
-def batches(first: int, count: int, batch: int) -> Iterator[range]:
-    """Yield the indices of `count` images from `first` on, in batches.
-
-    >>> [list(chosen) for chosen in batches(5, 3, 2)]
-    [[5, 6], [7]]
-    """
-    end = first + count
-    return (range(start, min(start + batch, end)) for start in range(first, end, batch))
 
 
 def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def _both(comparison: Comparison, index: int) -> Iterator[tuple[str, Tensor, int
         ("quantized", comparison.quantized, comparison.quantized_read),
     )
     for name, samples, seen in sets:
-        yield name, samples.images[index], None if seen is None else int(seen[index])
+        image = samples.images[index * samples.frames]  # of a video its first frame
+        yield name, image, None if seen is None else int(seen[index])
 
 
 def picture_of(image: Tensor) -> Image.Image:

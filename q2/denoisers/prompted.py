@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from q2.denoisers.family import Family
-from q2.denoisers.prompts import Ask
+from q2.denoisers.prompts import PROMPTS, Ask
 from q2.errors import ConfigError
 
 __all__ = ["Prompted"]
@@ -17,18 +17,7 @@ __all__ = ["Prompted"]
 class Prompted(Family):
     """A family that draws what a prompt says. A subclass says in `embeddings` what its pipeline takes instead."""
 
-    prompts: ClassVar[Sequence[str]] = (
-        "a red fox asleep in fresh snow, soft morning light",
-        "a bowl of ramen on a wooden table, steam rising",
-        "an old lighthouse in a storm, waves crashing, oil painting",
-        "a street market in Marrakesh, colourful spices",
-        "portrait of an astronaut with a sunflower",
-        "a steam train crossing a stone viaduct in autumn",
-        "a glass chess set on a marble table, close-up",
-        "a watercolour of a hummingbird beside a hibiscus",
-        "a cosy bookshop on a rainy evening",
-        "two children flying a kite on a wide beach",
-    )
+    prompts: Sequence[str] = PROMPTS
     asked: ClassVar[Mapping[str, Any]] = {}
 
     def classes(self) -> int:

@@ -1,13 +1,23 @@
 """What people ask a denoiser to draw, where its own prompts or classes in turn are not meant."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+__all__ = ["PROMPTS", "Ask"]
 
-__all__ = ["Ask", "latents_of"]
+PROMPTS = (
+    "a red fox asleep in fresh snow, soft morning light",
+    "a bowl of ramen on a wooden table, steam rising",
+    "an old lighthouse in a storm, waves crashing, oil painting",
+    "a street market in Marrakesh, colourful spices",
+    "portrait of an astronaut with a sunflower",
+    "a steam train crossing a stone viaduct in autumn",
+    "a glass chess set on a marble table, close-up",
+    "a watercolour of a hummingbird beside a hibiscus",
+    "a cosy bookshop on a rainy evening",
+    "two children flying a kite on a wide beach",
+)
+"""What is drawn, in turn, where nobody says a prompt."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +36,3 @@ class Ask:
     def turn(self, things: tuple[Any, ...], images: range) -> list[Any]:
         """Return the thing of every image."""
         return [things[i % len(things)] for i in images]
-
-
-@contextmanager
-def latents_of(pipeline: Any) -> Iterator[list[Tensor]]:
-    """Yield a list that collects what the autoencoder is given to decode, float32 (N, C, h, w), on the CPU."""
-    kept: list[Tensor] = []
-    decode = pipeline.vae.decode
-
-    def keep(latents: Tensor, *args: Any, **options: Any) -> Any:
-        kept.append(latents.detach().float().cpu())
-        return decode(latents, *args, **options)
-
-    pipeline.vae.decode = keep
-    try:
-        yield kept
-    finally:
-        del pipeline.vae.decode

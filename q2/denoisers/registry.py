@@ -1,5 +1,6 @@
 """Find a denoiser by name, or make one of any diffusers model that is named by its class or its checkpoint."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def load(
     *,
     model: str = "",
     config: str | Mapping[str, Any] = "",
+    component: str = "",
+    arguments: Mapping[str, Any] | None = None,
     weights: Weights = "pretrained",
     tiny: bool = False,
     dtype: str = "float32",
@@ -38,9 +41,10 @@ def load(
     Without a name, `model` (``package.module:Class``) with its `config` (a table, a config.json, or its folder) is
     built with random weights or on meta, and `checkpoint` is loaded as the class that its model_index.json names: a
     local pipeline folder, a component's folder alone, a single .safetensors file (`config` is a pipeline folder or Hub
-    id with its configs) or a Hub id. `subfolder`, `variant`, `revision` and `loras` are as `Selection` says. Where
-    nothing is said it is ``digits-dit``. `plugins` has the denoisers, and the quantizers of a folder that q2 saved; see
-    `q2.plugins.use`.
+    id with its configs) or a Hub id. `component` says which part of the pipeline, if not its transformer or unet;
+    `subfolder`, `variant`, `revision` and `loras` are as `Selection` says. Where nothing is said it is ``digits-dit``.
+    `arguments` are given to the pipeline's call, by their names in diffusers. `plugins` has the denoisers, and the
+    quantizers of a folder that q2 saved; see `q2.plugins.use`.
 
     Raises `PluginError` with the nearest name, `ConfigError` for what does not go together.
 
@@ -69,17 +73,22 @@ def load(
             checkpoint,
             model=model,
             config=table,
+            component=component,
             weights=weights,
             tiny=tiny,
             dtype=dtype,
             device=device,
             selection=selection,
         )
-        other.plugins = plugins
+        other.plugins, other.pipeline_arguments = plugins, dict(arguments or {})
         return other
     kind = (plugins or current()).of(DENOISERS).load(name or DEFAULT)
     more: dict[str, Any] = {"refiner": refiner} if refiner else {}
     more |= {"selection": selection} if selection != Selection() else {}
+    if component and component != kind.component:
+        if "component" not in inspect.signature(kind).parameters:
+            raise ConfigError(f"component {component!r}: the denoiser {kind.name!r} is its pipeline's {kind.component}")
+        more["component"] = component
     denoiser = kind(checkpoint, weights=weights, tiny=tiny, dtype=dtype, device=device, **more)
-    denoiser.plugins = plugins
+    denoiser.plugins, denoiser.pipeline_arguments = plugins, dict(arguments or {})
     return denoiser

@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from q2.denoisers.base import Protocol
 from q2.denoisers.family import Inputs, Shape
@@ -75,17 +74,19 @@ class SDXL(StableDiffusion15):
         )
         return {"vae": self.autoencoder(), "scheduler": scheduler, "add_watermarker": False}
 
-    def draw(self, **arguments: Any) -> Tensor:
+    def draw(
+        self, conditions: Mapping[str, Any], generators: list[torch.Generator], *, steps: int, guidance: float
+    ) -> Any:
         """Return the images; a refiner takes over for the last fifth of the steps, as published (Podell et al.)."""
         if self.refiner is None:
-            return super().draw(**arguments)
-        if "prompt" not in arguments:
+            return super().draw(conditions, generators, steps=steps, guidance=guidance)
+        if "prompt" not in conditions:
             raise ConfigError(f"{self.name}: a refiner reads prompts, and there is no text encoder here")
-        latents = self.pipeline()(**arguments, denoising_end=REFINE_FROM, output_type="latent").images
-        kept = ("prompt", "num_inference_steps", "guidance_scale", "generator")
-        given = {name: value for name, value in arguments.items() if name in kept}
-        refined: Tensor = self.refining(image=latents, denoising_start=REFINE_FROM, output_type="pt", **given).images
-        return refined
+        numbers = {"generator": generators, "num_inference_steps": steps, "guidance_scale": guidance}
+        latents = self.pipeline()(**conditions, **numbers, denoising_end=REFINE_FROM, output_type="latent").images
+        return self.refining(
+            prompt=conditions["prompt"], image=latents, denoising_start=REFINE_FROM, output_type="np", **numbers
+        )
 
     @cached_property
     def refining(self) -> Any:

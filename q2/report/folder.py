@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from q2.errors import Q2Error, why
 from q2.quant.recipe import Recipe
@@ -15,13 +15,19 @@ from q2.search.trials.trial import Trial
 
 __all__ = ["Kind", "RunFolder"]
 
-Kind = Literal["search", "transform", "compare", "sample"]
-_FILES: Mapping[Kind, str] = {"search": "trials", "transform": "report.json", "sample": "0000.json"}
+Kind = Literal["search", "transform", "compare", "samples", "evaluate"]
+_TRACES: Mapping[Kind, str] = {
+    "compare": "compare.json",
+    "search": "trials",
+    "samples": "grid.png",
+    "transform": "recipe.toml",
+}
+_REPORTS: Mapping[Kind, str] = {"compare": "compare.json", "samples": "0000.json"}
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that ``q2 search``, ``search compare``, ``transform`` or ``sample`` wrote.
+    """A folder that ``q2 search``, ``search compare``, ``transform``, ``evaluate`` or ``sample`` wrote.
 
     Raises `Q2Error` in one line for a folder that is none, and for a file in it that cannot be read.
     """
@@ -30,21 +36,22 @@ class RunFolder:
 
     @cached_property
     def kind(self) -> Kind:
-        """What made the folder."""
+        """What made the folder: by its manifest, else by what earlier versions left."""
         if not self.path.is_dir():
             raise Q2Error(f"{self.path}: no such folder, expected that of a run")
-        if (self.path / "compare.json").exists():
-            return "compare"
-        for kind, name in _FILES.items():
-            if (self.path / name).exists():
-                return kind
-        raise Q2Error(f"{self.path}: not the folder of a run, expected report.json, compare.json or trials in it")
+        told = self.manifest.get("run")
+        known = told.get("kind") if isinstance(told, dict) else None
+        kind = next((kind for kind in get_args(Kind) if kind == known), None)
+        kind = kind or next((kind for kind, name in _TRACES.items() if (self.path / name).exists()), None)
+        if kind is None:
+            files = ", ".join(["manifest.json", *_TRACES.values()])
+            raise Q2Error(f"{self.path}: not the folder of a run, expected one of {files} in it")
+        return kind
 
     @cached_property
     def report(self) -> dict[str, Any]:
         """What ``report.json`` (of a comparison ``compare.json``) holds; empty for a search that is not done."""
-        names = {"compare": "compare.json", "sample": "0000.json"}
-        return self._table(names.get(self.kind, "report.json"), json.loads)
+        return self._table(_REPORTS.get(self.kind, "report.json"), json.loads)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -71,9 +78,11 @@ class RunFolder:
     @property
     def title(self) -> str:
         """What the run is about: the denoiser's name, else the folder's."""
-        denoiser = self.report.get("denoiser", {})
-        own = denoiser.get("name") if isinstance(denoiser, dict) else None
-        return str(own or self.settings.get("denoiser", {}).get("name") or self.path.resolve().name)
+        tables = (self.report.get("denoiser"), self.settings.get("denoiser"))
+        names = [table.get("name") for table in tables if isinstance(table, dict)]
+        run = self.manifest.get("run")
+        names += [run.get("denoiser")] if isinstance(run, dict) else []
+        return str(next(filter(None, names), self.path.resolve().name))
 
     def _table(self, name: str, load: Callable[[str], Any]) -> dict[str, Any]:
         path = self.path / name

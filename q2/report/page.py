@@ -4,7 +4,7 @@ Everything that comes from a run (layer names, prompts, errors) is escaped: by J
 Charts are Vega-Lite's (Satyanarayan et al., InfoVis'17), whose scripts lie in ``assets``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,8 @@ from pathlib import Path
 from q2.errors import Q2Error, why
 from q2.files import replacing
 from q2.report.comparison import comparison_page
-from q2.report.folder import RunFolder
+from q2.report.evaluation import evaluation_page
+from q2.report.folder import Kind, RunFolder
 from q2.report.parts import Chart, Pair, Picture, Section, Summary, Table, picture
 from q2.report.search import SearchPage
 from q2.report.transform import sample_page, transform_page
@@ -28,8 +29,14 @@ def page_of(run: RunFolder, graph: Path | None = None) -> Summary:
 
     Raises `Q2Error`.
     """
-    makers = {"compare": comparison_page, "transform": transform_page, "sample": sample_page}
-    page = SearchPage(run).page() if run.kind == "search" else makers[run.kind](run)
+    makers: dict[Kind, Callable[[RunFolder], Summary]] = {
+        "search": lambda run: SearchPage(run).page(),
+        "compare": comparison_page,
+        "evaluate": evaluation_page,
+        "transform": transform_page,
+        "samples": sample_page,
+    }
+    page = makers[run.kind](run)
     flow = [Section("Flow graph", [picture(graph, "the flow graph, coloured by bits")])] if graph else []
     return replace(page, sections=[*page.sections, *flow, *_settings(run)])
 

@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from q2.denoisers import Ask, Denoiser
-from q2.denoisers.prompted import Prompted
 from q2.errors import CalibrationError, ConfigError
 from q2.graph import Graph
 from q2.graph.sharing import readers
@@ -88,6 +87,8 @@ def check_rows(session: Session, place: Path) -> None:
     Nothing is loaded: whether they are of the same weights shows only when these are.
     """
     wanted, denoiser = session.settings.calibration, session.create_denoiser()
+    with session.at():
+        denoiser.check_classes(Ask(prompts=wanted.prompts))
     if denoiser.weights == "meta":
         with session.at("denoiser", "weights"):
             raise ConfigError("'meta' has no values to calibrate with; expected 'pretrained' or 'random'")
@@ -106,7 +107,9 @@ def rows_plan(session: Session, graph: Graph, denoiser: Denoiser, weights: str) 
     """Return what rows the run file says of a denoiser, whose weights have this fingerprint; `graph` may be on meta."""
     wanted = session.settings.calibration
     modules = {name: layer.module for name, layer in graph.weight_layers.items()}
-    prompts = wanted.prompts or (tuple(denoiser.prompts) if isinstance(denoiser, Prompted) else ())
+    prompts: list[object] = list(wanted.prompts or denoiser.prompts)
+    if denoiser.pipeline_arguments:
+        prompts.append(dict(denoiser.pipeline_arguments))
     return RowPlan(
         denoiser=denoiser.label,
         weights=weights,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from q2.denoisers import Ask
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, is_transform
 from q2.passes.transform.quantize import Quantize
@@ -17,7 +18,13 @@ from q2.session.evaluation import Loader, places_of
 from q2.session.problem import engine_of, metrics_of, problem_of, wants_outputs
 from q2.session.session import Session
 
-__all__ = ["check_calibration", "check_passes", "check_search"]
+__all__ = ["check_asked", "check_calibration", "check_passes", "check_search"]
+
+
+def check_asked(session: Session, ask: Ask | None = None) -> None:
+    """Raise `ConfigError` for what the denoiser's pipeline cannot be asked for, by its class; nothing is loaded."""
+    with session.at():
+        session.create_denoiser().check_classes(ask or Ask())
 
 
 def check_passes(session: Session, *, transforms: bool = False, bank: bool = True) -> None:
@@ -65,6 +72,8 @@ def check_search(
         with session.at("search", "engine"):
             engine_of(session)(settings.search.engine, Loader(session.run, session), places)
     kinds, _ = metrics_of(session)
+    if settings.search.evaluation.fidelity != "weights":
+        check_asked(session)
     denoiser = session.create_denoiser()
     for kind in kinds.values():
         with session.at("search"):

@@ -195,6 +195,7 @@ def fingerprint_of(session: Session) -> Fingerprint:
     passes = _decisive(session)
     measured |= {"dtype": str(denoiser.dtype), "prec": settings.prec} | ({"passes": passes} if passes else {})
     measured |= {"order": list(passes)} if len(passes) > 1 else {}
+    measured |= {"arguments": settings.denoiser.arguments} if settings.denoiser.arguments else {}
     measured |= {"refiner": settings.denoiser.refiner} if settings.denoiser.refiner else {}
     return Fingerprint(denoiser.label, denoiser.fingerprint, version(), measured)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from q2.denoisers import Denoiser, load
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.saving.original import SavedFolder
 from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported
 from q2.exporters.kinds import EXPORTERS
@@ -17,8 +18,6 @@ from q2.session.drift import drift_of
 from q2.session.session import Session
 
 __all__ = ["export"]
-
-_COMPONENTS = ("transformer", "unet")
 
 
 def export(session: Session, to: str, out: Path, saved: Path | None = None) -> Exported:
@@ -51,10 +50,10 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
 
 def _saved(folder: Path, plugins: Plugins) -> Denoiser:
     """Return the denoiser of a folder that q2 saved, in the dtype in which it was saved."""
+    found = SavedFolder.find(str(folder))
     checkpoint = Checkpoint(str(folder))
-    component, name = checkpoint.component(_COMPONENTS)
-    checkpoint.check(component, name)
-    quantized = checkpoint.config(component).get("quantization_config")
-    if not isinstance(quantized, dict) or not quantized.get("layers"):
+    layers = checkpoint.config(found.component).get("quantization_config") if found else None
+    if found is None or not isinstance(layers, dict) or not layers.get("layers"):
         raise CheckpointError(f"{folder}: nothing in it is quantized; q2 transform --save makes such folders")
-    return load(checkpoint=str(folder), dtype=str(quantized.get("dtype", "float32")), plugins=plugins)
+    checkpoint.check(found.component, checkpoint.class_of(found.component))
+    return load(checkpoint=str(folder), component=found.component, dtype=found.dtype, plugins=plugins)

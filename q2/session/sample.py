@@ -15,6 +15,7 @@ from torch import Tensor
 from q2.denoisers import Ask, Denoiser, Samples, device_of
 from q2.denoisers.captions import captioned
 from q2.denoisers.picture import picture_of, sheet
+from q2.denoisers.pipelines.latents import autoencoder
 from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError, why
 from q2.files import replacing, write_json
@@ -25,16 +26,21 @@ from q2.search.metrics.pairs import psnr, sqnr, ssim
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
 from q2.session.report import writing
+from q2.session.saved import original_session
 from q2.session.session import Session
 
 __all__ = ["Order", "Pictures", "draw", "pictures", "read_prompts", "sample"]
 
+_METRICS = {"PSNR dB": psnr, "SSIM": ssim}
 Offload = Literal["", "model", "sequential"]
 
 
 @dataclass(frozen=True)
 class Order:
-    """How many pictures, of what, from which noise, and what saves memory: diffusers' switches of the same names."""
+    """How many pictures, of what, from which noise, and what saves memory: diffusers' switches of the same names.
+
+    `original` is the checkpoint that a saved folder was made from, for `compare`, if it is not where the folder says.
+    """
 
     ask: Ask
     n: int = 8
@@ -43,6 +49,7 @@ class Order:
     batch: int = 4
     act_bits: int | None = None
     compare: bool = False
+    original: str = ""
     offload: Offload = ""
     vae_slicing: bool = False
     vae_tiling: bool = False
@@ -89,6 +96,9 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     if order.offload and device_of(session.settings.denoiser.device).type == "cpu":
         raise ConfigError("--offload: the denoiser runs on the CPU already")
     check_passes(session, transforms=True)
+    original = original_session(session, order.original) if order.compare else None
+    full = _drawn(original, order) if original else None
+    original = None  # so that two denoisers are not in memory
     session.load_pipeline()
     denoiser, graph = session.denoiser, session.graph
     if order.act_bits is None:
@@ -101,24 +111,27 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     with session.at():
         manager.check(graph)
 
-    def drawn() -> Samples:
-        with graph.installed():
-            return denoiser.generate(
-                order.n,
-                seed=order.seed,
-                steps=order.steps,
-                batch=order.batch,
-                ask=order.ask,
-                progress=session.progress,
-            )
-
-    full = drawn() if order.compare else None
+    if order.compare and full is None:
+        full = _drawn(session, order)
     with session.at():
         for result in manager.each(graph):
             session.show(Step(result.title, result.seconds, result.report.summary))
-    made = drawn()
+    made = _drawn(session, order)
     pipeline.maybe_free_model_hooks()
     return made, full, session
+
+
+def _drawn(session: Session, order: Order) -> Samples:
+    """Return what is ordered, as a session's denoiser draws it now."""
+    with session.graph.installed():
+        return session.denoiser.generate(
+            order.n,
+            seed=order.seed,
+            steps=order.steps,
+            batch=order.batch,
+            ask=order.ask,
+            progress=session.progress,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +141,17 @@ class Pictures:
     images: Tensor
     full: Tensor | None
     rows: list[dict[str, float]]
+    frames: int = 1
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
-        title = f"{count} images of {height} x {width}"
+        videos = f"{count // self.frames} videos of {self.frames} frames"
+        title = f"{videos if self.frames > 1 else f'{count} images'} of {height} x {width}"
         return f"{title}, {_mean(self.rows)}\n{_table(self.rows)}" if self.rows else title
 
     def grid(self) -> Image.Image:
         """Return all images in one picture, full precision's above."""
-        sets = [self.full, self.images] if self.full is not None else [self.images]
-        return sheet(sets, most=len(self.images))
+        return _sheet([self.full, self.images] if self.full is not None else [self.images], self.frames)
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
@@ -148,7 +162,7 @@ class Pictures:
 def pictures(session: Session, order: Order) -> Pictures:
     """Draw what is ordered and return it; nothing is written. Raises `Q2Error`."""
     made, full, _ = draw(session, order)
-    return Pictures(made.images, full.images if full else None, _compared(made, full) if full else [])
+    return Pictures(made.images, full.images if full else None, _compared(made, full) if full else [], made.frames)
 
 
 def _passes(session: Session, activations: Mapping[str, Any], where: str) -> list[tuple[str, Pass]]:
@@ -165,12 +179,17 @@ def _passes(session: Session, activations: Mapping[str, Any], where: str) -> lis
 
 
 def _saving(denoiser: Denoiser, order: Order) -> Any:
-    """Return the pipeline with diffusers' own switches against a lack of memory."""
+    """Return the pipeline with diffusers' own switches against a lack of memory. Raises `ConfigError`."""
     pipeline = denoiser.pipeline()
-    if order.vae_slicing:
-        pipeline.vae.enable_slicing()
-    if order.vae_tiling:
-        pipeline.vae.enable_tiling()
+    for wanted, option, switch in (
+        (order.vae_slicing, "--vae-slicing", "enable_slicing"),
+        (order.vae_tiling, "--vae-tiling", "enable_tiling"),
+    ):
+        if wanted:
+            enable = getattr(autoencoder(pipeline), switch, None)
+            if enable is None:
+                raise ConfigError(f"{option}: {type(pipeline).__name__} has no autoencoder that can do so")
+            enable()
     if order.offload:
         switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[order.offload]
         getattr(pipeline, switch)(device=denoiser.device)
@@ -178,11 +197,13 @@ def _saving(denoiser: Denoiser, order: Order) -> Any:
 
 
 def _compared(made: Samples, full: Samples) -> list[dict[str, float]]:
-    """Return PSNR, SSIM and the latents' SQNR of every image against full precision's."""
+    """Return PSNR, SSIM and the latents' SQNR of every image against full precision's, of a video over its frames."""
     one, other = (np.asarray(samples.images.clamp(0, 1)) for samples in (made, full))
     latents = sqnr(np.asarray(made.latents), np.asarray(full.latents))
-    columns = {"PSNR dB": psnr(one, other), "SSIM": ssim(one, other), "latent SQNR dB": latents}
-    return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(one))]
+    count = len(made.labels)
+    means = {name: metric(one, other).reshape(count, -1).mean(1) for name, metric in _METRICS.items()}
+    columns = {**means, "latent SQNR dB": latents}
+    return [{name: float(values[i]) for name, values in columns.items()} for i in range(count)]
 
 
 def _table(rows: list[dict[str, float]]) -> TextTable:
@@ -197,7 +218,7 @@ def _mean(rows: list[dict[str, float]]) -> str:
 def _write(
     folder: Path, made: Samples, full: Samples | None, rows: list[dict[str, float]], facts: Mapping[str, Any]
 ) -> list[Path]:
-    """Write every image with its settings beside it, and the grid; full precision's go above in the grid."""
+    """Write every image, or frame, with its settings beside it, and the grid; full precision's go above in the grid."""
     files: list[Path] = []
     with ExitStack() as stack:  # all are complete before the first is renamed
 
@@ -205,22 +226,31 @@ def _write(
             files.append(folder / name)
             return stack.enter_context(replacing(folder / name))
 
-        for i, image in enumerate(made.images):
-            picture_of(image).save(beside(f"{i:04}.png"), format="PNG")
+        for i in range(len(made.labels)):
+            frames = made.images[i * made.frames : (i + 1) * made.frames]
+            for number, frame in enumerate(frames):
+                name = f"{i:04}-{number:03}.png" if len(frames) > 1 else f"{i:04}.png"
+                picture_of(frame).save(beside(name), format="PNG")
             own = {"image": i, "label": int(made.labels[i]), "compared": rows[i] if rows else None}
             write_json(beside(f"{i:04}.json"), json.loads(json.dumps(own | dict(facts), default=str)))
         sheets = {"full.png": [full.images], "quantized.png": [made.images]} if full else {}
         for name, sets in sheets.items():
-            sheet(sets, most=len(made.images)).save(beside(name), format="PNG")
+            _sheet(sets, made.frames).save(beside(name), format="PNG")
         sets = [full.images, made.images] if full else [made.images]
         _captioned(sets, made, facts["order"]["ask"]).save(beside("grid.png"), format="PNG")
     return files
+
+
+def _sheet(sets: list[Tensor], frames: int) -> Image.Image:
+    """Return all images of every set in rows, a row for each video."""
+    return sheet(sets, columns=frames, most=len(sets[0])) if frames > 1 else sheet(sets, most=len(sets[0]))
 
 
 def _captioned(sets: list[Tensor], made: Samples, ask: Mapping[str, Any]) -> Image.Image:
     """Return the grid with what its rows are, and the prompt or class of every image."""
     names = ["full precision", "quantized"][-len(sets) :]
     prompts = ask["prompts"]
-    labels = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
+    own = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
+    labels = [label for label in own for _ in range(made.frames)]
     height, width = sets[0].shape[2:]
-    return captioned(sheet(sets, most=len(made.images)), names, labels, (width, height))
+    return captioned(_sheet(sets, made.frames), names, labels, (width, height))

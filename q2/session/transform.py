@@ -19,11 +19,12 @@ from q2.passes.analysis.size import SIZES
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.session.bank import open_bank
-from q2.session.checks import check_passes
+from q2.session.checks import check_asked, check_passes
 from q2.session.components import check_parts, quantize_parts_of
 from q2.session.drift import Drift, drift_of
 from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
+from q2.session.saved import original_of
 from q2.session.session import Session
 from q2.version import version
 
@@ -137,6 +138,8 @@ def transform(
         show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
     if packed:
         check_folder(packed)
+    if settings.samples.images and settings.denoiser.weights != "meta":
+        check_asked(session)
     check_passes(session)
     check_parts(session)
     session = session.fork()
@@ -167,9 +170,7 @@ def transform(
         results.append(result)
         show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
     components = quantize_parts_of(session, denoiser) if others else []
-    drift = drift_of(session, graph)
-    if drift:
-        show(Step("recipe", 0, drift.summary))
+    drift = _drift(session)
     comparison = None
     if full:
         start = time.perf_counter()
@@ -196,11 +197,25 @@ def save(session: Session, folder: Path) -> Path:
         session.show(Step("save", 0, f"left out: {', '.join(lost)}, which a folder cannot keep"))
     activations = tables[-1] if tables else None
     saved = save_packed(
-        session.denoiser, folder, session.settings.prec, session.progress, activations, plugins=session.plugins
+        session.denoiser,
+        folder,
+        session.settings.prec,
+        session.progress,
+        activations,
+        original=original_of(session),
+        plugins=session.plugins,
     )
     words = f"{folder}/: {saved.files / 1e6:.2f} MB of weights, {saved.packed / 1e6:.2f} MB of them packed"
     session.show(Step("save", time.perf_counter() - start, words))
     return folder
+
+
+def _drift(session: Session) -> Drift | None:
+    """Return how far a recipe's options moved on these weights, and say so."""
+    drift = drift_of(session, session.graph)
+    if drift:
+        session.show(Step("recipe", 0, drift.summary))
+    return drift
 
 
 def _left_out(session: Session) -> list[str]:

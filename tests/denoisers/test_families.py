@@ -74,7 +74,7 @@ def test_a_checkpoint_alone_names_its_class(tmp_path: Path) -> None:
     graph.verify()
     without = load(checkpoint=folder, weights="meta")
     assert len(q2.trace(without.model, without.example_inputs()).weight_layers) == len(graph.weight_layers)
-    with pytest.raises(ConfigError, match="q2 does not know what its pipeline takes"):
+    with pytest.raises(ConfigError, match="StableDiffusionXLPipeline has no text encoder here and takes no prompt"):
         denoiser.generate(1)
 
 
@@ -126,7 +126,7 @@ def test_what_does_not_go_together_is_one_line(options: dict[str, Any], message:
 
 def test_a_pipeline_without_a_denoiser_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "Upscaler", "vae": ["diffusers", "X"]}')
-    with pytest.raises(CheckpointError, match=r"Upscaler has no denoiser \(transformer or unet is missing\)"):
+    with pytest.raises(CheckpointError, match="Upscaler has no denoiser .transformer or unet or prior or decoder is"):
         _ = load(checkpoint=str(tmp_path)).model
 
 

@@ -68,11 +68,11 @@ def exported() -> list[str]:
     return sorted(found)
 
 
-def build(name: str, device: str = "cpu") -> nn.Module:
-    """Make the tiny model with seeded weights, none of them zero."""
+def build(name: str, device: str = "cpu", more: Mapping[str, Any] | None = None) -> nn.Module:
+    """Make the tiny model, with `more` arguments, and seeded weights, none of them zero."""
     kind: Any = getattr(transformers, name, None) or getattr(unets, name)
     with torch.device(device), torch.random.fork_rng(devices=[]):
-        model = kind(**ZOO[name])
+        model = kind(**{**ZOO[name], **(more or {})})
     if device != "meta":
         _fill(model)
     return cast("nn.Module", model.eval().requires_grad_(False))

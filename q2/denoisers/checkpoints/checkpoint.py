@@ -17,7 +17,7 @@ from q2.denoisers.checkpoints.hub import Hub
 from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.silence_libraries import quiet
-from q2.errors import CheckpointError
+from q2.errors import CheckpointError, did_you_mean
 
 __all__ = ["Checkpoint", "read_config"]
 
@@ -173,6 +173,34 @@ class Checkpoint:
         none = ("Tokenizer", "Scheduler", "Processor", "FeatureExtractor", "TokenizerFast")
         return {name: kind for name, (_, kind) in found.items() if kind and not kind.endswith(none)}
 
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline's class, empty for a component alone, or where the index says none."""
+        name = "" if self.is_alone else self._table("model_index.json").get("_class_name")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def components(self) -> list[str]:
+        """The names of the pipeline's components that are there; a component alone goes by ``transformer``."""
+        if self.is_alone:
+            return ["transformer"]
+        return [name for name in self._table("model_index.json") if not name.startswith("_") and self.class_of(name)]
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The names of the components that the index says are not there."""
+        index = {} if self.is_alone else self._table("model_index.json")
+        return tuple(name for name, entry in index.items() if isinstance(entry, list) and not any(entry))
+
+    @property
+    def revision(self) -> str:
+        """The commit of a Hub checkpoint that is in the cache; empty for a folder."""
+        if self.local is not None:
+            return ""
+        found = self.hub.find("config.json" if self.is_alone else "model_index.json")
+        below = len(Path(self.selection.subfolder).parts) if self.selection.subfolder else 0
+        return found.parents[below].name if found is not None else ""
+
     def absent(self, components: tuple[str, ...]) -> dict[str, None]:
         """Return those of `components` that a local folder does not have, as `from_pretrained` is told so."""
         return {name: None for name in components if self.local is not None and not self.class_of(name)}
@@ -191,8 +219,11 @@ class Checkpoint:
         for name in names:
             if found := self.class_of(name):
                 return name, found
-        kind = self._table("model_index.json").get("_class_name", "pipeline")
-        raise CheckpointError(f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing)")
+        kind = self.pipeline or "pipeline"
+        near = did_you_mean(names[0], self.components) if len(names) == 1 else ""
+        raise CheckpointError(
+            f"checkpoint {self.where!r}: {kind} has no denoiser ({' or '.join(names)} is missing){near}"
+        )
 
     def stored(self, component: str) -> StoredWeights | None:
         """Return a component's weights as they lie in the files that `load_component` reads; None where those are
@@ -236,10 +267,6 @@ class Checkpoint:
         """Return a component's constructor arguments. Raises `CheckpointError`."""
         name = self._joined(component, "config.json")
         return {key: value for key, value in self._table(name).items() if not key.startswith("_")}
-
-    def pipeline_class(self) -> str:
-        """Return the name of the pipeline's class; empty for a component alone."""
-        return "" if self.is_alone else str(self._table("model_index.json").get("_class_name", ""))
 
     def _inside(self, component: str, *, local: bool = False) -> str:
         """Return the subfolder of a component, below `where`, or below `local`."""

@@ -177,7 +177,7 @@ def _renamed(
     """Return the tensors by diffusers' names, ``<component>.<layer>.lora_A.weight``, and α's by theirs."""
     import diffusers
 
-    pipeline: Any = getattr(diffusers, checkpoint.pipeline_class() or "-", None)
+    pipeline: Any = getattr(diffusers, checkpoint.pipeline or "-", None)
     alphas: Any = {}
     try:
         with quiet():
@@ -188,7 +188,7 @@ def _renamed(
                 state, alphas = parts[0], next((p for p in parts[1:] if isinstance(p, dict)), {})
     except (ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:  # names of another model
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"lora {lora.path!r}: is not for {checkpoint.pipeline_class()}: {reason}") from error
+        raise CheckpointError(f"lora {lora.path!r}: is not for {checkpoint.pipeline}: {reason}") from error
     return {_peft_name(name): tensor for name, tensor in state.items()}, {
         name: float(alpha) for name, alpha in (alphas or {}).items()
     }

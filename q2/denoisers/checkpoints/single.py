@@ -129,12 +129,30 @@ class SingleFile(Checkpoint):
                 raise
             return self.published.class_name
 
-    def pipeline_class(self) -> str:
-        """Return the name of the pipeline's class by the configs, empty where they are out of reach."""
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline's class by the configs, empty where they are out of reach."""
         try:
-            return self.configs.pipeline_class()
+            return self.configs.pipeline
         except CheckpointError:
             return ""
+
+    @property
+    def components(self) -> list[str]:
+        """The names of the components that the configs have."""
+        with self._saying_config():
+            return self.configs.components
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The names of the components that the configs say are not there."""
+        with self._saying_config():
+            return self.configs.lacking
+
+    @property
+    def revision(self) -> str:
+        """Nothing: a file has none."""
+        return ""
 
     def options(self, component: str) -> dict[str, Any]:
         """Return nothing: there is no variant or revision."""

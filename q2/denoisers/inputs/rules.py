@@ -84,6 +84,20 @@ class Rules(Values):
     def _fps(self, name: str) -> Tensor | None:
         return self._full(16, self._batch) if self._shapes.needs(name) else None
 
+    def _t(self, name: str) -> Tensor:
+        return self._full(0.5, self._batch)
+
+    def _x(self, name: str) -> list[Tensor] | None:
+        """Latents (channels, 1, height, width) of every image, for a forward that takes lists."""
+        shapes = self._shapes
+        wanted = "cap_feats" in shapes.parameters and shapes.channels
+        return [self._noise(int(wanted), 1, shapes.height, shapes.width)] * self._batch if wanted else None
+
+    def _cap_feats(self, name: str) -> list[Tensor] | None:
+        """Text (tokens, width) of every image."""
+        width = self._first("cap_feat_dim")
+        return [self._noise(self._shapes.tokens, int(width))] * self._batch if width else None
+
     # Text:
 
     def _encoder_hidden_states(self, name: str) -> object:

@@ -54,8 +54,9 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     of a split one a list of (option, first input channel, channel after the last). `activations` are the options of
     the pass ``quantize-activations`` that the weights were saved with, for q2 to run it again; diffusers computes
     without. `quantizers` says which plugin each quantizer came from: its name, version and origin ("built in", "entry
-    point" or "local"). `shared` has the further names of modules at several places, each with the first. Format 1.0 had
-    no `quantizers`, 1.1 no `shared`.
+    point" or "local"). `original` says what the folder was made from: the settings that load its denoiser, the
+    fingerprint of the weights and the revision of a Hub checkpoint. `shared` has the further names of modules at
+    several places, each with the first. Format 1.0 had no `quantizers`, 1.1 neither `original` nor `shared`.
 
     Raises `CheckpointError`, one line with the key, for anything else.
     """
@@ -68,6 +69,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     activations: dict[str, Any] = field(default_factory=dict)
     quantizers: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
+    original: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -89,7 +91,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
             raise _wrong(f"prec {self.prec!r} is neither 16 nor 32")
         if not isinstance(self.dtype, str) or self.dtype not in _DTYPES:
             raise _wrong(f"dtype {self.dtype!r} is none of {', '.join(_DTYPES)}")
-        for key in ("layers", "activations", "quantizers", "shared"):
+        for key in ("layers", "activations", "quantizers", "original", "shared"):
             if not isinstance(getattr(self, key), dict):
                 raise _wrong(f"{key} is {getattr(self, key)!r}, expected a table")
         for layer in self.layers:

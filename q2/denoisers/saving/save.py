@@ -42,28 +42,31 @@ def save_packed(
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
     *,
+    original: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
 ) -> Saved:
     """Write the pipeline of a denoiser with simulated layers into `folder`, their weights packed.
 
     Of a checkpoint that is a component alone the component is written.
 
-    `activations` are options to be kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
-    each quantizer came from. The whole folder is written or nothing; the denoiser is afterwards what it was. Raises
-    `CheckpointError` for a folder that is not empty or cannot be written, `Q2Error` for weights on meta.
+    `activations` and `original` are kept with it, see `Q2Config`, and so is which of `plugins` (None: the denoiser's)
+    each quantizer came from; a model that was loaded from a saved folder keeps that folder's `original`. The whole
+    folder is written or nothing; the denoiser is afterwards what it was. Raises `CheckpointError` for a folder that is
+    not empty or cannot be written, `Q2Error` for weights on meta.
     """
     check_folder(folder)
     model: Any = denoiser.model
     pipeline = model if denoiser.checkpoint and denoiser.checkpoint.is_alone else denoiser.pipeline()
     dtype = str(denoiser.dtype).removeprefix("torch.")
     try:
-        kept = packed(model, dtype, prec, progress, activations, plugins=plugins or denoiser.plugins)
+        given = plugins or denoiser.plugins
+        kept = packed(model, dtype, prec, progress, activations, original=original, plugins=given)
         parts = {} if pipeline is model else dict(pipeline.components)
         with ExitStack() as stack:
             size = stack.enter_context(kept)
             for name, part in parts.items():
                 if part is not model and _is_simulated(part):
-                    size += stack.enter_context(_packed_part(name, part, prec, plugins or denoiser.plugins))
+                    size += stack.enter_context(_packed_part(name, part, prec, given))
             beside = stack.enter_context(creating(folder))
             with quiet():
                 pipeline.save_pretrained(beside, safe_serialization=True)
@@ -81,6 +84,7 @@ def packed(
     progress: Progress = silent,
     activations: Mapping[str, Any] | None = None,
     *,
+    original: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
 ) -> Iterator[int]:
     """Let a diffusers model have packed layers where it has simulated ones, so that `save_pretrained` saves those.
@@ -104,6 +108,7 @@ def packed(
             except Q2Error as error:
                 raise Q2Error(f"{name}: {error}") from error
         layers = layers_table(model)
+        said = getattr(getattr(quantizer, "quantization_config", None), "original", None)
         settings = Q2Config(
             prec=prec,
             dtype=dtype,
@@ -111,6 +116,7 @@ def packed(
             activations=dict(activations or {}),
             quantizers=sources_of(model, plugins or current()),
             shared=shared,
+            original=said or dict(original or {}),
         )
         model.register_to_config(quantization_config=settings)
         model.hf_quantizer = Q2Quantizer(settings)

@@ -16,7 +16,7 @@ from q2.graph.tracing.caches import without_caches
 from q2.graph.tracing.guards import is_impure
 from q2.graph.tracing.inputs import Call
 from q2.graph.tracing.opaque import opaque_functions
-from q2.graph.tracing.surroundings import model_state_kept, recorded_factories, without_data
+from q2.graph.tracing.surroundings import computed_weights, model_state_kept, recorded_factories, without_data
 from q2.graph.tracing.tracer import DataDependentError, ShadowTracer
 
 __all__ = ["Recording", "record"]
@@ -72,6 +72,7 @@ def _recording(model: nn.Module, tracer: ShadowTracer) -> Recording:
         model_state_kept(model),
         without_caches(model),
         recorded_factories(tracer),
+        computed_weights(tracer, model),
         recorded_autocast(tracer),
         opaque_functions(tracer),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -17,7 +18,15 @@ from torch.utils import _pytree as pytree
 
 from q2.graph.tracing.proxy import ShadowProxy
 
-__all__ = ["model_state_kept", "on_one_device", "recorded_factories", "stand_in", "without_data", "zeros"]
+__all__ = [
+    "computed_weights",
+    "model_state_kept",
+    "on_one_device",
+    "recorded_factories",
+    "stand_in",
+    "without_data",
+    "zeros",
+]
 
 _FACTORIES = (
     "arange",
@@ -133,6 +142,10 @@ class Recorder(Protocol):
         """Add a node to the graph."""
         ...
 
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Record nothing within the `with`."""
+        ...
+
 
 _ENCODABLE = (int, float, complex, str, torch.Tensor, torch.dtype, torch.device, torch.layout, np.generic)
 
@@ -163,6 +176,34 @@ def recorded_factories(recorder: Recorder) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(torch, name, original)
+
+
+@contextlib.contextmanager
+def computed_weights(recorder: Recorder, model: nn.Module) -> Iterator[None]:
+    """Let a forward read a layer's weight that is computed, as packed layers do: a constant, and no nodes for it."""
+    kinds = {type(module) for module in model.modules()}
+    found = {kind: read for kind in kinds if isinstance(read := inspect.getattr_static(kind, "weight", None), property)}
+
+    def plain(read: property) -> property:
+        def weight(layer: nn.Module) -> Any:
+            if not recorder.recording:
+                return read.__get__(layer)
+            with recorder.paused():
+                return read.__get__(layer)
+
+        return property(weight)
+
+    own = {kind: "weight" in vars(kind) for kind in found}
+    try:
+        for kind, read in found.items():
+            setattr(kind, "weight", plain(read))  # noqa: B010 (a property of whichever class it is)
+        yield
+    finally:
+        for kind, read in found.items():
+            if own[kind]:
+                setattr(kind, "weight", read)  # noqa: B010
+            else:
+                delattr(kind, "weight")
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any, cast
 
@@ -112,6 +113,17 @@ class ShadowTracer(Concretizer):
     def recording(self) -> bool:
         """True while the model's own code runs in the tracing thread."""
         return not self._evaluating and threading.get_ident() == self._thread
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing within the `with`, where tensors have their data: it is no part of the model's own code."""
+        has_data, self._leaf_has_data = self._leaf_has_data, True
+        self._evaluating += 1
+        try:
+            yield
+        finally:
+            self._evaluating -= 1
+            self._leaf_has_data = has_data
 
     def finish(self) -> None:
         """Take no more nodes: a value that the model has kept is an error from now on, and no part of the graph."""

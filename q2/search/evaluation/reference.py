@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from q2.denoisers import Denoiser, Samples
-from q2.denoisers.family import batches
 from q2.errors import TrialError, why
 from q2.files import replacing
 from q2.graph import Graph
@@ -106,7 +105,6 @@ class Reference:
         with safe_open(self._calls, framework="pt") as file:
             entries = json.loads(file.metadata()["calls"])
             labels = np.array(json.loads(file.metadata()["labels"]))
-            chunks = list(batches(0, len(labels), self.settings.batch))
             for number, entry in enumerate(entries):
                 leaves = [
                     file.get_tensor(f"{number}.{i}") if leaf is None else leaf["value"]
@@ -114,8 +112,7 @@ class Reference:
                 ]
                 args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
                 output = file.get_tensor(f"{number}.output")
-                chunk = np.array(chunks[number * len(chunks) // len(entries)])
-                images = np.resize(chunk, len(output))  # guidance has every image twice, half a batch apart
+                images = np.resize(entry["images"], len(output))  # guidance has every image twice, half a batch apart
                 yield RecordedCall(args, kwargs, output, images, labels[images])
 
     def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
@@ -130,17 +127,19 @@ class Reference:
 
     def _write_calls(self, denoiser: Denoiser, graph: Graph) -> None:
         steps = self.settings.few_steps
+        count = max(1, self.settings.inputs // steps)
         calls: list[tuple[tuple[Any, ...], dict[str, Any], Tensor]] = []
+        drawing: list[list[int]] = []
 
         def keep(module: object, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
             first = next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
             given = pytree.tree_map_only(Tensor, lambda leaf: leaf.detach().cpu().clone(), (args, kwargs))
             calls.append((*given, first.detach().cpu().clone()))
+            drawing.append(list(denoiser.drawing or range(count)))
 
         handle = denoiser.model.register_forward_hook(keep, with_kwargs=True)
         try:
             with graph.installed(), torch.no_grad():
-                count = max(1, self.settings.inputs // steps)
                 made = denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
         finally:
             handle.remove()
@@ -153,7 +152,7 @@ class Reference:
             tensors |= {name: tensor.contiguous() for name, tensor in held.items()}
             tensors[f"{number}.output"] = output.contiguous()
             plain = [None if isinstance(leaf, Tensor) else {"value": leaf} for leaf in leaves]
-            heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain})
+            heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain, "images": drawing[number]})
         _write(self._calls, tensors, {"calls": json.dumps(heads), "labels": json.dumps(made.labels.tolist())})
 
     def _make_images(
@@ -244,9 +243,10 @@ def _finite(denoiser: Denoiser) -> Iterator[None]:
 
 
 def _has_labels(path: Path) -> bool:
-    """Say whether a file of calls has the images' labels, which earlier versions of q2 left out."""
+    """Say whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
     with safe_open(path, framework="pt") as file:
-        return "labels" in file.metadata()
+        found = file.metadata()
+        return "labels" in found and all("images" in entry for entry in json.loads(found["calls"]))
 
 
 def _write(path: Path, tensors: dict[str, Tensor], head: dict[str, str]) -> None:

@@ -142,6 +142,8 @@ class ForwardMetric(Metric):
 class ImageMetric(Metric):
     """A metric of images: rows of numbers image by image, a chunk at a time, then a value from all rows.
 
+    Of videos there is a row for each, or for each frame: `Samples.images` are frames, `Samples.labels` videos.
+
     Without a `value` of its own it is the mean of the rows.
     """
 

@@ -94,7 +94,7 @@ class ClipScore(_OfClip):
 
     def rows(self, chunk: Chunk) -> Array:
         """Return the score of each image."""
-        wanted = self.embedded[chunk.made.labels.numpy() % len(self.prompts)]
+        wanted = self.embedded[chunk.made.image_labels.numpy() % len(self.prompts)]
         return np.asarray(100 * np.maximum((self.embeddings(chunk) * wanted).sum(1), 0))
 
 

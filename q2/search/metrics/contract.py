@@ -37,13 +37,16 @@ def named_metric(name: str, owner: str = "q2") -> Iterator[None]:
 
 
 def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool = True) -> Array:
-    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none."""
+    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none.
+
+    Of videos there is a row for each, or for each frame.
+    """
     rows: object = metric.rows(chunk)
     count = len(chunk.made.images)
     if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "biuf":
         what = f"an array of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise TrialError(f"rows returned {what}, expected an array of numbers with a row for each image")
-    if not rows.shape or len(rows) != count:
+    if not rows.shape or len(rows) not in (count, len(chunk.made.labels)):
         raise TrialError(f"rows returned the shape {rows.shape} for {count} images, expected a row for each")
     if finite:
         check_finite(rows, "rows", "image", first)
@@ -56,7 +59,12 @@ def takes_labels(metric: ImageMetric) -> bool:
 
 
 def value_of(metric: ImageMetric, rows: Array, other: Array | None, labels: Labels) -> Estimate:
-    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them."""
+    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them.
+
+    Labels of videos are repeated where there is a row for each frame.
+    """
+    if len(labels) and len(rows) > len(labels):
+        labels = np.repeat(labels, len(rows) // len(labels))
     value = metric.value(rows, other, labels) if takes_labels(metric) else metric.value(rows, other)
     return estimate_of(value, metric.bounds)
 

@@ -30,8 +30,8 @@ class Psnr(ImageMetric):
     bounds = (-pairs.LIMIT, pairs.LIMIT)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the ratio of each image."""
-        return pairs.psnr(*_images(chunk))
+        """Return the ratio of each image, of a video the mean over its frames."""
+        return _means(chunk, pairs.psnr(*_images(chunk)))
 
 
 class Ssim(ImageMetric):
@@ -42,10 +42,14 @@ class Ssim(ImageMetric):
     bounds = (-1.0, 1.0)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the similarity of each image."""
-        return pairs.ssim(*_images(chunk))
+        """Return the similarity of each image, of a video the mean over its frames."""
+        return _means(chunk, pairs.ssim(*_images(chunk)))
 
 
 def _images(chunk: Chunk) -> tuple[Array, Array]:
     made, full = (np.asarray(samples.images.clamp(0, 1)) for samples in (chunk.made, chunk.full))
     return made, full
+
+
+def _means(chunk: Chunk, values: Array) -> Array:
+    return np.asarray(values.reshape(len(chunk.made.labels), -1).mean(axis=1))

@@ -250,6 +250,7 @@ def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None
         ({"activations": {"bits": 3}}, "activations.bits: should be 4 to 8, or 'none', not 3"),
         ({"activations": {"attn": [8]}}, r"activations.attn: should be 4 to 8, or 'none', not \[8\]"),
         ({"activations": {"by": "layer"}}, "activations.by 'layer' is none of type, name, regex"),
+        ({"original": "here"}, "original is 'here', expected a table"),
         ({"quantizers": {"uaq": "q2"}}, "quantizers.uaq is 'q2', expected a table of plugin, version, origin"),
         ({"layrs": {}}, "unknown key 'layrs'; did you mean 'layers'"),
     ],
@@ -281,7 +282,7 @@ def test_a_newer_minor_version_is_read_and_so_is_an_older(tiny: Path) -> None:
     reload(tiny)
     path = tiny / "transformer" / "config.json"
     table = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("quantizers", "invented"):
+    for key in ("quantizers", "original", "invented"):
         del table["quantization_config"][key]
     table["quantization_config"]["format"] = "1.0"
     path.write_text(json.dumps(table), encoding="utf-8")

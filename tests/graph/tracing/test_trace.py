@@ -280,3 +280,32 @@ def test_a_graph_traced_without_weights_runs_once_they_are_loaded(name: str) -> 
         setattr(graph.model.get_submodule(owner), attribute, buffer)
     graph.verify(family.example(batch=2))
     assert graph.variants == 1
+
+
+def test_a_weight_that_is_computed_when_it_is_read_is_no_part_of_the_graph() -> None:
+    class Computed(nn.Linear):
+        codes: torch.Tensor
+
+        @property
+        def weight(self) -> torch.Tensor:  # type: ignore[override]
+            return torch.ones(4, 4) * self.codes
+
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            codes = self.linear.weight.detach()
+            del self.linear.weight
+            self.linear.__class__ = Computed
+            self.linear.register_buffer("codes", codes)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.linear(x.to(self.linear.weight.dtype))
+            return found
+
+    model = Reading()
+    read = Computed.weight
+    graph = trace(model, {"x": torch.ones(2, 4, dtype=torch.float64)})
+    assert Computed.weight is read
+    assert torch.equal(graph(torch.ones(3, 4, dtype=torch.float64)), model(torch.ones(3, 4, dtype=torch.float64)))
+    assert not [node for node in graph.fx.nodes if node.op == "call_function" and "ones" in str(node.target)]
