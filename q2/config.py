@@ -98,6 +98,7 @@ class RunFile:
         paths: Table = {key: self.find(getattr(found, key)) for key in ("checkpoint", "refiner")}
         if isinstance(found.config, str):
             paths["config"] = self.find(found.config)
+        paths["loras"] = tuple(each.model_copy(update={"path": self.find(each.path)}) for each in found.loras)
         denoiser = found.model_copy(update=paths)
         modules = tuple(self.find(name) if name.endswith(".py") else name for name in settings.plugins.modules)
         plugins = settings.plugins.model_copy(update={"modules": modules})

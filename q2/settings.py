@@ -35,12 +35,20 @@ def keys_of(kind: type[pydantic.BaseModel]) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in kind.model_fields.items()}
 
 
+class LoraSettings(_Section):
+    """`[denoiser] loras`: a LoRA's file, folder or Hub id, and the weight with which it is fused."""
+
+    path: str
+    weight: float = 1.0
+
+
 class DenoiserSettings(_Section):
     """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
 
     `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`),
     and `component` the part of its pipeline that denoises, if not its transformer or unet. `arguments` are given to the
-    pipeline for every image, by their names in diffusers.
+    pipeline for every image, by their names in diffusers. `subfolder`, `variant` and `revision` say which files of the
+    checkpoint, `loras` what is fused into its weights.
     """
 
     name: str = ""
@@ -54,6 +62,19 @@ class DenoiserSettings(_Section):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "auto"
     refiner: str = ""
+    subfolder: str = ""
+    variant: str = ""
+    revision: str = ""
+    loras: tuple[LoraSettings, ...] = ()
+
+
+class ComponentSettings(_Section):
+    """`[components.<name>]`: how the Linear layers of another part of the pipeline are quantized.
+
+    An option for all, or a table of rules as those of the pass ``quantize``.
+    """
+
+    quantize: str | Table = "none"
 
 
 class ModelSettings(_Section):
@@ -267,6 +288,7 @@ class Settings(_Section):
     train: TrainSettings = TrainSettings()
     plugins: PluginSettings = PluginSettings()
     passes: dict[str, Table] = {}
+    components: dict[str, ComponentSettings] = {}
     samples: SampleSettings = SampleSettings()
     bank: BankSettings = BankSettings()
     calibration: CalibrationSettings = CalibrationSettings()

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.loras import TEXT_ENCODERS, check_loras, fuse_loras
+from q2.denoisers.checkpoints.open import checkpoint_at
+from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.judge import DigitsJudge
 from q2.denoisers.pipelines.sampling import sampled
@@ -68,10 +71,13 @@ class Denoiser(ABC):
         dtype: str = "float32",
         device: str = "auto",
         refiner: str = "",
+        selection: Selection | None = None,
     ) -> None:
         """Choose the weights.
 
-        ``pretrained`` ones come from `checkpoint`: a local pipeline folder, a Hub id, or the denoiser's own (empty).
+        ``pretrained`` ones come from `checkpoint`: a local pipeline folder, a component's folder alone, a single
+        .safetensors file, a Hub id, or the denoiser's own (empty); `selection` says which files of it, and what is
+        fused into them.
         ``random`` ones are drawn from a fixed seed, ``meta`` ones have shapes but no values; both need no files, and
         take the config of `checkpoint` if that is a local folder. `tiny` is the same class at toy width, for tests; it
         has no pretrained weights.
@@ -91,14 +97,17 @@ class Denoiser(ABC):
         self.tiny = tiny
         self.dtype = _dtype(dtype)
         self.device = torch.device("meta") if self.weights == "meta" else device_of(device)
-        self.given = checkpoint
+        self.given, self.selection = checkpoint, selection or Selection()
         where = checkpoint or (self.default_checkpoint() if self.pretrained else "")
         if self.pretrained and not where:
             raise ConfigError(
                 f"the denoiser {self.name!r} has no checkpoint of its own; say checkpoint, "
                 'or weights = "random" or "meta"'
             )
-        self.checkpoint = Checkpoint(where) if self.pretrained else None
+        self.checkpoint: Checkpoint | None = self.checkpoint_at(where) if self.pretrained else None
+        if self.selection.loras and self.weights == "random":
+            raise ConfigError("loras are fused into pretrained weights, not random ones; leave one of them out")
+        check_loras(self.selection.loras)
         self.refiner = Checkpoint(refiner) if refiner else None
         self._pipeline: Any = None
 
@@ -111,7 +120,17 @@ class Denoiser(ABC):
     def source(self) -> str:
         """Where the weights come from, for people."""
         size = ", tiny" if self.tiny else ""
-        return self.checkpoint.where if self.checkpoint else f"{self.weights} weights{size}"
+        place = self.checkpoint.where if self.checkpoint else f"{self.weights} weights{size}"
+        return " + ".join((place, *map(str, self.selection.loras if self.checkpoint else ())))
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether there is a pipeline around the model, or one can be made, that makes images."""
+        return self.weights != "meta" and not (self.checkpoint and self.checkpoint.is_alone)
+
+    def checkpoint_at(self, where: str) -> Checkpoint:
+        """Return the checkpoint at `where`, of the run's selection. Raises `CheckpointError`."""
+        return checkpoint_at(where, self.selection)
 
     @property
     def label(self) -> str:
@@ -208,7 +227,10 @@ class Denoiser(ABC):
     def model(self) -> nn.Module:
         """The diffusers model, in evaluation mode and without gradients. Raises `CheckpointError`."""
         with self._using_plugins():
-            return self.load_model().eval().requires_grad_(False)
+            model = self.load_model().eval().requires_grad_(False)
+        if self.checkpoint is not None and self.selection.loras:
+            fuse_loras({self.component: model}, self.selection.loras, self.checkpoint)
+        return model
 
     @cached_property
     def fingerprint(self) -> str:
@@ -237,6 +259,9 @@ class Denoiser(ABC):
         if self._pipeline is None:
             with self._using_plugins():
                 self._pipeline = self.load_pipeline(self.model)
+            if self.checkpoint is not None and self.selection.loras:
+                parts = {n: p for n, p in self._pipeline.components.items() if n in TEXT_ENCODERS and p is not None}
+                fuse_loras(parts, self.selection.loras, self.checkpoint)
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline
 

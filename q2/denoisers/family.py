@@ -3,6 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from q2.denoisers.base import Denoiser
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
+from q2.denoisers.checkpoints.open import checkpoint_at
+from q2.denoisers.checkpoints.single import KnownConfig
 from q2.denoisers.pipelines.signature import Signature
 from q2.denoisers.prompts import Ask
 from q2.denoisers.silence_libraries import quiet
@@ -76,23 +79,16 @@ class Family(Denoiser):
 
         kind = getattr(diffusers, self.model_class)
         if self.checkpoint is not None:
-            self.checkpoint.check(self.component, self.model_class)
-            options = self.checkpoint.options(self.component)
-            with self.checkpoint.reading() as where:
-                loaded = kind.from_pretrained(
-                    where, subfolder=self.component, dtype=self.dtype, use_safetensors=True, **options
-                )
-            moved: nn.Module = loaded.to(self.device)
-            return moved
+            return self.checkpoint.load_component(kind, self.component, self.dtype).to(self.device)
         config = {**self.config, **self.small} if self.tiny else known(kind, self.arguments())
         return built(kind, config, self)
 
     def arguments(self) -> Mapping[str, Any]:
         """Return the constructor arguments: a local checkpoint's own, else the published. Raises `CheckpointError`."""
         where = self.given or self.default_checkpoint()
-        if not where or not Path(where).is_dir():
+        if not where or not Path(where).exists():
             return self.config
-        checkpoint = Checkpoint(where)
+        checkpoint = self.checkpoint_at(where)
         checkpoint.check_class(self.component, self.model_class)
         return checkpoint.config(self.component)
 
@@ -104,11 +100,15 @@ class Family(Denoiser):
             kind = getattr(diffusers, self.pipeline_class)
             if self.checkpoint is None:
                 return kind(**dict.fromkeys(self.optional), **{self.component: model, **self.parts()}).to(self.device)
+        self.checkpoint.check_pipeline()
         self.checkpoint.check("vae", "AutoencoderKL")
-        options = {**self.checkpoint.absent(self.optional), **self.checkpoint.options("vae"), self.component: model}
-        with self.checkpoint.reading() as where:
-            pipeline = kind.from_pretrained(where, dtype=self.dtype, use_safetensors=True, **options)
-        return pipeline.to(self.device)
+        parts = {**self.checkpoint.absent(self.optional), self.component: model}
+        return self.checkpoint.load_pipeline(kind, self.dtype, parts).to(self.device)
+
+    def checkpoint_at(self, where: str) -> Checkpoint:
+        """Return the checkpoint at `where`; the published one has the configs of a single file."""
+        selection = replace(self.selection, config=self.selection.config or self.default_checkpoint())
+        return checkpoint_at(where, selection, KnownConfig(self.model_class, self.config))
 
     @abstractmethod
     def parts(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from q2.denoisers.base import Denoiser, Protocol, Weights
 from q2.denoisers.checkpoints.checkpoint import Checkpoint, read_config
+from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.family import built, known
 from q2.denoisers.inputs.derive import example_inputs
@@ -50,6 +51,7 @@ class Other(Denoiser):
         tiny: bool = False,
         dtype: str = "float32",
         device: str = "auto",
+        selection: Selection | None = None,
     ) -> None:
         """Choose the class: `model` with `config`, or a `checkpoint` and which `component` of its pipeline denoises.
 
@@ -61,8 +63,8 @@ class Other(Denoiser):
             raise ConfigError(f"checkpoint {checkpoint!r} names its own class; leave out model {model!r}")
         if model and weights == "pretrained":
             weights = "random"
-        super().__init__(checkpoint, weights=weights, dtype=dtype, device=device)
-        self._index = self.checkpoint or (Checkpoint(checkpoint) if checkpoint else None)
+        super().__init__(checkpoint, weights=weights, dtype=dtype, device=device, selection=selection)
+        self._index = self.checkpoint or (self.checkpoint_at(checkpoint) if checkpoint else None)
         self._model = model
         self._wanted = component
         self._config = config
@@ -99,13 +101,7 @@ class Other(Denoiser):
         if self.checkpoint is None:
             table = _table(self._config, kind) if self._index is None else self._saved(kind)
             return self._built(kind, table)
-        component, name = self._found
-        self.checkpoint.check(component, name)
-        options = self.checkpoint.options(component)
-        with self.checkpoint.reading() as where:
-            model = kind.from_pretrained(where, subfolder=component, dtype=self.dtype, use_safetensors=True, **options)
-        moved: nn.Module = model.to(self.device)
-        return moved
+        return self.checkpoint.load_component(kind, self._found[0], self.dtype).to(self.device)
 
     def _saved(self, kind: Any) -> dict[str, Any]:
         assert self._index is not None
@@ -122,11 +118,10 @@ class Other(Denoiser):
         """Load the checkpoint's pipeline. Raises `ConfigError` where there is none."""
         if self._index is None:
             raise ConfigError(f"{self.class_name}: a model alone makes no images; give a checkpoint with a pipeline")
+        self._index.check_pipeline()
         kind = _pipeline_class(self._index)  # by its own name: the base class loads optional parts a second time
-        absent = dict.fromkeys(self._index.lacking)
-        options = {**absent, self._found[0]: model, **self._index.options(self._found[0])}
-        with self._index.reading() as where:
-            pipeline = kind.from_pretrained(where, dtype=self.dtype, use_safetensors=True, **options)
+        parts = {**dict.fromkeys(self._index.lacking), self._found[0]: model}
+        pipeline = self._index.load_pipeline(kind, self.dtype, parts, variant_of=self._found[0])
         return pipeline.to(self.device)
 
     def example_inputs(self, batch: int = 1, *, size: int | None = None, tokens: int = 9) -> Mapping[str, object]:
@@ -138,7 +133,9 @@ class Other(Denoiser):
     @cached_property
     def signature(self) -> Signature | None:
         """What the pipeline takes; None for a model alone. Raises `ConfigError` for one that is not diffusers' own."""
-        return Signature.of(_pipeline_class(self._index)) if self._index else None
+        if self._index is None or self._index.is_alone:
+            return None
+        return Signature.of(_pipeline_class(self._index))
 
     @cached_property
     def protocol(self) -> Protocol:  # type: ignore[override]

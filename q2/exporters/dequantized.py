@@ -1,5 +1,6 @@
 """The exporter ``dequantized``: a plain float16 pipeline folder, which any tool reads."""
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,7 +34,20 @@ class Dequantized(Exporter):
         try:
             with quiet(), creating(out) as beside:
                 pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
+                for config in beside.glob("*/config.json"):
+                    _load_as_float32(config)
         except OSError as error:
             raise CheckpointError(f"{out}: cannot be written: {why(error)}") from error
         size = sum(file.stat().st_size for file in out.rglob("*.safetensors"))
         return Exported(f"{out}/: {size / 1e6:.2f} MB, {count} layers dequantized to float16")
+
+
+def _load_as_float32(config: Path) -> None:
+    """Let transformers load what it would load as float16 without a dtype as diffusers does, as float32.
+
+    Without this text encoders are half and denoisers float, and the pipeline stops at their first meeting.
+    """
+    table = json.loads(config.read_text(encoding="utf-8"))
+    for key in ("dtype", "torch_dtype"):
+        if table.get(key) == "float16":
+            config.write_text(json.dumps({**table, key: "float32"}, indent=2) + "\n", encoding="utf-8")

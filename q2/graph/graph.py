@@ -23,6 +23,7 @@ from q2.graph.flow.contraction import flow_graph
 from q2.graph.flow.ties import same_weights
 from q2.graph.flow.units import Unit, find_units
 from q2.graph.layers import Geometry, WeightLayer, layer_macs
+from q2.graph.shared import shared_places
 from q2.graph.tracing.guards import is_impure
 from q2.graph.tracing.inputs import Call, forward_signature
 from q2.graph.tracing.variant import Rewrite, Variant
@@ -58,6 +59,7 @@ class Graph:
         self._leaf_types = leaf_types
         self._signature = self.__signature__ = forward_signature(model)
         self._replaced: dict[str, Geometry] = {}
+        self._shared: Mapping[str, str] | None = None
         self._layers: dict[str, WeightLayer] | None = None
         self._choices: dict[str, Choice] | None = None
         self._flow: nx.DiGraph[str] | None = None
@@ -263,6 +265,8 @@ class Graph:
     def replace(self, name: str, module: nn.Module) -> None:
         """Put a module in the place of another by qualified name; all variants use it from the next call on.
 
+        One that sits at several places of the model is replaced at all of them.
+
         Raises Q2Error for a name that the model has not, and for a module whose forward is part of the graph: such a
         one is no node that could be swapped (name its class in `leaf_types`, or replace its layers).
         """
@@ -277,8 +281,12 @@ class Graph:
         geometry = self._geometry(name)
         if geometry is not None:
             self._replaced[name] = geometry
-        parent, _, attribute = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), attribute, module.train(old.training))
+        if self._shared is None:
+            self._shared = shared_places(self.model)
+        name = self._shared.get(name, name)
+        for place in (name, *(each for each, first in self._shared.items() if first == name)):
+            parent, _, attribute = place.rpartition(".")
+            setattr(self.model.get_submodule(parent), attribute, module.train(old.training))
         if self._geometry(name) != geometry:
             self._layers = self._flow = self._choices = None
 

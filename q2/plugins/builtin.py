@@ -51,6 +51,15 @@ DENOISERS: Mapping[str, str] = {
     "hunyuan": "q2.denoisers.hunyuan:Hunyuan",
     "sdxl": "q2.denoisers.sdxl:SDXL",
     "sdv15": "q2.denoisers.sdv15:StableDiffusion15",
+    "flux": "q2.denoisers.published:FluxDev",
+    "flux-schnell": "q2.denoisers.published:FluxSchnell",
+    "sd35-large": "q2.denoisers.published:SD35Large",
+    "sd35-medium": "q2.denoisers.published:SD35Medium",
+    "sana": "q2.denoisers.published:Sana",
+    "qwen-image": "q2.denoisers.published:QwenImage",
+    "z-image": "q2.denoisers.published:ZImage",
+    "lumina2": "q2.denoisers.published:Lumina2",
+    "wan21": "q2.denoisers.published:Wan21",
 }
 
 EXPORTERS: Mapping[str, str] = {

@@ -82,7 +82,7 @@ def bank_folder(session: Session, folder: Path | None = None) -> Path:
 
 def shared_bank(session: Session, *, calibrated: bool) -> Path:
     """Return where the bank of a session's denoiser is that all runs in this folder share."""
-    return Path("bank") / (f"{session.title}-calibrated" if calibrated else session.title)
+    return Path("bank") / (f"{session.weights_title}-calibrated" if calibrated else session.weights_title)
 
 
 def build_bank(session: Session, folder: Path | None = None, options: Sequence[str] = ()) -> BankReport:
@@ -136,15 +136,25 @@ def fit_bank(
 
 
 def open_bank(session: Session, place: Path | None = None) -> Bank | None:
-    """Return the bank at `place`, or the session's own if there is one. Raises `ConfigError` if it does not fit."""
+    """Return the bank at `place`, or the session's own if there is one. Raises `ConfigError` if it does not fit.
+
+    One that nobody named is left aside in a line instead.
+    """
     if session.denoiser.weights == "meta":
         return None
     folder = place or bank_folder(session)
-    if place is None and not session.settings.bank.path and not folder.exists():
+    unnamed = place is None and not session.settings.bank.path
+    if unnamed and not folder.exists():
         return None
     with session.at("bank", "path"):
         settings = session.settings
-        return bank_in(folder, session.graph, session.denoiser, prec=settings.prec, plugins=session.plugins)
+        try:
+            return bank_in(folder, session.graph, session.denoiser, prec=settings.prec, plugins=session.plugins)
+        except BankError as error:
+            if not unnamed or settings.bank.calibrated:
+                raise
+            session.show(Step("bank", 0, f"left aside: {error}"))
+            return None
 
 
 def bank_in(folder: Path, graph: Graph, denoiser: Denoiser, *, prec: int = 16, plugins: Plugins) -> Bank:
@@ -193,7 +203,7 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
 
     Raises `ConfigError` if what is there is no bank, or one of another denoiser, dtype, `prec` or other layers. Whether
     it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and complete,
-    unless it `grows`: then what it lacks will be fitted.
+    unless it `grows`: then what it lacks will be fitted. One that nobody named and that does not fit is none.
     """
     denoiser = session.create_denoiser()
     if denoiser.weights == "meta":
@@ -202,17 +212,28 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
         with session.at("bank", "calibrated"):
             raise BankError(f"{place}: there is no bank; q2 bank makes it")
     with session.at("bank", "path"):
-        if grows:
-            plan = Bank.plan_of(place)
-        else:
-            there = session.settings.bank.path or place.exists()
-            plan = Bank.open(place, _finder(session.plugins)).plan if there else None
+        plan = Bank.plan_of(place) if grows else _plan_there(session, place)
         if plan:
             _check(plan, session.outline, denoiser, plan.weights, session.settings.prec, place)
             if grows and session.settings.bank.calibrated and not plan.calibration:
                 raise BankError(f"{place}: the bank is not calibrated; name another: bank.path")
     if grows and is_calibrated(session, place):
         check_rows(session, rows_folder(session))
+    return plan
+
+
+def _plan_there(session: Session, place: Path) -> BankPlan | None:
+    """Return the plan of a complete bank; None where nobody named it and it is not there, or does not fit."""
+    named = session.settings.bank.path or session.settings.bank.calibrated
+    if not named and not place.exists():
+        return None
+    try:
+        plan = Bank.open(place, _finder(session.plugins)).plan
+        _check(plan, session.outline, session.create_denoiser(), plan.weights, session.settings.prec, place)
+    except BankError:
+        if named:
+            raise
+        return None
     return plan
 
 

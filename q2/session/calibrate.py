@@ -40,7 +40,7 @@ def rows_folder(session: Session, folder: Path | None = None) -> Path:
     A run in `folder` has them there where neither is given nor found.
     """
     path = session.settings.calibration.path
-    shared = Path(path) if path else Path("calibration") / session.title
+    shared = Path(path) if path else Path("calibration") / session.weights_title
     return shared if folder is None or path or shared.exists() else folder / "calibration"
 
 

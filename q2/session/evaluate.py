@@ -21,6 +21,7 @@ from q2.search.metrics.costs import OutputError, QuantizedError
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, open_bank
 from q2.session.checks import check_calibration, check_search
+from q2.session.drift import applied_recipe, drift_of
 from q2.session.evaluated import Evaluation, differences
 from q2.session.evaluation import Ready, evaluator_of, load, make_ready, make_reference
 from q2.session.folder import MANIFEST, RunOf, check_free
@@ -59,6 +60,7 @@ def evaluate_all(
     layers = {title: _options(given) for title, given in sessions.items()}
     plans = [check_calibration(given) for given in sessions.values()]
     place_of_bank = bank_folder(next(iter(sessions.values()), session))
+    usual = not session.settings.bank.path and place_of_bank == bank_folder(session)
     others = {str(each): _saved(session, each) for each in saved}
     held = {title: _recipe_of(session, other, title) for title, other in others.items()}
     session = _measuring(session, [*layers.values(), *held.values()], metrics)
@@ -66,10 +68,13 @@ def evaluate_all(
     with _place(folder) as place:
         fidelity = session.settings.search.evaluation.fidelity
         loaded = load(session)
+        for title, each in sessions.items():
+            if drift := drift_of(loaded.session, None, applied_recipe(each)):
+                session.show(Step("recipe", 0, f"{title}: {drift.summary}"))
         wanted = {option for each in layers.values() for option in each.values()}
         fits = bool(plans) and all(plan is not None and wanted <= {"none", *plan.options} for plan in plans)
         make_reference(loaded, place, [fidelity])
-        ready = make_ready(loaded, open_bank(loaded.session, place_of_bank) if fits else None)
+        ready = make_ready(loaded, open_bank(loaded.session, None if usual else place_of_bank) if fits else None)
         _check_errors(ready)
         reference = Reference(place / "reference", session.settings.search.evaluation)
         trials: dict[str, Trial] = {}

@@ -9,11 +9,12 @@ from q2.denoisers.saving.original import SavedFolder
 from q2.errors import CheckpointError, ConfigError
 from q2.exporters import Exported
 from q2.exporters.kinds import EXPORTERS
-from q2.passes import PassManager, is_transform
+from q2.passes import PassManager, Step, is_transform
 from q2.plugins import Plugins
 from q2.quant import parts_of
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
+from q2.session.drift import drift_of
 from q2.session.session import Session
 
 __all__ = ["export"]
@@ -35,6 +36,8 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     bank = open_bank(session) if session.is_quantizing else None
     with session.at():
         PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
+    if drift := drift_of(session, session.graph):
+        session.show(Step("recipe", 0, drift.summary))
     parts = (part for module in session.denoiser.model.modules() for part in parts_of(module))
     if all(part.option.is_none for part in parts):
         with session.at("passes"):

@@ -18,6 +18,7 @@ from q2.models.model import Model
 from q2.passes import PassContext
 from q2.passes.analysis.size import SIZES, Size
 from q2.quant import Option, Recipe
+from q2.session.drift import ratios_of
 from q2.session.folder import RunOf
 from q2.session.session import Session
 from q2.version import version
@@ -64,4 +65,4 @@ def recipe_of(graph: Graph, ctx: PassContext) -> Recipe:
     layers = {name: Option.parse(size.option) for name, size in sizes.items()}
     denoiser = ctx.need_denoiser("a recipe")
     calibration = ctx.bank.plan.calibration if ctx.bank else ""
-    return Recipe(layers, denoiser.label, denoiser.fingerprint, bits, calibration)
+    return Recipe(layers, denoiser.label, denoiser.fingerprint, bits, calibration, ratios_of(graph))

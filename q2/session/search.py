@@ -10,7 +10,7 @@ from typing import Any
 from q2.config import to_toml
 from q2.files import write_json, write_text
 from q2.passes import Step
-from q2.quant import Recipe
+from q2.quant import Option, Recipe
 from q2.search.engines.base import Engine
 from q2.search.evaluation.baselines import full_precision, uncompressed, uniform
 from q2.search.evaluation.reference import Reference
@@ -187,7 +187,9 @@ class SearchResult:
         bank = self.ready.ctx.bank
         calibration = bank.plan.calibration if bank else ""
         bits = trial.metrics["avg_bits"]
-        return Recipe.of(trial.recipe, denoiser.label, denoiser.fingerprint, bits, calibration)
+        fitted = {name: bank.fitted(name, Option.parse(text)) for name, text in trial.recipe.items()} if bank else {}
+        ratios = {name: each.sqnr_db for name, each in fitted.items() if each is not None}
+        return Recipe.of(trial.recipe, denoiser.label, denoiser.fingerprint, bits, calibration, ratios)
 
     @property
     def bank(self) -> Path | None:

@@ -58,6 +58,9 @@ class Session:
     progress: Progress = silent
     show: Callable[[Step], None] = quiet
     tell: Callable[[str], None] = untold
+    applied: Recipe | None = field(default=None, repr=False)
+    """The recipe that `with_recipe` was given, where it was no file."""
+
     _weights: "Weights | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +104,15 @@ class Session:
         """What the run is about, in a word: the denoiser's name, or its class, or the folder that it comes from."""
         wanted = self.settings.denoiser
         return wanted.name or wanted.model.partition(":")[2] or Path(wanted.checkpoint).name or "digits-dit"
+
+    @property
+    def weights_title(self) -> str:
+        """The title, and the checkpoint's and LoRAs' names where they are not the denoiser's own: a bank goes by it."""
+        wanted, names = self.settings.denoiser, [self.title]
+        if wanted.name and wanted.checkpoint:
+            own = self.plugins.of(DENOISERS).load(wanted.name).default_checkpoint()
+            names += [Path(wanted.checkpoint).stem] if wanted.checkpoint != own else []
+        return "-".join([*names, *(Path(lora.path).stem for lora in wanted.loras)])
 
     @property
     def effective(self) -> Table:
@@ -153,7 +165,9 @@ class Session:
             step = Quantize(by="name", rules=rules, calibration=calibration)
         place = next((i for i, each in enumerate(self.passes) if each[1].name == QUANTIZE), len(self.passes))
         head, tail = self.passes[:place], [each for each in self.passes[place:] if each[1].name != QUANTIZE]
-        return self.with_passes([*head, (QUANTIZE, step), *tail])
+        fork = self.with_passes([*head, (QUANTIZE, step), *tail])
+        fork.applied = recipe if isinstance(recipe, Recipe) else None
+        return fork
 
     def packed(self) -> "tuple[RunFile, Weights | None, list[tuple[str, str, Table]]]":
         """Return what another process makes the same session of, with `unpacked`."""

@@ -9,16 +9,20 @@ from typing import Any
 from q2.config import to_toml
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.comparison import Comparison, compare
+from q2.denoisers.components import ComponentSize
 from q2.denoisers.picture import draw, sheet
 from q2.denoisers.saving.save import check_folder, save_packed
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph
 from q2.passes import PassManager, PassResult, Step, TextTable
+from q2.passes.analysis.size import SIZES
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
 from q2.search.metrics.difference import FEW
 from q2.session.bank import open_bank
 from q2.session.checks import check_asked, check_passes
+from q2.session.components import check_parts, quantize_parts_of
+from q2.session.drift import Drift, drift_of
 from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
 from q2.session.saved import original_of
@@ -32,7 +36,8 @@ __all__ = ["Transformed", "save", "transform"]
 class Transformed:
     """What a transform gave: the quantized denoiser and its graph, the results, and the files in `folder`.
 
-    `comparison` is there where the run file asks for samples; `seconds` is what these took.
+    `comparison` is there where the run file asks for samples; `seconds` is what these took. `drift` is there where a
+    recipe was found on other weights; `components` are the sizes of the other parts that were quantized.
     """
 
     session: Session
@@ -42,11 +47,14 @@ class Transformed:
     folder: Path | None
     seconds: float = 0.0
     files: list[Path] = field(default_factory=list)
+    drift: Drift | None = None
+    components: list[ComponentSize] = field(default_factory=list)
 
     @property
     def table(self) -> TextTable:
         """What every pass said, and the images where there are some."""
         rows = [(each.title, f"{each.seconds:.1f} s", each.report.summary) for each in self.results]
+        rows += [("component", "", each.summary) for each in self.components]
         if self.comparison:
             rows.append(("samples", f"{self.seconds:.1f} s", _summary(self.comparison)))
         return TextTable(("pass", "time", "result"), tuple(rows))
@@ -90,12 +98,28 @@ class Transformed:
                 for each in self.results
             },
         }
+        if self.components:
+            report["components"] = {each.name: each.data for each in self.components}
+            report["total"] = self.total
+        if self.drift:
+            report["recipe"] = self.drift.data
         if self.comparison:
             accuracy = self.comparison.accuracy
             report["samples"] = {"seconds": round(self.seconds, 3), "images": len(self.comparison.full.labels)} | (
                 {"accuracy": asdict(accuracy)} if accuracy else {}
             )
         return report
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Bytes of the weight layers of the denoiser and of the components that were asked for, now and in full."""
+        held = sum(size.bytes for size in self.session.graph.facts.get(SIZES).values())
+        weights = sum(size.weights for size in self.session.graph.facts.get(SIZES).values())
+        full = weights * self.session.settings.prec // 8
+        return {
+            "bytes": held + sum(each.bytes for each in self.components),
+            "full_bytes": full + sum(each.full_bytes for each in self.components),
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write the pipeline into `folder`, its weights packed; plain diffusers loads it once q2 is imported."""
@@ -118,11 +142,13 @@ def transform(
     if settings.samples.images and settings.denoiser.weights != "meta":
         check_asked(session)
     check_passes(session)
+    check_parts(session)
     session = session.fork()
     start = time.perf_counter()
     denoiser = session.denoiser
-    images = settings.samples.images if denoiser.weights != "meta" else 0
-    if images or packed:
+    images = settings.samples.images if denoiser.has_pipeline else 0
+    others = bool(settings.components) and denoiser.weights != "meta"
+    if images or others or (packed and denoiser.has_pipeline):
         session.load_pipeline()
     show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     start = time.perf_counter()
@@ -144,13 +170,17 @@ def transform(
     for result in manager.each(graph):
         results.append(result)
         show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    components = quantize_parts_of(session, denoiser) if others else []
+    drift = _drift(session)
     comparison = None
     if full:
         start = time.perf_counter()
         comparison = compare(full, _samples(session), denoiser.judge())
         seconds += time.perf_counter() - start
         show(Step("samples", seconds, _summary(comparison)))
-    outcome = Transformed(session, results, comparison, recipe_of(graph, ctx), folder, seconds)
+    outcome = Transformed(
+        session, results, comparison, recipe_of(graph, ctx), folder, seconds, drift=drift, components=components
+    )
     if packed:
         save(session, packed)
     if folder is not None:
@@ -181,10 +211,22 @@ def save(session: Session, folder: Path) -> Path:
     return folder
 
 
+def _drift(session: Session) -> Drift | None:
+    """Return how far a recipe's options moved on these weights, and say so."""
+    drift = drift_of(session, session.graph)
+    if drift:
+        session.show(Step("recipe", 0, drift.summary))
+    return drift
+
+
 def _left_out(session: Session) -> list[str]:
     """Say which passes cannot run because weights on meta have no values, and return their titles."""
     if session.denoiser.weights != "meta":
+        if session.settings.samples.images and not session.denoiser.has_pipeline:
+            session.show(Step("samples", 0, "left out: the checkpoint is a component alone, which makes no images"))
         return []
+    for name in session.settings.components:
+        session.show(Step("component", 0, f"{name}: left out: it needs weights, and these are on meta"))
     without = [title for title, step in session.passes if session.needs_weights(step)]
     for title in (*without, *(["samples"] if session.settings.samples.images else [])):
         session.show(Step(title, 0, "left out: it needs weights, and these are on meta"))

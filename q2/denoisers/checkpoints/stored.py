@@ -69,6 +69,12 @@ class StoredWeights(Mapping[str, Tensor]):
         """Return a tensor's shape without reading it."""
         return self._places[name].shape
 
+    def renamed(self, names: Mapping[str, str]) -> "StoredWeights":
+        """Return the tensors `names` has, under its keys; its values are what they are called here."""
+        other = StoredWeights(())
+        other._places = {new: self._places[old] for new, old in names.items()}
+        return other
+
     def empty(self, name: str) -> Tensor:
         """Return a tensor of the same shape and dtype on meta."""
         place = self._places[name]

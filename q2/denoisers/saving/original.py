@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from q2.denoisers.checkpoints.checkpoint import Checkpoint
@@ -31,6 +32,8 @@ class SavedFolder:
     @classmethod
     def find(cls, where: str) -> "SavedFolder | None":
         """Return what a folder, or a Hub checkpoint, says; None if nothing is packed. Raises `CheckpointError`."""
+        if Path(where).is_file():  # one .safetensors file has no packed weights
+            return None
         checkpoint, found = Checkpoint(where), []
         for name in checkpoint.components:
             try:

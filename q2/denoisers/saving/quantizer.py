@@ -4,7 +4,9 @@ Importing this module puts both into diffusers' tables; see `q2.registration`. L
 quantized layers become packed ones without values, and what the files hold is put into them as it is.
 """
 
+import copy
 import re
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -18,7 +20,10 @@ from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import Tensor, nn
 
 from q2.denoisers.checkpoints.stored import StoredWeights
+from q2.denoisers.saving.loaded import adapted_layer, settle, unsettle
+from q2.denoisers.saving.places import drop_shared, put, put_shared
 from q2.errors import CheckpointError, ConfigError, Q2Error, did_you_mean
+from q2.graph.shared import shared_places
 from q2.plugins import Plugins, current
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import compact
@@ -50,7 +55,8 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     the pass ``quantize-activations`` that the weights were saved with, for q2 to run it again; diffusers computes
     without. `quantizers` says which plugin each quantizer came from: its name, version and origin ("built in", "entry
     point" or "local"). `original` says what the folder was made from: the settings that load its denoiser, the
-    fingerprint of the weights and the revision of a Hub checkpoint. Format 1.0 had neither, 1.1 no `original`.
+    fingerprint of the weights and the revision of a Hub checkpoint. `shared` has the further names of modules at
+    several places, each with the first. Format 1.0 had no `quantizers`, 1.1 neither `original` nor `shared`.
 
     Raises `CheckpointError`, one line with the key, for anything else.
     """
@@ -62,6 +68,7 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
     layers: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, Any] = field(default_factory=dict)
     quantizers: dict[str, Any] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     original: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -84,11 +91,14 @@ class Q2Config(QuantizationConfigMixin):  # type: ignore[misc]
             raise _wrong(f"prec {self.prec!r} is neither 16 nor 32")
         if not isinstance(self.dtype, str) or self.dtype not in _DTYPES:
             raise _wrong(f"dtype {self.dtype!r} is none of {', '.join(_DTYPES)}")
-        for key in ("layers", "activations", "quantizers", "original"):
+        for key in ("layers", "activations", "quantizers", "original", "shared"):
             if not isinstance(getattr(self, key), dict):
                 raise _wrong(f"{key} is {getattr(self, key)!r}, expected a table")
         for layer in self.layers:
             self.parts(layer)
+        for place, first in self.shared.items():
+            if not isinstance(first, str):
+                raise _wrong(f"shared.{place} is {first!r}, expected the name of a module")
         for key, value in self.activations.items():
             self._check_activations(key, value)
         for name, source in self.quantizers.items():
@@ -168,6 +178,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         self._plugins = current()
         self._stored: StoredWeights | None = None
         self._where = ""
+        self._model: weakref.ref[nn.Module] | None = None
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:
         """Raise `Q2Error` where weights are to be quantized while they are loaded."""
@@ -192,7 +203,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         self, model: nn.Module, keep_in_fp32_modules: list[str] | None = None, **kwargs: Any
     ) -> nn.Module:
         assert self._stored is not None
-        known = dict(model.named_modules())
+        known, shared = dict(model.named_modules()), shared_places(model)
         keys: dict[str, dict[str, Tensor]] = {}
         for key in self._stored:
             layer, _, name = key.rpartition(".")
@@ -209,8 +220,13 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             kept = any(each in name.split(".") for each in keep_in_fp32_modules or ())
             layer = packed_layer(module, parts, buffers, torch.float32 if kept else self._dtype)
             self._check(name, cast(Packed, layer))
-            owner, _, own = name.rpartition(".")
-            setattr(model.get_submodule(owner), own, layer)
+            put(model, name, layer, shared)
+        for place, first in self.quantization_config.shared.items():
+            if place not in known or first not in known:
+                raise CheckpointError(
+                    f"{self._where}: the config shares {place!r} with {first!r}, which are not both there"
+                )
+        put_shared(model, self.quantization_config.shared)
         return model
 
     def _quantizer(self, option: Option) -> Quantizer:
@@ -243,6 +259,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
     def update_missing_keys(self, model: nn.Module, missing_keys: list[str], prefix: str) -> list[str]:
         """Raise `CheckpointError` if anything is missing: diffusers would leave it without values."""
+        missing_keys = drop_shared(missing_keys, self.quantization_config.shared)
         if missing_keys:
             first = min(missing_keys)
             raise CheckpointError(f"{self._where}: {len(missing_keys)} weights are missing, among them {first!r}")
@@ -277,6 +294,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         if not safe_serialization:
             raise Q2Error("packed weights are saved as safetensors; leave out safe_serialization=False")
         config = self.quantization_config
+        state_dict = {name: state_dict[name] for name in drop_shared(list(state_dict), config.shared)}
         kept = {
             f"{layer}.{number}"
             for layer in config.layers
@@ -294,19 +312,47 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         return 4
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        self.own(model)
+        settle(model)
         return model
 
+    def own(self, model: nn.Module) -> None:
+        """Remember the model whose layers the config describes when it is saved."""
+        self._model = weakref.ref(model)
+
     def _dequantize(self, model: nn.Module) -> nn.Module:
+        shared = shared_places(model)
         for name, module in [*model.named_modules()]:
             if isinstance(module, Packed):
-                owner, _, own = name.rpartition(".")
-                setattr(model.get_submodule(owner), own, unpack_layer(module))
+                put(model, name, unpack_layer(module), shared)
+        unsettle(model)
         return model
 
     @property
     def is_serializable(self) -> bool:
-        """Yes."""
+        """Yes; diffusers asks before it writes anything, and the config is then of the layers as they are.
+
+        Raises `Q2Error` where an adapter is attached.
+        """
+        model = self._model() if self._model else None
+        if model is not None:
+            if adapted := adapted_layer(model):
+                raise Q2Error(
+                    f"{adapted}: an adapter is attached to the packed layer; fuse_lora() and unload_lora() first, or "
+                    "save the adapter alone with save_lora_weights() and unload it"
+                )
+            self.quantization_config.layers = layers_table(model)
+            self.quantization_config.shared = shared_places(model)
         return True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Q2Quantizer":
+        other = copy.copy(self)
+        memo[id(self)] = other
+        other.quantization_config = copy.deepcopy(self.quantization_config, memo)
+        model = self._model() if self._model else None
+        copied = memo.get(id(model))
+        other._model = weakref.ref(copied) if copied is not None else None
+        return other
 
     @property
     def is_trainable(self) -> bool:

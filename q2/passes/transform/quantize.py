@@ -155,17 +155,23 @@ class Quantize(TransformPass):
             return dict.fromkeys(choices, default) | self._recipe(graph, ctx)
         if self.recipe:
             raise ConfigError(f"recipe is set, but by = {self.by!r}; say by = 'recipe'")
-        types = {name: choice.layer.type for name, choice in choices.items()}
+        types, formats = {name: choice.layer.type for name, choice in choices.items()}, self.formats(graph)
+        chosen = self.choose(types, ctx.plugins.of(QUANTIZERS))
+        return {name: option for name, option in chosen.items() if choices[name].layer.name not in formats}
+
+    def choose(self, types: Mapping[str, str], quantizers: "Catalogue[Quantizer]") -> dict[str, Option]:
+        """Return the options that the rules give layers of these types, by name; see `plan`."""
+        rest = "none" if isinstance(self.default, FormatConfig) else self.default
+        default = _option(rest, "default", quantizers)
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "rules"]
         found: dict[str, Option] = {}
-        formats = self.formats(graph)
         for key, rule in self.rules.items():
             if isinstance(rule, FormatConfig):
                 continue
-            option = _option(rule, key, ctx.plugins.of(QUANTIZERS))
-            found = dict.fromkeys(matching(self.by, key, types, options=own), option) | found
-        wanted = [name for name, choice in choices.items() if choice.layer.name not in formats]
-        return {name: found.get(name, default) for name in wanted if name in found or not default.is_none}
+            option = _option(rule, key, quantizers)
+            by = "type" if self.by == "recipe" else self.by  # a recipe has no rules
+            found = dict.fromkeys(matching(by, key, types, options=own), option) | found
+        return {name: found.get(name, default) for name in types if name in found or not default.is_none}
 
     def run(self, graph: "Graph", ctx: PassContext) -> Change:
         """Swap in a simulated layer for every layer of the plan, or switch it in place; biases are shared, not copied.

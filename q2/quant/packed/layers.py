@@ -13,6 +13,7 @@ from q2.quant.base import Quantizer
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels import fused
 from q2.quant.kernels.chunks import on_device
+from q2.quant.options import NONE, Option
 from q2.quant.packed.packing import CODES, pack, packed_bytes, unpack
 from q2.quant.quantizers.none import NoQuantizer
 from q2.quant.simulated import Part, Quantized, Simulated, like
@@ -82,6 +83,25 @@ class PackedPart(Part):
         return out
 
 
+class _Decoded(Tensor):
+    """A decoded weight: what is written to its ``data``, as PEFT does where an adapter is fused, the layer keeps.
+
+    Nothing computed with it is one.
+    """
+
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
+    layer: "Packed"
+
+    @property
+    def data(self) -> Tensor:
+        """The values, a plain tensor."""
+        return self.detach().as_subclass(Tensor)
+
+    @data.setter
+    def data(self, values: Tensor) -> None:
+        self.layer.keep(values)
+
+
 class Packed(Quantized):
     """Mixed into a layer's own class: `weight` is decoded when it is read, so that the class's own forward serves.
 
@@ -98,7 +118,25 @@ class Packed(Quantized):
         """The quantized weight, decoded anew: what the simulated layer holds, bit by bit."""
         dtype = cast(Tensor, self.like).dtype
         each = [part.decode(part.of_shape(self.shape), self.held(i), dtype) for i, part in enumerate(self.parts)]
-        return each[0] if len(each) == 1 else torch.cat(each, 1)
+        whole = each[0] if len(each) == 1 else torch.cat(each, 1)
+        if torch.compiler.is_compiling() or whole.is_meta:
+            return whole
+        decoded = whole.as_subclass(_Decoded)
+        decoded.layer = self
+        return decoded
+
+    def keep(self, weight: Tensor) -> None:
+        """Hold another weight from now on, as it is: the layer is quantized no longer.
+
+        It stays a packed layer with one part of the option ``none``, which is saved and loaded.
+        """
+        if weight.shape != self.shape:
+            raise Q2Error(f"a weight of shape {tuple(weight.shape)} was given to a layer of {tuple(self.shape)}")
+        for number in range(len(self.parts)):
+            for name in self.held(number):
+                del self._buffers[f"{name}_{number}"]
+        self.parts = (PackedPart(Option(NONE, 0)),)
+        self.register_buffer("weight_0", weight.detach().to(cast(Tensor, self.like).dtype).contiguous())
 
     def held(self, number: int) -> dict[str, Tensor]:
         """Return the codes and parameters of part `number`, by name."""
