@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = ["peak_bytes"]
 
@@ -41,8 +41,9 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = {_key(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        result = func(*args, **(kwargs or {}))
+        args, named = _together(args, dict(kwargs or {}))
+        given = {_key(leaf) for leaf in tree_leaves((args, named)) if isinstance(leaf, Tensor)}
+        result = func(*args, **named)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and (key := _key(leaf)) not in given and key not in self._known:
                 self._take(key, leaf.untyped_storage())
@@ -73,6 +74,17 @@ class _Attention(TorchFunctionMode):
                 value = args[2] if len(args) > 2 else given["value"]
                 return query.new_empty(*query.shape[:-1], value.shape[-1])
         return func(*args, **given)
+
+
+def _together(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Bring tensors of the CPU, such as tables of positions, to meta beside ones that are there; numbers may stay."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if not any(tensor.is_meta for tensor in tensors) or all(tensor.is_meta or not tensor.ndim for tensor in tensors):
+        return args, kwargs
+    moved: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(
+        Tensor, lambda tensor: tensor if tensor.is_meta or not tensor.ndim else tensor.to("meta"), (args, kwargs)
+    )
+    return moved
 
 
 def _key(tensor: Tensor) -> int:

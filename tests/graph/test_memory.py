@@ -1,12 +1,15 @@
 """The peak of memory is that of PyTorch's own allocator, on meta as with weights."""
 
+import functools
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import q2
-from q2.denoisers import Denoiser
+from q2.denoisers import Denoiser, load
 from q2.graph.memory import peak_bytes
 
 
@@ -24,6 +27,15 @@ def test_the_peak_of_a_denoiser_is_the_allocators_and_the_same_on_meta(digits: D
     model, without = shapes.model, shapes.example_inputs(8)
     assert peak_bytes(lambda: digits.model(**inputs)) == most
     assert peak_bytes(lambda: model(**without)) == most
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen-image", "sana", "sdxl", "wan21"])
+def test_positions_that_a_model_keeps_on_the_cpu_do_not_matter_on_meta(name: str) -> None:
+    peaks = []
+    for denoiser in (load(name, weights="random", tiny=True), load(name, weights="meta", tiny=True)):
+        model, inputs = denoiser.model, denoiser.example_inputs()
+        peaks.append(peak_bytes(functools.partial(model, **inputs)))
+    assert peaks[0] == peaks[1] > 0
 
 
 def test_tensors_that_are_freed_or_were_there_before_do_not_count() -> None:
