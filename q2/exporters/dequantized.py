@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from q2.denoisers import Denoiser
 from q2.denoisers.saving.save import check_folder, make_plain
@@ -31,6 +32,8 @@ class Dequantized(Exporter):
         self.check(out)
         pipeline, model = denoiser.pipeline(), denoiser.model
         count = make_plain(model, torch.float16, progress)
+        others = [part for part in pipeline.components.values() if isinstance(part, nn.Module) and part is not model]
+        count += sum(make_plain(part, torch.float16) for part in others)
         try:
             with quiet(), creating(out) as beside:
                 pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)

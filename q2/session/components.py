@@ -10,6 +10,7 @@ from q2.errors import ConfigError
 from q2.passes import Step
 from q2.passes.transform.quantize import Quantize
 from q2.quant.kinds import QUANTIZERS
+from q2.quant.simulated import Quantized
 from q2.session.session import Session
 
 __all__ = ["check_parts", "quantize_parts_of"]
@@ -39,6 +40,8 @@ def quantize_parts_of(session: Session, denoiser: Denoiser) -> list[ComponentSiz
     sizes = []
     for name in session.settings.components:
         part: Any = denoiser.pipeline().components[name]
+        if any(isinstance(module, Quantized) for module in part.modules()):
+            continue  # as the folder that it was loaded from has it
         with session.at("components", name):
             types = dict.fromkeys(linears(part), "linear")
             if not types:

@@ -14,6 +14,7 @@ from q2.plugins import Plugins
 from q2.quant import parts_of
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
+from q2.session.components import check_parts, quantize_parts_of
 from q2.session.drift import drift_of
 from q2.session.session import Session
 
@@ -32,6 +33,7 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     if saved is not None:
         return exporter.export(_saved(saved, session.plugins), out, session.progress)
     check_passes(session, transforms=True)
+    check_parts(session)
     session = session.fork()
     bank = open_bank(session) if session.is_quantizing else None
     with session.at():
@@ -42,6 +44,7 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     if all(part.option.is_none for part in parts):
         with session.at("passes"):
             raise ConfigError("nothing is quantized, there is nothing to export")
+    quantize_parts_of(session, session.denoiser)
     done = exporter.export(session.denoiser, out, session.progress)
     rewrites = session.graph.rewrites
     left = f"; without {', '.join(rewrites)}, which only q2 can run" if rewrites else ""

@@ -25,6 +25,7 @@ from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.search.metrics.pairs import psnr, sqnr, ssim
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
+from q2.session.components import check_parts, quantize_parts_of
 from q2.session.report import writing
 from q2.session.saved import original_session
 from q2.session.session import Session
@@ -96,6 +97,7 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     if order.offload and device_of(session.settings.denoiser.device).type == "cpu":
         raise ConfigError("--offload: the denoiser runs on the CPU already")
     check_passes(session, transforms=True)
+    check_parts(session)
     original = original_session(session, order.original) if order.compare else None
     full = _drawn(original, order) if original else None
     original = None  # so that two denoisers are not in memory
@@ -116,6 +118,7 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     with session.at():
         for result in manager.each(graph):
             session.show(Step(result.title, result.seconds, result.report.summary))
+    quantize_parts_of(session, denoiser)
     made = _drawn(session, order)
     pipeline.maybe_free_model_hooks()
     return made, full, session

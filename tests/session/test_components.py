@@ -9,9 +9,11 @@ import torch
 from safetensors import safe_open
 
 from q2.config import RunFile
-from q2.denoisers import load
+from q2.denoisers import Ask, load
 from q2.errors import ConfigError
 from q2.quant.packed.layers import Packed
+from q2.session.export import export
+from q2.session.sample import Order, pictures
 from q2.session.session import Session
 from q2.session.transform import transform
 
@@ -69,3 +71,19 @@ def test_what_is_no_part_is_said_before_anything_is_loaded(override: str, said: 
         session = session_of(override)
         transform(session, None)
     assert "\n" not in str(error.value)
+
+
+def test_samples_and_exports_have_the_quantized_parts(tmp_path: Path) -> None:
+    sets = ['components.text_encoder_2.quantize="kmeans-c-2"']
+    order = Order(Ask(), n=2, steps=2, seed=1)
+    with_part, without = (pictures(session_of(*each), order).images for each in (sets, []))
+    done = transform(session_of(*sets), None, packed=tmp_path / "saved")
+    assert torch.equal(with_part, done.denoiser.generate(2, seed=1, steps=2).images)
+    assert not torch.equal(with_part, without)
+    export(session_of(*sets), "dequantized", tmp_path / "made")
+    export(session_of(), "dequantized", tmp_path / "from-saved", tmp_path / "saved")
+    ids = torch.arange(12)[None]
+    for name in ("made", "from-saved"):
+        plain: Any = load("digits-sdxl", str(tmp_path / name), device="cpu").pipeline().text_encoder_2
+        assert not any(isinstance(module, Packed) for module in plain.modules())
+        assert torch.allclose(plain(ids).text_embeds, done.pipeline.text_encoder_2(ids).text_embeds, atol=1e-2)

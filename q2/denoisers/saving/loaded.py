@@ -33,8 +33,11 @@ def unsettle(model: Any) -> None:
     vars(model).pop("quantization_method", None)
     model._parameters.pop(_SWITCH, None)
     model.is_quantized = False
-    config = {key: value for key, value in model._internal_dict.items() if key != "quantization_config"}
-    model._internal_dict = FrozenDict(config)
+    if hasattr(model, "_internal_dict"):  # of diffusers
+        config = {key: value for key, value in model._internal_dict.items() if key != "quantization_config"}
+        model._internal_dict = FrozenDict(config)
+    elif hasattr(model.config, "quantization_config"):  # of transformers
+        del model.config.quantization_config
 
 
 def count_parameters(model: nn.Module, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
