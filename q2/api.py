@@ -161,7 +161,7 @@ class Run(Session):
         >>> with TemporaryDirectory() as folder:
         ...     found = open("digits-dit", settings).compare("random", seeds=2, folder=folder)
         >>> [row[:2] for row in found.table.rows]
-        [('random', 2)]
+        [('random', 2), ('best baseline: uaq-4 everywhere', '')]
         """
         titles, seeds = texts("strategies", strategies), whole("seeds", seeds, 1)
         if not titles:
@@ -269,6 +269,7 @@ class Run(Session):
         """Measure recipes, by title, and folders that ``save`` wrote; compare each with the first. See `evaluate`.
 
         >>> settings = {"search.evaluation.fidelity": "forward", "search.evaluation.inputs": 8, "search.target": "SQNR"}
+        >>> settings["search.evaluation.metrics"] = []
         >>> found = open("digits-dit", settings).evaluate_all({"4 bits": {"proj_out_2": "uaq-4"}})
         >>> found.table.headers, list(found.trials)
         (('recipe', 'avg_bits', 'SQNR dB'), ['4 bits'])

@@ -248,7 +248,9 @@ def _find(config: str) -> Path:
         return packaged
     if path.is_dir():
         raise ConfigError(f"{config}: is a folder, expected a TOML file")
-    raise ConfigError(f"{config}: no such run file{did_you_mean(config, shipped())} (shipped: {', '.join(shipped())})")
+    alike = [name for name in shipped() if did_you_mean(path.stem, [Path(name).stem])]  # the ending says nothing
+    near = did_you_mean(config, alike)
+    raise ConfigError(f"{config}: no such run file{near} (shipped: {', '.join(shipped())})")
 
 
 def _override(text: str, named: str) -> Table:

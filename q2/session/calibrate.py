@@ -89,7 +89,7 @@ def check_rows(session: Session, place: Path) -> None:
     Nothing is loaded: whether they are of the same weights shows only when these are.
     """
     wanted, denoiser = session.settings.calibration, session.create_denoiser()
-    with session.at():
+    with session.at(*(("calibration", "prompts") if wanted.prompts else ())):
         denoiser.check_classes(Ask(prompts=wanted.prompts))
     if denoiser.weights == "meta":
         with session.at("denoiser", "weights"):

@@ -110,7 +110,11 @@ class Session:
         """The title, and the checkpoint's and LoRAs' names where they are not the denoiser's own: a bank goes by it."""
         wanted, names = self.settings.denoiser, [self.title]
         if wanted.name and wanted.checkpoint:
-            own = self.plugins.of(DENOISERS).load(wanted.name).default_checkpoint()
+            kind = self.plugins.of(DENOISERS).load(wanted.name)
+            try:
+                own = kind.default_checkpoint()
+            except ConfigError:  # it has none
+                own = ""
             names += [Path(wanted.checkpoint).stem] if wanted.checkpoint != own else []
         return "-".join([*names, *(Path(lora.path).stem for lora in wanted.loras)])
 

@@ -30,8 +30,8 @@ def picture(index: int, height: int, width: int, shift: float = 0.0) -> Image.Im
 def mask(height: int, width: int) -> Image.Image:
     """Return the mask of what is to be drawn anew: white in the middle half of the sides.
 
-    >>> np.asarray(mask(8, 8)).sum() // 255
-    np.int64(16)
+    >>> int(np.asarray(mask(8, 8)).sum()) // 255
+    16
     """
     pixels = np.zeros((height, width), np.uint8)
     pixels[height // 4 : height - height // 4, width // 4 : width - width // 4] = 255

@@ -133,7 +133,7 @@ def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
     def start(name: str, count: int, progress: Progress = silent) -> list[Trial]:
         table = [f"bank.path={one_option_bank}", 'search.options=["uaq-4", "none"]', "search.trials=12", *CHEAP]
         table += [f"search.engine.name={name}", f"search.engine.workers={count}"]
-        table += [f"search.engine.address={cluster.address}"]
+        table += [f"search.engine.address={cluster.address}", "search.baselines=off"]
         outcome = search(Session(RunFile.load("digits-dit.toml", table), progress), tmp_path / name)
         assert outcome.times["workers"] == count
         trials = sorted(TrialStore.read(tmp_path / name / "trials"), key=lambda trial: trial.number or 0)

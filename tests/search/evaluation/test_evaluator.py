@@ -39,6 +39,11 @@ SETS = [
 ]
 
 
+def given(worker: Evaluator) -> dict[str, Any]:
+    """Return what an evaluator was made of."""
+    return {name: value for name, value in vars(worker).items() if name != "kept"}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with the bank and full precision's side, as a search makes them."""
@@ -184,7 +189,7 @@ class Broken(ImageMetric):
     ],
 )
 def test_a_metric_that_gives_nonsense_fails_the_trial(worker: Evaluator, rows: Any, value: Any, reason: str) -> None:
-    broken = Evaluator(**(vars(worker) | {"metrics": [*worker.metrics, Broken(rows, value)]}))
+    broken = Evaluator(**(given(worker) | {"metrics": [*worker.metrics, Broken(rows, value)]}))
     trial = broken(Job(recipe(worker, "uaq-3"), "full", number=1)).trial
     assert (trial.state, trial.number, trial.metrics) == ("failed", 1, {})
     assert trial.error == f"metric 'broken' of mine.py: {reason}"
@@ -192,7 +197,7 @@ def test_a_metric_that_gives_nonsense_fails_the_trial(worker: Evaluator, rows: A
 
 def test_an_infinite_error_in_the_bank_fails_the_trial(worker: Evaluator) -> None:
     tables = {**worker.costs.tables, "quantized_error": np.full_like(worker.costs.tables["quantized_error"], np.inf)}
-    broken = Evaluator(**(vars(worker) | {"costs": dataclasses.replace(worker.costs, tables=tables)}))
+    broken = Evaluator(**(given(worker) | {"costs": dataclasses.replace(worker.costs, tables=tables)}))
     result = broken(Job(recipe(worker, "uaq-3"), "weights"))
     assert result.trial.error == "metric 'quantized_error': value is inf, expected a finite number"
     assert result.not_finite
@@ -205,7 +210,7 @@ def test_what_overflows_fails_the_trial_before_pixels_are_rounded(worker: Evalua
     handle = layer.register_forward_hook(lambda module, args, output: output.fill_(bad))
     try:
         outputs = worker(Job(recipe(worker, "uaq-3"), "full"))
-        images = Evaluator(**(vars(worker) | {"metrics": [m for m in worker.metrics if m.cost == "images"]}))
+        images = Evaluator(**(given(worker) | {"metrics": [m for m in worker.metrics if m.cost == "images"]}))
         drawn = images(Job(recipe(worker, "uaq-3"), "full"))
     finally:
         handle.remove()
