@@ -78,7 +78,7 @@ class RunFolder:
     @property
     def title(self) -> str:
         """What the run is about: the denoiser's name, else the folder's."""
-        tables = (self.report.get("denoiser"), self.settings.get("denoiser"))
+        tables = [self.report.get(key) for key in ("denoiser", "model")] + [self.settings.get("denoiser")]
         names = [table.get("name") for table in tables if isinstance(table, dict)]
         run = self.manifest.get("run")
         names += [run.get("denoiser")] if isinstance(run, dict) else []

@@ -14,6 +14,7 @@ from q2.files import replacing
 from q2.report.comparison import comparison_page
 from q2.report.evaluation import evaluation_page
 from q2.report.folder import Kind, RunFolder
+from q2.report.modules import module_search_page
 from q2.report.parts import Chart, Pair, Picture, Section, Summary, Table, picture
 from q2.report.search import SearchPage
 from q2.report.transform import sample_page, transform_page
@@ -30,7 +31,7 @@ def page_of(run: RunFolder, graph: Path | None = None) -> Summary:
     Raises `Q2Error`.
     """
     makers: dict[Kind, Callable[[RunFolder], Summary]] = {
-        "search": lambda run: SearchPage(run).page(),
+        "search": lambda run: module_search_page(run) if "model" in run.report else SearchPage(run).page(),
         "compare": comparison_page,
         "evaluate": evaluation_page,
         "transform": transform_page,

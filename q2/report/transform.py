@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from q2.report.folder import RunFolder
+from q2.report.modules import tested
 from q2.report.parts import Pair, Section, Summary, Table, picture
 from q2.report.recipes import layer_map, summary
 
@@ -17,13 +18,15 @@ def transform_page(run: RunFolder) -> Summary:
     """Return the page of a transform's folder."""
     passes: Mapping[str, Any] = run.report.get("passes", {})
     size: Mapping[str, Any] = next((each for each in passes.values() if "full_bytes" in each), {})
-    figures = []
+    figures = [(f"{size['avg_bits']:.3f}", "bits a weight")] if "avg_bits" in size else []
     if size:
-        figures = [(f"{size['avg_bits']:.3f}", "bits a weight"), (f"{size['bytes'] / 1e6:.2f} MB", "of weights")]
-        figures.append((f"{size['full_bytes'] / size['bytes']:.2f}×", "smaller than with 16 bits"))
+        figures.append((f"{size['bytes'] / 1e6:.4g} MB", "of weights"))
+        figures.append((f"{size['full_bytes'] / size['bytes']:.2f}×", "smaller than at full precision"))
     rows = [[name, each.get("seconds"), str(each.get("summary", ""))] for name, each in passes.items()]
     first = [Table(["pass", "seconds", "result"], rows, "What every pass said.")]
-    sections = [*_samples(run)]
+    tests = tested(run)
+    sections = [Section("Test data", [tests])] if tests else []
+    sections += [*_samples(run), *_pictures(run)]
     if run.recipe is not None:
         layers = {name: str(option) for name, option in run.recipe.layers.items()}
         sections.append(Section("Bits by layer", [layer_map(layers)], f"The recipe: {summary(layers)}."))
@@ -49,6 +52,13 @@ def _samples(run: RunFolder) -> list[Section]:
     return [
         Section("Samples", [pair], "Left of the line: full precision. Right of it: quantized, from the same noise.")
     ]
+
+
+def _pictures(run: RunFolder) -> list[Section]:
+    """Return the pictures that passes wrote, by name."""
+    own = {*_PAIR, "samples.png"}
+    found = sorted(file for kind in ("*.svg", "*.png") for file in run.path.glob(kind) if file.name not in own)
+    return [Section(file.stem, [picture(file, file.stem)]) for file in found]
 
 
 def _verdict(run: RunFolder) -> str:
