@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from q2.quant.options import NONE
+from q2.quant.options import NONE, Option
+from q2.quant.widths import FULL as FULL_WIDTH
 from q2.report.parts import Chart
 
 __all__ = ["FULL", "bits_of", "block_and_role", "layer_map", "summary", "uniform"]
@@ -17,11 +18,10 @@ _REPEATED = re.compile(r"^(.*s\.\d+)\.(.+)$")
 def bits_of(option: str) -> int:
     """Return the width of an option; 16 where the weight stays as it is.
 
-    >>> bits_of("kmeans-c-3"), bits_of("none")
-    (3, 16)
+    >>> bits_of("kmeans-c-3"), bits_of("mxfp4"), bits_of("none")
+    (3, 4, 16)
     """
-    tail = option.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 16
+    return Option.parse(option).bits or FULL_WIDTH
 
 
 def summary(recipe: Mapping[str, str]) -> str:
