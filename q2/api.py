@@ -8,7 +8,6 @@ from q2.arguments import texts, the_path, unexpected, whole, whole_numbers
 from q2.config import DEFAULT, RunFile, shipped
 from q2.denoisers import Ask, Denoiser
 from q2.denoisers import load as denoiser
-from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError
 from q2.exporters import Exported
 from q2.exporters.kinds import EXPORTERS
@@ -378,12 +377,7 @@ def open(  # noqa: A001 (q2.open is what a reader expects)
         run = RunFile("q2.open", Path.cwd(), {}, form=FORM).overridden(given)
     else:
         run = RunFile.load(str(the_path("config", config, "a run file")), given, FORM)
-    session = Run(with_denoiser(run, denoiser, str(checkpoint and the_path("checkpoint", checkpoint))), progress, quiet)
-    name = session.settings.denoiser.name
-    if name and name not in session.plugins.of(DENOISERS):
-        with session.at("denoiser", "name"):
-            session.plugins.of(DENOISERS).load(name)
-    return session
+    return Run(with_denoiser(run, denoiser, str(checkpoint and the_path("checkpoint", checkpoint))), progress, quiet)
 
 
 def transform(config: str | Path = DEFAULT, overrides: Overrides = (), out: str | Path | None = None) -> Transformed:
