@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import pydantic
 import toml
 
-from q2.errors import ConfigError, did_you_mean, why
+from q2.errors import ConfigError, did_you_mean
+from q2.files import read_toml
 from q2.settings import Settings, Table, keys_of
 
 __all__ = [
@@ -70,12 +71,7 @@ class RunFile:
         These are ``a.b=c`` as on the command line, or dotted keys with their values.
         """
         path = _find(config)
-        try:
-            file = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{config}: not valid TOML: {error}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{config}: cannot be read: {why(error)}") from error
+        file = read_toml(path, ConfigError, config)
         return cls(path.name, path.parent.absolute(), file, form=form).overridden(overrides)
 
     def overridden(self, overrides: Sequence[str] | Mapping[str, object]) -> "RunFile":

@@ -6,11 +6,25 @@ import math
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["alone", "creating", "plain", "replacing", "write_json", "write_text"]
+from q2.errors import Q2Error, why
+
+__all__ = ["alone", "creating", "plain", "read_toml", "replacing", "write_json", "write_text"]
+
+
+def read_toml(path: Path, kind: type[Q2Error], name: str = "") -> dict[str, Any]:
+    """Return the table in a TOML file. Raises `kind` in one line, with the file as it was called: `name`, or `path`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise kind(f"{name or path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise kind(f"{name or path}: cannot be read: {why(error)}") from error
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Recipes: one option per weight layer. The result that people keep, share and apply; a TOML file."""
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TypeVar, cast
 import toml
 
 from q2.errors import OptionError, RecipeError, did_you_mean, why
-from q2.files import write_text
+from q2.files import read_toml, write_text
 from q2.quant.options import Option
 from q2.tables import drawn
 
@@ -84,12 +83,7 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
         """Read a recipe file. Raises `RecipeError`: one line with the file and the key, or the line and column."""
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{path}: not valid TOML: {error}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read: {why(error)}") from error
+        table = read_toml(Path(path), RecipeError)
         try:
             return cls._from_table(table)
         except RecipeError as error:

@@ -1,6 +1,5 @@
 """MASE's run files as q2's: every key is mapped, or named with the reason why it is not."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 from q2.compat.mase.models import ALIASES
 from q2.compat.mase.transforms import quantize_rules
 from q2.config import Table, flatten, to_toml
-from q2.errors import ConfigError, why
+from q2.errors import ConfigError
+from q2.files import read_toml
 
 __all__ = ["Imported", "imported"]
 
@@ -90,12 +90,7 @@ class Imported:
 
 def imported(path: str | Path) -> Imported:
     """Read a run file of MASE's. Raises `ConfigError` for one that cannot be read, or whose model q2 does not know."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {why(error)}") from error
+    table = read_toml(Path(path), ConfigError)
     found = Imported()
     _basics(found, table)
     for title, options in table.get("passes", {}).items():
