@@ -8,18 +8,12 @@ with four trials at two fidelities, calibrated and exported. --write puts the ta
 
 from __future__ import annotations
 
-import argparse
-import logging
-import platform
-import re
 import sys
 import tempfile
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-import diffusers
-import torch
-
+from benchmarks.page import MADE, main
 from tests.denoisers.pipelines.all import PIPELINES
 from tests.denoisers.pipelines.whole import STAGES, Whole, whole
 
@@ -36,7 +30,7 @@ def row(found: Whole) -> str:
     return f"| `{found.name}` | {found.what} | {works} | {calls} | {found.layers} | {found.seconds:.1f} |"
 
 
-def table(names: list[str]) -> str:
+def table(names: Sequence[str]) -> str:
     """Take the pipelines the whole way and return their table, with what it was made with."""
     lines, complete = [], 0
     for name in names:
@@ -45,29 +39,9 @@ def table(names: list[str]) -> str:
         complete += len(found.done) == len(STAGES)
         lines.append(row(found))
         sys.stderr.write(f"{lines[-1]}\n")
-    made = f"torch {torch.__version__}, diffusers {diffusers.__version__}, Python {platform.python_version()}"
     counts = f"{complete} of {len(names)} go the whole way."
-    return "\n".join(
-        [f"Made with {made}; one CPU thread, while other work ran beside it. {counts}", "", HEAD, RULE, *lines]
-    )
-
-
-def main() -> None:
-    """Print the table; with --write put it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="pipelines; all if none is named")
-    parser.add_argument("--write", action="store_true", help="rewrite the table of docs/pipelines.md")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
-    made = table(options.names or sorted({*PIPELINES} - {*PLUGIN}))
-    sys.stdout.write(f"{made}\n")
-    if options.write:
-        text = PAGE.read_text("utf-8")
-        page = re.sub(r"(<!-- table -->\n).*(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
-        PAGE.write_text(page, "utf-8")
+    return "\n".join([f"{MADE}; one CPU thread, while other work ran beside it. {counts}", "", HEAD, RULE, *lines])
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, PAGE, {*PIPELINES} - {*PLUGIN}, table)
