@@ -9,7 +9,7 @@ import typer
 from q2.commands.console import DEFAULT, Config, Set, given, load_run, paste, print_step, text_table
 from q2.commands.screen import screen, shared
 
-__all__ = ["Embedding", "Loss", "predictor"]
+__all__ = ["Attention", "Embedding", "Loss", "predictor"]
 
 predictor = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Learn from trials what every layer wants.")
 
@@ -29,6 +29,14 @@ class Embedding(StrEnum):
     fe_mlp = "fe-mlp"
 
 
+class Attention(StrEnum):
+    """Which code passes messages between nodes."""
+
+    auto = "auto"
+    fused = "fused"
+    pyg = "pyg"
+
+
 @predictor.command()
 @shared
 def train(
@@ -43,6 +51,8 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Of the folds and the weights.")] = 12345,
     jobs: Annotated[int, typer.Option(min=1, help="Folds at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="Where it trains; auto: on CUDA where there is one.")] = "auto",
+    attention: Annotated[Attention, typer.Option(help="Of a CPU q2's fused kernel, or PyG's code.")] = Attention.auto,
     out: Annotated[Path | None, typer.Option(help="Folder.", show_default="predictor, beside the trials")] = None,
 ) -> None:
     """Train a predictor on a search's trials, and say how well it ranks what it has not seen."""
@@ -61,7 +71,15 @@ def train(
         from q2.search.predictor.train import Training
         from q2.session.predict import fit_graphs, fit_trials
 
-        training = Training(loss.value, embedding.value, folds=folds, epochs=epochs, seed=seed)
+        training = Training(
+            loss.value,
+            embedding.value,
+            folds=folds,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            attention=attention.value,
+        )
         if graphs is not None:
             fit = fit_graphs(graphs, training, target=target, out=out, jobs=jobs, progress=progress, show=print_step)
         else:

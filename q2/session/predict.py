@@ -68,6 +68,7 @@ def fit_trials(
     Raises `Q2Error`, one line: no store, trials of
     another denoiser, too few of them, a layer missing from one, all worth alike.
     """
+    training.place()
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
     store = TrialStore.read(path)
     session = session.with_run(_of_search(session.run, path.parent))
@@ -102,6 +103,7 @@ def fit_graphs(
 
     Saved into `out`, or beside the file. Raises `Q2Error`.
     """
+    training.place()
     graphs = GraphSet.read_json(path)
     if not graphs.metrics:
         raise PredictorError(f"{path}: the graphs have no metrics")
