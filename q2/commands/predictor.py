@@ -91,6 +91,22 @@ def train(
     screen().paths(f"written: {fit.folder}/  ", ["predictor.safetensors", "predictor.json"])
     if graphs is None:
         paste("predictor", "label", *given(config, override), "--predictor", fit.folder)
+    else:
+        paste("predictor", "explain", "--predictor", fit.folder)
+
+
+@predictor.command()
+@shared
+def explain(
+    predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train wrote.")],
+) -> None:
+    """Say what a predictor learnt: what features add (fe-mlp), the moments of every hop, and of graphs' units."""
+    from q2.session.graphs import explain as read
+
+    found = read(predictor)
+    screen().report({"tables": {name: [list(table.headers), *map(list, table.rows)] for name, table in found.items()}})
+    for table in found.values():
+        text_table(table, result=True)
 
 
 @predictor.command()
@@ -99,10 +115,17 @@ def label(
     predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train wrote.")],
     config: Annotated[str, typer.Option("--config", help="A run file: is its denoiser the predictor's?")] = "",
     override: Set = None,
+    top: Annotated[int, typer.Option(min=0, help="Of graphs: the best modules of each unit to keep; 0: all.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="labels.npz in its folder")] = None,
 ) -> None:
-    """Score every option of every layer, and every variant of every unit; say which are most sensitive."""
+    """Score every option of every layer, and every variant of every unit; say which are most sensitive.
+
+    Of a predictor of graphs: score every module that nodes name as a unit, and write modules.json.
+    """
     run = load_run(config, override) if config else None
+    if (predictor / "graphs.npz").exists():
+        _label_modules(predictor, top, out)
+        return
     from q2.session.session import Session
 
     session = Session(run) if run else None
@@ -120,3 +143,19 @@ def label(
         text_table(table, result=True)
     show.result(f"written: {path}")
     paste("plot", "box", "--labels", path)
+
+
+def _label_modules(folder: Path, top: int, out: Path | None) -> None:
+    """Score the modules of a predictor of graphs, and print the best of every unit."""
+    from q2.search.predictor.tables import module_table
+    from q2.session.graphs import make_modules
+
+    with screen().working() as progress:
+        modules, path = make_modules(folder, out, top=top, progress=progress)
+    counts = {unit: len(found) for unit, found in modules.units.items()}
+    show = screen()
+    show.report({"file": str(path), "modules": counts})
+    show.say(f"{sum(counts.values()):,} modules of {len(counts)} units; scores are {modules.target}\n")
+    text_table(module_table(modules), result=True)
+    show.result(f"written: {path}")
+    paste("plot", "graph", "--predictor", folder)

@@ -179,6 +179,12 @@ class GraphSet:
         sizes = np.array([len(topology.nodes) for topology in self.topologies])
         return np.concatenate([[0], np.cumsum(sizes[self.which])])
 
+    def features(self, row: int) -> dict[str, str | float]:
+        """Return a row of the table as plain values."""
+        codes = zip(self.fields.items(), self.codes[row].tolist(), strict=True)
+        texts: dict[str, str | float] = {name: values[code] for (name, values), code in codes}
+        return texts | dict(zip(self.numbers, self.values[row].tolist(), strict=True))
+
     def hops(self, layers: int) -> tuple[int, ...]:
         """Return the hops that some unit has, hop 0 with them; all up to `layers` where there are no units."""
         found = {unit.hops for topology in self.topologies for unit in topology.units if unit.hops <= layers}
@@ -195,12 +201,23 @@ class GraphSet:
         edges = parts[0].edges if shared else np.hstack([p.edges + s for p, s in zip(parts, starts, strict=False)])
         pools = []
         for hop in range(layers + 1):
-            own = {i: self.topologies[i].pool(hop) for i in set(which.tolist())}
+            own = {i: self._pool(i, hop) for i in set(which.tolist())}
             nodes = np.concatenate([own[i] + start for i, start in zip(which.tolist(), starts, strict=False)])
             counts = np.array([len(own[i]) for i in which.tolist()])
             pools.append((nodes, np.repeat(np.arange(len(chosen)), counts), counts.astype(np.float64)))
         copies = len(chosen) if shared else 1
         return Layout(rows, copies, len(rows) // copies, edges, tuple(pools))
+
+    def _pool(self, which: int, hop: int) -> Ints:
+        """Return the nodes of a topology that are averaged at a hop: all, where some graph has no unit of so many."""
+        topology = self.topologies[which]
+        whole = hop > 0 and hop not in self._common_hops
+        return np.arange(len(topology.nodes)) if whole else topology.pool(hop)
+
+    @cached_property
+    def _common_hops(self) -> set[int]:
+        """The hops that every topology has a unit of."""
+        return set.intersection(*({unit.hops for unit in topology.units} for topology in self.topologies))
 
     @classmethod
     def of(cls, graphs: Iterable[Mapping[str, Any]]) -> GraphSet:

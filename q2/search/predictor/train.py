@@ -24,7 +24,7 @@ from q2.search.predictor.model import LAYERS, HopNetwork, Scale, Table
 _LEAST_WEIGHT = 0.01
 _TINY = 1e-12
 
-__all__ = ["Fold", "Prior", "Split", "Training", "folds_of", "predict", "train_fold"]
+__all__ = ["Fold", "Prior", "Split", "Training", "folds_of", "node_norms", "predict", "train_fold"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,15 @@ def predict(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints, bat
     return values[:, 0], values[:, 1:]
 
 
+def node_norms(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints) -> Floats:
+    """Return the L1 norms of all nodes' embeddings at every hop (nodes, 5), of the graphs `chosen`, in their order."""
+    layout = graphs.layout(chosen, LAYERS)
+    model.eval()
+    with torch.no_grad():
+        found = [x.abs().sum(1).double().cpu().numpy() for x in model.nodes(table, layout)]
+    return np.stack([found[0][layout.rows], *found[1:]], axis=1)
+
+
 def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training, prior: Prior | None = None) -> Fold:
     """Train one predictor of `y` (graphs,) with AdamW and a cosine schedule, and test it.
 
@@ -291,16 +300,9 @@ class _Run:
         """Return mean and deviation of the nodes' L1 norms at every hop, over all nodes of the training part."""
         part, count = self.split.training, 0
         sums, squares = np.zeros(LAYERS + 1), np.zeros(LAYERS + 1)
-        self.model.eval()
         for piece in self._batches(part):
-            layout = self.graphs.layout(piece, LAYERS)
-            with torch.no_grad():
-                found = self.model.nodes(self.table, layout)
-            for hop, x in enumerate(found):
-                norms = x.abs().sum(1).double().cpu().numpy()[slice(None) if hop else layout.rows]
-                sums[hop] += norms.sum()
-                squares[hop] += np.square(norms).sum()
-            count += len(layout.rows)
+            norms = node_norms(self.model, self.table, self.graphs, piece)
+            sums, squares, count = sums + norms.sum(0), squares + np.square(norms).sum(0), count + len(norms)
         deviations = np.sqrt(np.maximum(squares / count - np.square(sums / count), 0))
         return sums / count, np.where(deviations > 0, deviations, 1.0)
 
@@ -315,7 +317,7 @@ class _Run:
             "srcc": srcc(y, predicted),
             "ndcg@10": ndcg(grades, predicted),
             "mae": float(error.mean()),
-            "mape": float((error / np.maximum(np.abs(y), np.finfo(np.float64).tiny)).mean()),
+            "mape": float((error / np.maximum(np.abs(y), np.finfo(np.float64).eps)).mean()),
         }
         for hop in self.hops:
             metrics[f"srcc hop {hop}"] = srcc(y, scores[:, hop])
