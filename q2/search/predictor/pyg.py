@@ -40,7 +40,7 @@ def to_data(graphs: GraphSet, dtype: torch.dtype = torch.float32) -> list[Data]:
         found.append(
             Data(
                 x=values[rows],
-                edge_index=torch.from_numpy(topology.edges.copy()),
+                edge_index=torch.from_numpy(np.array(topology.edges, order="C")),
                 y=torch.from_numpy(y[i : i + 1]).to(dtype),
                 codes=codes[rows],
                 is_weight=weights,

@@ -182,8 +182,8 @@ def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training, pr
     """
     start = time.perf_counter()
     threads = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(training.seed)  # weights are drawn on the CPU, wherever they go
         torch.set_num_threads(1)  # folds run side by side
         try:
             run = _Run(graphs, y, split, training, prior)
