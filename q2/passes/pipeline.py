@@ -13,7 +13,7 @@ quotes has JSON's escapes, text in single quotes has none. A `title` is the name
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,8 +57,10 @@ def parse_pipeline(text: str) -> list[Entry]:
     return _Reader(text).pipeline()
 
 
-def pipeline_text(passes: Sequence[tuple[str, Pass]]) -> str:
+def pipeline_text(passes: Sequence[tuple[str, Pass]], without: Collection[tuple[str, str]] = ()) -> str:
     """Return passes, by the titles of their tables, as text that `parse_pipeline` reads; defaults are left out.
+
+    So are the options `without`, each the title of a pass and a key.
 
     >>> from q2.passes.analysis.stats import Stats
     >>> pipeline_text([("stats", Stats(layers="*.to_q", samples=2)), ("again", Stats())])
@@ -70,7 +72,8 @@ def pipeline_text(passes: Sequence[tuple[str, Pass]]) -> str:
         own = _free(step.name, titles)
         titles.append(title)
         head = step.name if title == own else f"{_shown_name(title)}:{step.name}"
-        parts.append(head + (_shown(changed) if (changed := _changed(step)) else ""))
+        changed = {key: value for key, value in _changed(step).items() if (title, key) not in without}
+        parts.append(head + (_shown(changed) if changed else ""))
     return ",".join(parts)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeepRows", "Observer", "Seen", "Watched", "watch"]
 
-_NAME = "watch"
+_NAME = "watching nodes"
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class _Tap:
     """A node's target: hands over what another node has computed."""
 
     def __init__(self, state: _State, name: str, observers: list[Observer]) -> None:
-        self.__name__ = self.__qualname__ = _NAME
+        self.__name__ = self.__qualname__ = "watch"
         self.__module__ = __name__
         self._hand = state.hand
         self._given = name, observers

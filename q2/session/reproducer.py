@@ -12,7 +12,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from q2.config import RunFile, Settings, Table, dotted, flatten, to_toml, validate
+from q2.config import Key, RunFile, Settings, Table, dotted, flatten, to_toml, validate
 from q2.errors import ConfigError, PassError
 from q2.files import read_toml, write_text
 from q2.passes import pipeline_text, with_pipeline
@@ -70,10 +70,17 @@ class Reproducer:
         near, failed = _nearer(folder), error.failure
         settings, left_out = _settings(session, near)
         passes = [(title, step.with_paths(near)) for title, step in session.passes]
+        secret = {
+            ("passes", title, *key)
+            for title, step in passes
+            for key, value in flatten(step.to_table()).items()
+            if _is_secret(key, value)
+        }
+        left_out += map(dotted, sorted(secret))
         where = _line_of(error.__cause__)
         return cls(
             run=session.run.name,
-            passes=pipeline_text(passes),
+            passes=pipeline_text(passes, {(key[1], key[2]) for key in secret}),
             failure=Failure(failed.title, failed.number, _clean(failed.error), failed.layer, where),
             settings=settings,
             verify_each=verify_each,
@@ -140,7 +147,7 @@ def _settings(session: Session, near: Callable[[str], str]) -> tuple[Table, list
     for key, value in flatten(session.settings.model_dump(mode="json")).items():
         if key[0] in _UNUSED or value is None or usual.get(key) == value:
             continue
-        if any(_SECRET.search(part) for part in key) or _IN_URL.search(str(value)):
+        if _is_secret(key, value):
             left_out.append(dotted(key))
             continue
         inner: Table = table
@@ -148,6 +155,12 @@ def _settings(session: Session, near: Callable[[str], str]) -> tuple[Table, list
             inner = inner.setdefault(part, {})
         inner[key[-1]] = _with_paths(value, near)
     return table, left_out
+
+
+def _is_secret(key: Key, value: object) -> bool:
+    """Say whether a setting looks like a password or a token: text whose key says so, or an address with a login."""
+    texts = [each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str)]
+    return any(texts) and (any(map(_SECRET.search, key)) or any(map(_IN_URL.search, texts)))
 
 
 def _with_paths(value: Any, near: Callable[[str], str]) -> Any:

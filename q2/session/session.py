@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
     from q2.graph import Graph
     from q2.quant.bank import Bank
-    from q2.quant.calibration.rows import RowStore
     from q2.search.space import Space
 
 __all__ = ["Given", "Session", "quiet", "run_folder", "usable"]
@@ -277,8 +276,19 @@ class Session:
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
-        ctx = PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
-        return replace(ctx, rows=self._rows())
+        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+
+    def with_rows(self, ctx: PassContext, only: Callable[[Pass], bool] = lambda step: True) -> PassContext:
+        """Return a context with rows of inputs, where a pass that `only` picks needs them; what is missing is drawn.
+
+        No pass may have changed the denoiser yet.
+        """
+        wants = any(kind.needs_rows for _, step in self.passes if only(step) for kind in self._kinds(step))
+        if not wants or self.settings.denoiser.weights == "meta":
+            return ctx
+        from q2.session.calibrate import find_rows, rows_folder
+
+        return replace(ctx, rows=find_rows(self, rows_folder(self)))
 
     def needs_weights(self, step: Pass) -> bool:
         """Say whether a pass, or one that it requires, reads values of weights, or what layers read."""
@@ -288,15 +298,6 @@ class Session:
         """Return the class of a pass, and those of the passes that it requires."""
         load = self.plugins.of(PASSES).load
         return [type(step), *(load(name) for name in all_required(type(step), {}, self.plugins))]
-
-    def _rows(self) -> "RowStore | None":
-        """Return the rows of inputs that the run file says, where a pass needs them; what is missing is drawn."""
-        wants = any(kind.needs_rows for _, step in self.passes for kind in self._kinds(step))
-        if not wants or self.settings.denoiser.weights == "meta":
-            return None
-        from q2.session.calibrate import find_rows, rows_folder
-
-        return find_rows(self, rows_folder(self))
 
     @property
     def is_quantizing(self) -> bool:

@@ -172,7 +172,7 @@ def transform(
     bank = open_bank(session)
     if bank is not None:
         show(Step("bank", 0, f"{bank.folder}: {len(bank.plan.options)} options of {len(bank.plan.layers)} layers"))
-    ctx, without = session.context(bank), _left_out(session)
+    ctx, without = session.with_rows(session.context(bank)), _left_out(session)
     passes = [(title, step) for title, step in session.passes if title not in without]
     manager = PassManager(passes, ctx, verify_each, instruments=instruments, where=session.where)
     with session.at():

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import q2
 from q2.config import RunFile
 from q2.errors import PassError, Q2Error
 from q2.graph import Fact, Graph
-from q2.passes import AnalysisPass, PassContext, Report
+from q2.passes import AnalysisPass, PassContext, Report, is_transform
 from q2.passes.analysis.stats import STATS, RunningMoments
 from q2.passes.watching import KeepRows, Seen
 from q2.quant.calibration.rows import RowStore
@@ -158,7 +159,8 @@ def test_a_pass_that_needs_rows_gets_them_and_a_run_draws_what_is_missing(
     assert done.graph.facts.get(RANGES)["proj_out_2"] == float(rows.values.abs().max())
     meta = Session(RunFile.load("run.toml", SMALL | {"plugins.modules": ["ranges.py"], "denoiser.weights": "meta"}))
     assert meta.needs_weights(meta.passes[0][1])
-    assert meta.context().rows is None
+    assert meta.with_rows(meta.context()).rows is None
+    assert Session(run.run).with_rows(PassContext(), is_transform).rows is None
 
 
 def test_what_a_context_lacks_is_said_with_what_makes_it() -> None:
@@ -166,3 +168,35 @@ def test_what_a_context_lacks_is_said_with_what_makes_it() -> None:
         q2.run_passes(one_of_each(), Ranges())
     with pytest.raises(Q2Error, match=r"^this needs a bank; q2 bank makes one, and run_passes"):
         PassContext().need_bank("this")
+
+
+class TwiceAStep(nn.Module):
+    """Denoise with guidance in two calls a step."""
+
+    drawing = range(0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(2, 2)
+
+    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        result: Tensor = self.proj(sample) * timestep
+        return result
+
+    def generate(self, count: int, **options: object) -> None:
+        for first in range(0, count, 2):
+            self.drawing = range(first, first + 2)
+            for time in (9.0, 5.0):
+                for _ in range(2):
+                    self(torch.ones(1, 2), torch.full((1,), time))
+
+
+def test_two_calls_of_one_timestep_are_one_step() -> None:
+    model, found = TwiceAStep().eval(), list[Seen]()
+    graph = q2.trace(model, {"sample": torch.ones(1, 2), "timestep": torch.ones(1)})
+    denoiser: Any = model
+    watched = PassContext(denoiser=denoiser).watch(graph, {"proj": found.append}, images=4)
+    assert [(seen.images, seen.call, seen.step) for seen in found] == [
+        (range(first, first + 2), call, call // 2) for first in (0, 2) for call in range(4)
+    ]
+    assert watched.calls == 8

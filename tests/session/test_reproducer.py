@@ -31,6 +31,7 @@ class Crash(AnalysisPass):
     requires: ClassVar[tuple[str, ...]] = ("size",)
     layer: str = "proj_out_2"
     mistake: bool = False
+    password: str = ""
     file: Path = Path("mended.txt")
 
     def run(self, graph, ctx):
@@ -118,12 +119,16 @@ def test_a_users_mistake_leaves_none_and_nothing_is_written_without_a_folder(fol
 
 
 def test_settings_that_look_like_secrets_are_left_out_by_name(folder: Path) -> None:
-    given = {"denoiser.weights": "meta", "samples.images": 0, "denoiser.arguments": {"api_token": "hunter2"}}
+    given = {"denoiser.weights": "meta", "samples.images": 0, "passes.crash.password": "hunter2"}
+    given |= {"denoiser.arguments": {"api_token": "hunter2", "max_tokens": 3, "proxy": "http://me:hunter2@host"}}
     session = Session(RunFile.load("run.toml", given | {"passes.crash.layer": "x_embedder"}))
     with pytest.raises(PassError):
         transform(session, folder / "out")
     found = Reproducer.load(folder / "out-reproducer.toml")
-    assert found.left_out == ("denoiser.arguments.api_token",)
+    left_out = ("denoiser.arguments.api_token", "denoiser.arguments.proxy", "passes.crash.password")
+    assert found.left_out == left_out
+    assert found.settings["denoiser"]["arguments"] == {"max_tokens": 3}
+    assert found.passes == "crash{layer=x_embedder}"
     assert "hunter2" not in (folder / "out-reproducer.toml").read_text(encoding="utf-8")
     assert found.run_file(folder / "out-reproducer.toml").settings.denoiser.weights == "meta"
 
