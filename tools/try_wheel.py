@@ -39,7 +39,8 @@ USED = tuple(
         " --set search.engine.workers=1 --set search.evaluation.images=4"
         " --set search.evaluation.metrics=['a-metric'] --out climbed",
         "export --to an-exporter --out codes.safetensors",
-        "transform --set denoiser.name=a-denoiser --set denoiser.weights=meta --out planned",
+        "transform --config sdv15.toml --set denoiser.name=a-denoiser --set denoiser.checkpoint="
+        " --set denoiser.weights=meta --out planned",
     )
 )
 

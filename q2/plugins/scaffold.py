@@ -47,7 +47,10 @@ KINDS: Mapping[str, _Kind] = {
         "q2 search --config digits-dit.toml --trials 20 --set search.engine.name=NAME",
     ),
     "denoiser": _Kind(
-        _HOOKS["denoiser"], "q2.denoisers.kinds", "q2 transform --set denoiser.name=NAME --set denoiser.weights=meta"
+        _HOOKS["denoiser"],
+        "q2.denoisers.kinds",
+        "q2 transform --config sdv15.toml --set denoiser.name=NAME --set denoiser.checkpoint="
+        " --set denoiser.weights=meta",
     ),
 }
 """The kinds of things that a plugin can offer, in the order in which messages list them."""
