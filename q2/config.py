@@ -102,7 +102,10 @@ class RunFile:
         rows = settings.calibration.model_copy(update={"path": self.find(settings.calibration.path)})
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
-        search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
+        spaces = tuple(self.find(file) for file in settings.search.space.files)
+        found_in: Table = {"space": settings.search.space.model_copy(update={"files": spaces})}
+        found_in["evaluation"] = measured.model_copy(update=files)
+        search = settings.search.model_copy(update=found_in)
         model = settings.model.model_copy(
             update={key: self.find(getattr(settings.model, key)) for key in ("weights", "saved")}
         )

@@ -1,6 +1,6 @@
 """What a run file can say: typed, frozen sections with their defaults. `q2.config` reads them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -226,15 +226,23 @@ class ObjectiveSettings(_Section):
 
 
 class SpaceSettings(_Section):
-    """`[search.space]`: what is searched in a module: lists of values, by `type`, `name` or `regex`.
+    """`[search.space]`: `files` of reduced spaces of a denoiser; or lists of values of a module.
 
+    ``space = "top-3.toml"`` means one of `files`; of several, a layer or unit may have what any of them lets it have.
+    A module's layers are found `by` ``type``, ``name`` or ``regex``:
     ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`,
     which is ``quantize`` or ``channel-width``. ``"NA"`` as a fraction's width means half the width.
     """
 
+    files: tuple[str, ...] = ()
     transform: Literal["quantize", "channel-width"] = "quantize"
     by: Literal["type", "name", "regex"] = "type"
     lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
+
+
+def _space(value: object) -> object:
+    """Return ``space = "file"`` and ``space = ["file", …]`` as the table that they mean."""
+    return {"files": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
 
 
 class RunnerSettings(_Section):
@@ -270,7 +278,9 @@ class SearchSettings(_Section):
     build: BuildSettings = BuildSettings()
     metrics: dict[str, ObjectiveSettings] = {}
     strategies: dict[str, Table] = {}
-    space: SpaceSettings = SpaceSettings()
+    space: Annotated[
+        SpaceSettings, pydantic.BeforeValidator(_space, json_schema_input_type=SpaceSettings | str | list[str])
+    ] = SpaceSettings()
     runner: RunnerSettings = RunnerSettings()
 
 
