@@ -1,6 +1,6 @@
 """What a run file can say: typed, frozen sections with their defaults. `q2.config` reads them."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -240,9 +240,10 @@ class SpaceSettings(_Section):
     lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
 
 
-def _space(value: object) -> object:
-    """Return ``space = "file"`` and ``space = ["file", …]`` as the table that they mean."""
-    return {"files": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
+def _or_files(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of `search.space` also be a file's name, or several; `q2.config` reads these as `files`."""
+    table = {"$ref": schema.pop("$ref")}
+    schema["anyOf"] = [table, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 
 
 class RunnerSettings(_Section):
@@ -278,9 +279,7 @@ class SearchSettings(_Section):
     build: BuildSettings = BuildSettings()
     metrics: dict[str, ObjectiveSettings] = {}
     strategies: dict[str, Table] = {}
-    space: Annotated[
-        SpaceSettings, pydantic.BeforeValidator(_space, json_schema_input_type=SpaceSettings | str | list[str])
-    ] = SpaceSettings()
+    space: SpaceSettings = pydantic.Field(default=SpaceSettings(), json_schema_extra=_or_files)
     runner: RunnerSettings = RunnerSettings()
 
 

@@ -270,7 +270,8 @@ class SpaceItems:
 
     def added(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what every item adds (N,) to a sum over a table (choices, options of the whole space)."""
-        return np.bincount(self._item, table[self._choice, self._column], len(self.owner))
+        found = np.bincount(self._item, table[self._choice, self._column], len(self.owner))
+        return np.asarray(found, np.float64)
 
     def held(self, indices: Indices) -> Indices:
         """Return the item of every group (G,) in a recipe of the space (choices,)."""

@@ -13,7 +13,7 @@ from q2.passes import TextTable
 from q2.quant import Recipe
 from q2.search.objective.constraints import Constraint
 from q2.search.predictor.build import Builder, LabelledRecipe
-from q2.search.predictor.combined import NamedPart, check_alike, combined, parts_of
+from q2.search.predictor.combined import NamedPart, check_alike, combined, named_parts, with_known
 from q2.search.predictor.label import Labels
 from q2.search.predictor.ranking import reduced
 from q2.search.predictor.scores import Level
@@ -61,10 +61,13 @@ class BuiltRecipes:
 
 
 def read_scores(paths: Sequence[Path], level: Level) -> Scores:
-    """Read labels, from files or folders that have them. Raises PredictorError for those of different denoisers."""
+    """Read labels, from files or folders that have them, and add what their targets know exactly.
+
+    Raises PredictorError for those of different denoisers.
+    """
     read = [read_labels(path) for path in paths]
     check_alike([labels for _, labels in read])
-    return Scores(read[0][0], tuple(labels for _, labels in read), level)
+    return Scores(read[0][0], tuple(with_known(space, labels) for space, labels in read), level)
 
 
 def build_recipes(
@@ -113,7 +116,7 @@ def reduce_space(scores: Scores, top: int, *, union: bool = False) -> ReducedSpa
         raise PredictorError("the labels' space.npz does not say what denoiser it is of; train or search again")
     what = "variants of every unit" if scores.level == "unit" else "options of every layer"
     made = f"the best {top} {what} by {scores}"
-    every = [parts_of(labels, scores.level) for labels in scores.labels] if union else [scores.parts]
+    every = [named_parts(labels, scores.level) for labels in scores.labels] if union else [scores.parts]
     return reduced(scores.space, every, top, made)
 
 

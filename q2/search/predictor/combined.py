@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from q2.errors import PredictorError, did_you_mean
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels
 from q2.search.predictor.scores import Level, ScoredPart
+from q2.search.predictor.space import NodeSpace
 
-__all__ = ["NamedPart", "best_first", "check_alike", "combined", "parts_of"]
+__all__ = ["NamedPart", "best_first", "check_alike", "combined", "named_parts", "with_known"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,26 @@ class NamedPart(ScoredPart):
         return np.asarray(self.scores.sum(1))
 
 
+def with_known(space: NodeSpace, labels: Labels) -> Labels:
+    """Return labels whose scores have the target's known terms, which a search's leave out (`Provenance.known`).
+
+    Raises PredictorError for a space that does not know these sums.
+    """
+    made = labels.made
+    for name in made.known:
+        if name not in space.tables:
+            raise PredictorError(f"labels: the space beside them does not know {name!r}, a term of their target")
+    table = sum((factor * space.tables[name] for name, factor in made.known.items()), np.zeros_like(space.bits))
+    place = {name: i for i, name in enumerate(labels.choices)}
+    units = []
+    for unit in labels.units:
+        own = np.array([place[name] for name in unit.choices], np.int64)
+        added = table[own, unit.variants].sum(1)
+        units.append(replace(unit, scores=unit.scores + added[:, None] / made.scale_unit))
+    nodes = labels.nodes + table[:, :, None] / made.scale_node
+    return replace(labels, nodes=nodes, units=tuple(units))
+
+
 def combined(files: Sequence[Labels], level: Level) -> list[NamedPart]:
     """Return the units, or with `level` ``node`` the layers, with scores that are summed over files of labels.
 
@@ -44,7 +65,7 @@ def combined(files: Sequence[Labels], level: Level) -> list[NamedPart]:
     if not files:
         raise PredictorError("labels: expected one or more files")
     check_alike(files)
-    every = [parts_of(labels, level) for labels in files]
+    every = [named_parts(labels, level) for labels in files]
     if len(files) == 1:
         return every[0]
     spreads = [_spread(parts) for parts in every]
@@ -60,7 +81,7 @@ def combined(files: Sequence[Labels], level: Level) -> list[NamedPart]:
     return found
 
 
-def parts_of(labels: Labels, level: Level) -> list[NamedPart]:
+def named_parts(labels: Labels, level: Level) -> list[NamedPart]:
     """Return a file's units with their variants, or its layers with the options that they may take.
 
     A layer that no unit holds is a part of its own. Raises PredictorError for one that several units hold.

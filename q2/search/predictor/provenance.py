@@ -22,6 +22,9 @@ class Provenance:
     were ranked by. `scores` are those of the ``networks``, their ``effects``, or a ``ridge`` regression; `predictor` is
     the networks' folder, `loss` and `folds` are theirs. `level` is ``unit`` where a unit's variants are scored as
     wholes, ``node`` where their scores are sums over layers.
+
+    `known` are factors of sums over layers that are terms of the target, and that the scores leave out, since they are
+    known exactly; a fold's scores of units, and of layers alone, are in the target's unit times these scales.
     """
 
     subject: Subject = field(default_factory=Subject)
@@ -35,6 +38,9 @@ class Provenance:
     loss: str = ""
     folds: int = 0
     level: Literal["", "unit", "node"] = ""
+    known: Mapping[str, float] = field(default_factory=dict)
+    scale_unit: float = 1.0
+    scale_node: float = 1.0
 
     def __str__(self) -> str:
         if not self.by:
@@ -45,6 +51,7 @@ class Provenance:
         if self.trials:
             words.append(f"{self.count} trials of {self.trials}, fidelity {self.fidelity or 'unknown'}")
         words += [f"target {self.target}"] if self.target else []
+        words += [f"with {' '.join(f'{v:+g}*{k}' for k, v in self.known.items())} added exactly"] if self.known else []
         words += [f"networks in {self.predictor}"] if self.predictor else []
         words += ["variants of units are sums over their layers"] if self.level == "node" else []
         return " · ".join(words)
@@ -63,7 +70,7 @@ class Provenance:
         """
         if not isinstance(head, Mapping) or not isinstance(head.get("subject", {}), Mapping):
             raise PredictorError(f"made: expected a table, not {head!r}")
-        known = {entry.name: type(entry.default) for entry in fields(cls) if entry.name != "subject"}
+        known = {entry.name: type(getattr(cls(), entry.name)) for entry in fields(cls) if entry.name != "subject"}
         for key, value in head.items():
             if key != "subject" and not isinstance(value, known.get(key, object)):
                 raise PredictorError(f"made.{key}: expected {known[key].__name__}, not {value!r}")

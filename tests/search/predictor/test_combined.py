@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from q2.errors import PredictorError
-from q2.search.predictor.combined import combined, parts_of
+from q2.search.predictor.combined import combined, named_parts, with_known
 from q2.search.predictor.label import Labels
 from q2.search.predictor.provenance import Provenance
 from q2.search.predictor.scores import Level
 from q2.search.subject import Subject
-from tests.search.predictor.labelled import LAYERS, MADE, labels
+from tests.search.predictor.labelled import LAYERS, MADE, labels, space
 
 
 @pytest.mark.parametrize("level", ["unit", "node"])
@@ -42,13 +42,26 @@ def test_one_files_scores_are_summed_over_its_folds() -> None:
 def test_an_option_that_a_layer_may_not_take_is_in_no_part() -> None:
     one = labels()
     one.nodes[2, 1] = np.nan
-    assert parts_of(one, "node")[2].variants.tolist() == [[0], [2]]
+    assert named_parts(one, "node")[2].variants.tolist() == [[0], [2]]
 
 
 def test_a_layer_that_no_unit_holds_is_a_part_of_its_own() -> None:
     one = labels()
-    parts = parts_of(replace(one, units=one.units[1:]), "unit")
+    parts = named_parts(replace(one, units=one.units[1:]), "unit")
     assert [(part.name, len(part.variants)) for part in parts] == [("a.q", 3), ("a.k", 3), ("b", 9)]
+
+
+def test_known_terms_of_the_target_are_added_exactly() -> None:
+    made = replace(MADE, known={"avg_bits": -4.0}, scale_unit=0.5, scale_node=2.0)
+    one, where = labels(made=made), space()
+    added = -4.0 * where.tables["avg_bits"]
+    known = with_known(where, one)
+    np.testing.assert_allclose(known.nodes - one.nodes, np.repeat(added[:, :, None] / 2.0, 2, axis=2))
+    unit, before = known.units[1], one.units[1]
+    expected = [added[2, a] + added[3, b] for a, b in unit.variants]
+    np.testing.assert_allclose((unit.scores - before.scores)[:, 0], np.array(expected) / 0.5)
+    with pytest.raises(PredictorError, match="does not know 'SQNR', a term of their target"):
+        with_known(where, labels(made=replace(MADE, known={"SQNR": 1.0})))
 
 
 OTHER = Provenance(Subject("sdxl", "ffff"))
@@ -85,7 +98,7 @@ def test_units_whose_variants_were_not_all_scored_cannot_be_summed() -> None:
 def test_a_layer_in_two_units_is_refused() -> None:
     one = labels()
     with pytest.raises(PredictorError, match=r"'a\.q' is in 2 units, expected one"):
-        parts_of(replace(one, units=(*one.units, one.units[0])), "unit")
+        named_parts(replace(one, units=(*one.units, one.units[0])), "unit")
 
 
 def test_how_labels_were_made_is_kept_in_their_file(tmp_path: object) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from q2.errors import PredictorError
-from q2.search.predictor.combined import combined, parts_of
+from q2.search.predictor.combined import combined, named_parts
 from q2.search.predictor.ranking import ranked, reduced
 from tests.search.predictor.labelled import OPTIONS, labels, space
 
@@ -63,8 +63,8 @@ def test_the_best_of_every_unit_make_a_space() -> None:
 
 def test_of_several_files_the_union_has_the_best_of_each() -> None:
     where, files = space(), [labels(0), labels(5)]
-    each = [reduced(where, [parts_of(of, "node")], 1, "") for of in files]
-    both = reduced(where, [parts_of(of, "node") for of in files], 1, "")
+    each = [reduced(where, [named_parts(of, "node")], 1, "") for of in files]
+    both = reduced(where, [named_parts(of, "node") for of in files], 1, "")
     for name, options in both.layers.items():
         assert options == tuple(dict.fromkeys(own.layers[name][0] for own in each))
     assert any(len(options) == 2 for options in both.layers.values())
