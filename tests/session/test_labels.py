@@ -167,9 +167,9 @@ def test_labels_of_a_search_are_never_replaced(
     assert run(monkeypatch, "predictor", "train", "--trials", str(tmp_path), "--out", str(folder)) == 2
     assert capsys.readouterr().err == f"q2: {line}{folder}: take another folder\n"
     assert (folder / "labels.npz").read_bytes() == before
-    for _ in range(2):  # its own labels it replaces
-        args = ("--predictor", str(folder), "--out", str(folder / "networks.npz"))
-        assert run(monkeypatch, "predictor", "label", *args) == 0
+    labels(made=replace(MADE, by=BY_LABEL)).save(folder / "networks.npz")  # its own it replaces
+    args = ("--predictor", str(folder), "--out", str(folder / "networks.npz"))
+    assert run(monkeypatch, "predictor", "label", *args) == 0
     made = Labels.load(folder / "networks.npz").made
     assert (made.by, made.scores, made.level, made.loss) == (BY_LABEL, "networks", "unit", "hybrid")
     assert (made.predictor, made.folds, made.target) == (str(folder), 2, "y")
