@@ -14,14 +14,12 @@ from q2.passes import PassContext
 from q2.quant import Recipe
 from q2.search.evaluation.costs import Costs
 from q2.search.predictor.bridge import Bridge
-from q2.search.predictor.label import Labels
-from q2.search.predictor.provenance import BY_LABEL, BY_SEARCH, Provenance
+from q2.search.predictor.provenance import BY_SEARCH, Provenance
 from q2.search.predictor.scores import ScoredPart, additive_labels
 from q2.search.reduced import ReducedSpace
 from q2.search.subject import Subject
 from q2.session.labels import build_recipes, read_scores, reduce_space
 from q2.session.session import Session
-from tests.search.predictor import spaces
 from tests.search.predictor.labelled import LAYERS, MADE, OPTIONS, labels, space
 from tests.test_cli import run
 
@@ -156,8 +154,6 @@ def test_labels_of_a_search_are_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "predictor"
-    spaces.trained("dit").save(folder)
-    spaces.space("dit").save(folder / "space.npz")
     labels().save(folder / "labels.npz")
     before = (folder / "labels.npz").read_bytes()
     assert run(monkeypatch, "predictor", "label", "--predictor", str(folder)) == 2
@@ -167,12 +163,6 @@ def test_labels_of_a_search_are_never_replaced(
     assert run(monkeypatch, "predictor", "train", "--trials", str(tmp_path), "--out", str(folder)) == 2
     assert capsys.readouterr().err == f"q2: {line}{folder}: take another folder\n"
     assert (folder / "labels.npz").read_bytes() == before
-    labels(made=replace(MADE, by=BY_LABEL)).save(folder / "networks.npz")  # its own it replaces
-    args = ("--predictor", str(folder), "--out", str(folder / "networks.npz"))
-    assert run(monkeypatch, "predictor", "label", *args) == 0
-    made = Labels.load(folder / "networks.npz").made
-    assert (made.by, made.scores, made.level, made.loss) == (BY_LABEL, "networks", "unit", "hybrid")
-    assert (made.predictor, made.folds, made.target) == (str(folder), 2, "y")
 
 
 def test_what_is_built_and_reduced_fits_the_denoiser(

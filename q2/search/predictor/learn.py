@@ -177,7 +177,7 @@ class Learner:
             count=count,
             fidelity=problem.fidelity,
             target=str(problem.target),
-            scores="networks" if wholes else options.scores,
+            scores="networks" if options.scores == "labels" else options.scores,
             loss="" if options.scores == "ridge" else options.loss,
             folds=options.folds,
             level="unit" if wholes else "node",

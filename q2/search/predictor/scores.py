@@ -114,7 +114,7 @@ def labels_scale(  # noqa: PLR0917 (its callers have them all)
         seen = [score_variants(space, trained, unit, chosen[:, part.choices]) for unit, part in pairs]
     total = np.sum(seen, axis=(0, 2))
     good = np.isfinite(total)  # the others have options that recipes may not take
-    return _slope(total[good], y[good]) * labels.nodes.shape[2]
+    return float(_slope(total[good], y[good]) * labels.nodes.shape[2])
 
 
 def _slope(total: Floats, y: Floats) -> float:
