@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, given, load_run, paste, print_step, text_table
+from q2.commands.labels import build, reduce, show
 from q2.commands.screen import screen, shared
 
 __all__ = ["Attention", "Embedding", "Loss", "predictor"]
 
 predictor = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Learn from trials what every layer wants.")
+for command in (build, show, reduce):
+    predictor.command()(shared(command))
 
 
 class Loss(StrEnum):
@@ -142,7 +145,7 @@ def label(
     for table in sensitivity_tables(labels):
         text_table(table, result=True)
     show.result(f"written: {path}")
-    paste("plot", "box", "--labels", path)
+    paste("predictor", "build", "--labels", path)
 
 
 def _label_modules(folder: Path, top: int, out: Path | None) -> None:

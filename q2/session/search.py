@@ -18,6 +18,7 @@ from q2.search.objective.constraints import check
 from q2.search.pictures import front_picture
 from q2.search.report import Found, found, quality_of
 from q2.search.strategies.base import Problem, Strategy
+from q2.search.subject import Subject
 from q2.search.tally import Tally
 from q2.search.trials.store import TrialStore
 from q2.search.trials.table import TrialTable
@@ -271,6 +272,7 @@ def opened(
             problem,
             known=lambda proposal: known(problem, store, needed, seed, proposal),
             identity=fingerprint.digest,
+            subject=Subject(loaded.denoiser.label, loaded.denoiser.fingerprint, bank.plan.calibration),
         )
         session.show(Step("space", 0, f"{ready.space} · target {ready.target}"))
         yield OpenSearch(session, ready, problem, store, engine, took)

@@ -45,7 +45,11 @@ def test_labels_are_made_without_the_denoiser_and_drawn(
     assert "most sensitive" in said
     assert "most tolerant" in said
     expected = label(space("dit"), trained("dit"))
-    np.testing.assert_allclose(Labels.load(out).nodes, expected.nodes)
+    found = Labels.load(out)
+    np.testing.assert_allclose(found.nodes, expected.nodes)
+    made = found.made
+    assert (made.by, made.scores, made.level, made.loss) == ("q2 predictor label", "networks", "unit", "hybrid")
+    assert (made.predictor, made.folds, made.target) == (str(folder), 2, "y")
     for args, name in (
         (("box", "--by", "layer"), "box-layer"),
         (("box", "--statistic", "std"), "box-unit-std"),
