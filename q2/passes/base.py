@@ -100,6 +100,8 @@ class PassContext:
     bank: "Bank | None" = None
     model: "Model | None" = None
     """The module that the graph is of, with its data, where the run is about one."""
+    show: Callable[[Step], None] = lambda step: None
+    """Tells people what a long pass is about to do, before its report."""
 
     def need_denoiser(self, why: str) -> "Denoiser":
         """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""

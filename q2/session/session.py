@@ -251,7 +251,9 @@ class Session:
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
-        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+        return PassContext(
+            self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank, show=self.show
+        )
 
     def needs_weights(self, step: Pass) -> bool:
         """Say whether a pass, or one that it requires, reads values of weights."""

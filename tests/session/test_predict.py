@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from q2.denoisers.pairs import LIMIT
 from q2.graph.flow.draw import draw
-from q2.search.metrics.pairs import LIMIT
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.label import Labels, label
 from q2.search.predictor.space import NodeSpace

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from q2.config import Key, Table, validate
 from q2.passes import Step
@@ -19,7 +22,11 @@ from q2.settings import BuildSettings, Fidelity
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+__all__ = ["Estimator", "GradientErrors", "Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+
+
+Estimator = Literal["full", "diagonal"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,13 @@ class Objective:
     scale: float = 1.0
 
 
+class GradientErrors(Protocol):
+    """Works out from gradients what every option adds to the outputs' noise; see `q2.search.evaluation.gradients`."""
+
+    def __call__(self, passes: int, estimate: "Estimator", memory: float) -> Array:
+        """Return them (choices, options of the whole space), relative to the signal, from so many backward passes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What a search looks for: everything that a strategy may know.
@@ -39,7 +53,8 @@ class Problem:
     strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
     keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
     the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
-    `identity` is the same for searches whose trials can be compared.
+    `identity` is the same for searches whose trials can be compared; `checkpoint` is the fingerprint of the weights.
+    `gradient_errors` works out what options do to the outputs, where the denoiser is loaded.
     """
 
     space: Space
@@ -58,6 +73,8 @@ class Problem:
     measured: Mapping[Fidelity, Collection[str]] = field(default_factory=dict)
     known: Callable[["Proposal"], bool] = lambda proposal: False
     identity: str = ""
+    checkpoint: str = ""
+    gradient_errors: "GradientErrors | None" = None
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that some trial of the search has."""
