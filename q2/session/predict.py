@@ -13,6 +13,7 @@ from q2.config import RunFile, Table
 from q2.errors import PredictorError, there_are, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
+from q2.quant.sensitivity import SensitivityTable
 from q2.search.evaluation.costs import Costs
 from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
@@ -20,7 +21,7 @@ from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
-from q2.search.predictor.label import Labels, label
+from q2.search.predictor.label import FROM_SEARCH, Labels, label
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.tables import fold_tables
 from q2.search.predictor.train import Prior, Training, folds_of
@@ -123,7 +124,8 @@ def make_labels(
 ) -> tuple[Labels, Path]:
     """Score every option of every layer and every variant of every unit with the predictor in `folder`; save them.
 
-    `session` is one whose denoiser must be the predictor's. Raises `Q2Error`.
+    `session` is one whose denoiser must be the predictor's. Labels that a search left in the folder are not replaced:
+    these go beside them, into ``labels-network.npz``. Raises `Q2Error`.
     """
     trained = Trained.load(folder)
     if not (folder / SPACE).exists():
@@ -132,11 +134,19 @@ def make_labels(
     if session is not None:
         _same_denoiser(space, session, folder)
     labels = label(space, trained, progress)
-    path = out or folder / LABELS
+    path = out or _free(folder)
     labels.save(path)
     if path.parent != folder:
         space.save(path.parent / SPACE)
     return labels, path
+
+
+def _free(folder: Path) -> Path:
+    """Return where labels go: those that a search made in the same folder are kept."""
+    there = folder / LABELS
+    if there.exists() and Labels.load(there).made.startswith(FROM_SEARCH):
+        return folder / "labels-network.npz"
+    return there
 
 
 def read_labels(path: Path) -> tuple[NodeSpace, Labels]:
@@ -150,7 +160,13 @@ def read_labels(path: Path) -> tuple[NodeSpace, Labels]:
 
 
 def read_sensitivities(path: Path) -> dict[str, float]:
-    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises PredictorError."""
+    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises `Q2Error`.
+
+    Of measurements, a .json file, it is the noise to signal at the worst option, in dB.
+    """
+    if path.suffix == ".json":
+        ranked = SensitivityTable.load(path).ranked()
+        return {layer: 10 * float(np.log10(spread)) for layer, spread in ranked if spread > 0}
     space, labels = read_labels(path)
     total = labels.nodes.sum(2)
     spread = np.nanmax(total, axis=1) - np.nanmin(total, axis=1)

@@ -1,7 +1,7 @@
 """What options do to the denoiser's outputs, to first order: from gradients in random directions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,15 @@ class OutputGradients:
     space: Space
     calls: Callable[[], Iterable[RecordedCall]]
     seed: int = 0
+    _known: dict[tuple[int, Estimator], Array] = field(default_factory=dict, repr=False)
 
     def __call__(self, passes: int, estimate: Estimator, memory: float) -> Array:
         """Return the noise (choices, options of the space), 0 for ``none``. Raises `Q2Error` without gradients."""
+        if (passes, estimate) not in self._known:
+            self._known[passes, estimate] = self._worked_out(passes, estimate, memory)
+        return self._known[passes, estimate].copy()
+
+    def _worked_out(self, passes: int, estimate: Estimator, memory: float) -> Array:
         calls = list(self.calls())
         found = np.zeros((len(self.space), len(self.space.options)))
         with at_full_precision(self.graph, self.ctx):

@@ -26,9 +26,11 @@ from q2.search.predictor.model import LAYERS, HopNetwork, Table
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
-__all__ = ["MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
+__all__ = ["FROM_SEARCH", "MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
 
 MAX_VARIANTS = 10**6
+FROM_SEARCH = "by a search:"
+"""What `Labels.made` begins with where a search made them of its trials."""
 _BEAM = 4096
 _VERSION = 1
 
@@ -58,13 +60,14 @@ class UnitScores:
 class Labels:
     """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
 
-    An option that a choice may not take has the score NaN, and is in no variant.
+    An option that a choice may not take has the score NaN, and is in no variant. `made` says how they were made.
     """
 
     options: tuple[str, ...]
     choices: tuple[str, ...]
     nodes: Floats
     units: tuple[UnitScores, ...]
+    made: str = ""
 
     def __repr__(self) -> str:
         from q2.search.predictor.tables import sensitivity_tables
@@ -81,6 +84,7 @@ class Labels:
         """Write the labels as one npz file, without pickle. Raises PredictorError."""
         units = [{"name": u.name, "kind": u.kind, "choices": u.choices, "complete": u.complete} for u in self.units]
         head = {"q2": "labels", "version": _VERSION, "options": self.options, "choices": self.choices, "units": units}
+        head |= {"made": self.made} if self.made else {}
         arrays = {"nodes": self.nodes}
         for i, unit in enumerate(self.units):
             arrays |= {f"variants.{i}": unit.variants.astype(np.uint8), f"scores.{i}": unit.scores.astype(np.float32)}
@@ -102,7 +106,8 @@ class Labels:
                 )
                 for i, unit in enumerate(head["units"])
             )
-            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units)
+            made = str(head.get("made", ""))
+            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units, made)
         except (KeyError, TypeError, ValueError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,7 +17,7 @@ from q2.search.predictor.additive import Additive, additive, priors
 from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
-from q2.search.predictor.label import Labels, label
+from q2.search.predictor.label import FROM_SEARCH, Labels, label
 from q2.search.predictor.proposals import BuiltRecipe, Predict, Proposer
 from q2.search.predictor.scores import ScoredPart, additive_labels, from_effects, from_labels, from_ridge
 from q2.search.predictor.tables import extremes, mean_sd
@@ -149,7 +149,8 @@ class Learner:
         if learned.trained is not None:
             learned.trained.save(folder)
         self.bridge.space.save(folder / "space.npz")
-        learned.labels.save(folder / "labels.npz")
+        made = f"{FROM_SEARCH} strategy predictor, scores {self.options.scores}, round {self.rounds + 1}"
+        replace(learned.labels, made=made).save(folder / "labels.npz")
         return learned
 
     def _show_training(  # noqa: PLR0917 (its callers have them all)
