@@ -55,9 +55,14 @@ class LayerSensitivity(AnalysisPass):
                 raise ConfigError(f"{key}: expected at least {least}, not {getattr(self, key)}")
         for text in self.options:
             known_option(text, ctx.plugins.of(QUANTIZERS))
-        if not self.options and ctx.bank is None and ctx.denoiser is not None and ctx.denoiser.weights != "meta":
-            raise ConfigError("options: say which, or make a bank first, whose options are taken: q2 bank")
         self.base_of(graph, ctx)
+        denoiser = ctx.denoiser
+        if denoiser is None or denoiser.weights == "meta":
+            return
+        if not denoiser.has_pipeline:
+            raise ConfigError("the checkpoint is a component alone, which makes no images to measure with")
+        if not self.options and ctx.bank is None:
+            raise ConfigError("options: say which, or make a bank first, whose options are taken: q2 bank")
 
     def base_of(self, graph: "Graph", ctx: PassContext) -> dict[str, str]:
         """Return the options of the base that quantize something. Raises `RecipeError` for another denoiser's."""

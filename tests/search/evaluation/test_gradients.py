@@ -18,7 +18,7 @@ from q2.search.space import Space
 OPTIONS = ("uaq-8", "uaq-5", "none")
 
 
-@pytest.mark.parametrize(("name", "passes"), [("dit", 48), ("sdxl", 12)])
+@pytest.mark.parametrize(("name", "passes"), [("dit", 48), ("sdxl", 24)])
 def test_gradients_tell_the_noise_of_small_changes_of_single_layers(name: str, passes: int) -> None:
     denoiser = q2.denoiser(name, tiny=True)
     graph = q2.trace(denoiser.model, denoiser.example_inputs())
@@ -40,8 +40,9 @@ def test_gradients_tell_the_noise_of_small_changes_of_single_layers(name: str, p
         made = np.concatenate([np.asarray(outputs_of(denoiser, graph, call).double()) for call in calls])
         apply_options(graph, dict.fromkeys(layers, Option.parse("none")), ctx)
         ratios.append(found[i, 0] / (10 ** (-sqnr(made, full) / 10)).mean())
-    spread = np.sqrt(2 / passes)  # the relative deviation of one, whose mean size is a fifth less
-    assert np.abs(np.log(ratios)).mean() < 1.2 * spread
+    spread = np.sqrt(2 / passes)  # the relative deviation of one; layers share the directions
+    assert np.abs(np.log(ratios)).mean() < 2 * spread
+    assert np.abs(np.log(ratios)).max() < 4 * spread
     assert (found[:, 2] == 0).all()
     assert (found[:, 1] > found[:, 0]).all()
 
