@@ -74,7 +74,10 @@ class _Measuring(Searcher):
     def ask(self, most: int) -> Sequence[Proposal]:
         """Return all trials of single choices at once, and later the recipes at the budgets."""
         if self.found is None:
-            return self.alone.proposals()
+            asked = self.alone.proposals()
+            line = f"{len(asked)} trials of single choices at {self.options.fidelity} come first; none is counted"
+            self.problem.show(Step(self.options.name, 0, line))
+            return asked
         decode = self.problem.space.decode
         return [Proposal(decode(recipe)) for recipe, _ in zip(self.found, range(most), strict=False)]
 
