@@ -1,20 +1,23 @@
 """The quantize pass: who is matched, what changes, and above all what does not."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 import q2
 from q2.config import Key
+from q2.denoisers import Denoiser
 from q2.errors import ConfigError, OptionError, Q2Error
 from q2.graph import Graph
-from q2.passes import PassContext
+from q2.passes import Change, PassContext, TransformPass
 from q2.passes.analysis.bops import Bops
 from q2.passes.analysis.size import SIZES, Size
 from q2.passes.transform.quantize import Quantize
-from q2.quant import Recipe, parts_of
+from q2.quant import Recipe, fit, parts_of
 
 from .toys import one_of_each
 
@@ -166,3 +169,28 @@ def test_a_recipe_for_another_denoiser_or_layer_is_refused(tmp_path: Path, graph
     Recipe.of({"proj_out_3": "uaq-3"}, "digits-dit", "", 3.0).save(tmp_path / "r.toml")
     with pytest.raises(Q2Error, match=r"no such weight layer in 'digits-dit'; did you mean 'proj_out_2'\?"):
         step.check(graph, ctx)
+
+
+@dataclass(frozen=True)
+class Double(TransformPass):
+    """Doubles a layer's weight."""
+
+    name: ClassVar[str] = "double"
+    layer: str = "proj_out_2"
+
+    def run(self, graph: Graph, ctx: PassContext) -> Change:
+        module = graph.model.get_submodule(self.layer)
+        module.weight = nn.Parameter(2 * module.get_parameter("weight"))
+        return Change("doubled", changed=(self.layer,))
+
+
+def test_a_weight_that_a_transform_changed_is_not_read_from_the_checkpoint_again(
+    digits: Denoiser, graph: Graph
+) -> None:
+    """A layer that is switched from option to option is quantized from the weight that the transform left."""
+    doubled = 2 * graph.model.get_parameter("proj_out_2.weight").detach().clone()
+    steps = [Double(), *(Quantize("name", rules={"proj_out_2": text}) for text in ("uaq-2", "uaq-8"))]
+    q2.run_passes(graph, steps, denoiser=digits)
+    assert torch.equal(graph.model.get_parameter("proj_out_2.weight"), fit(doubled, "uaq-8").dequantize())
+    q2.run_passes(graph, [Quantize("name", rules={"proj_out_2": "none"})], denoiser=digits)
+    assert torch.equal(graph.model.get_parameter("proj_out_2.weight"), doubled)

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from q2.errors import Q2Error
 from q2.graph import Choice, Graph, WeightLayer
@@ -38,8 +39,9 @@ def apply_options(graph: Graph, plan: Mapping[str, Option], ctx: PassContext) ->
     """Make the choices of `graph` what `plan` says, and return those that were something else.
 
     A layer becomes a simulated one once, and is switched in place from then on: what differs is written again from its
-    full-precision weight, which is read from the checkpoint, or kept where no file has it. Parameters come from the
-    bank where it has the option, else they are fitted here. Choices outside the plan stay what they are.
+    full-precision weight, which is read from the checkpoint, or kept where no file has it, as after a transform that
+    changed it. Parameters come from the bank where it has the option, else they are fitted here. Choices outside the
+    plan stay what they are.
     """
     layers: dict[str, list[Choice]] = {}
     for choice in graph.choices.values():
@@ -74,13 +76,19 @@ def _apply(graph: Graph, choices: list[Choice], plan: Mapping[str, Option], ctx:
     if isinstance(module, Simulated):
         switch_layer(module, list(parts.values()), exact)
     else:
-        graph.replace(layer.name, _simulated(module, list(parts.values()), exact, ctx))
+        keep = not _is_in_a_file(graph, layer.name, exact, ctx)
+        graph.replace(layer.name, quantize_parts(module, list(parts.values()), exact, keep=keep))
     return {choice.name: _changed(choice, parts[choice.name], exact, ctx) for choice in moved}
 
 
-def _simulated(module: nn.Module, parts: list[Part], exact: Tensor, ctx: PassContext) -> nn.Module:
-    in_a_file = ctx.denoiser is not None and ctx.denoiser.stored is not None
-    return quantize_parts(module, parts, exact, keep=not in_a_file)
+def _is_in_a_file(graph: Graph, name: str, exact: Tensor, ctx: PassContext) -> bool:
+    """Say whether the checkpoint has a layer's full-precision weight: not if a transform before has changed it."""
+    if ctx.denoiser is None or ctx.denoiser.stored is None:
+        return False
+    if not graph.facts.transforms:
+        return True
+    stored = ctx.denoiser.exact_weight(name)
+    return stored is not None and torch.equal(stored, exact)
 
 
 def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
