@@ -1,4 +1,4 @@
-"""The example plugin, installed from its folder as its README says, is found and runs."""
+"""The example plugins, installed from their folders as their READMEs say, are found, run, and pass their own tests."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from q2.search.trials.trial import Trial
 from q2.session.search import SearchResult
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+TESTED = tuple(sorted(folder.parent.name for folder in EXAMPLES.glob("q2-plugin-*/tests")))
 NOTEBOOK = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
 MLFLOW = """
 import json, os, sys
@@ -43,17 +44,19 @@ plugins.after_trial(Trial({"a": "uaq-2"}, number=2, state="failed", error="none 
 """
 
 
-def installed(name: str, tmp_path: Path) -> Path:
-    """Install an example into a folder of its own and return the folder."""
-    site, source = tmp_path / "site", tmp_path / "source"
-    shutil.copytree(EXAMPLES / name, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+def installed(tmp_path: Path, *names: str) -> Path:
+    """Install examples into a folder of their own and return the folder."""
+    site, sources = tmp_path / "site", [tmp_path / "source" / name for name in names]
+    for source in sources:
+        left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+        shutil.copytree(EXAMPLES / source.name, source, ignore=left_out)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
-    subprocess.run([*pip, str(source)], check=True, capture_output=True)
+    subprocess.run([*pip, *map(str, sources)], check=True, capture_output=True)
     return site
 
 
 def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
-    site = installed("q2-plugin-outliers", tmp_path)
+    site = installed(tmp_path, "q2-plugin-outliers")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
     def q2(*args: str) -> subprocess.CompletedProcess[str]:
@@ -72,8 +75,24 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
     assert max(shares.values()) > 0
 
 
+def test_the_plugins_with_tests_are_found_where_they_are_installed_and_pass_them(tmp_path: Path) -> None:
+    site = installed(tmp_path, *TESTED)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+
+    def run(*args: str) -> str:
+        command = [sys.executable, "-m", *args]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    listed = [line.split()[:2] for line in run("q2", "list", "plugins").splitlines()]
+    assert all([name.removeprefix("q2-plugin-"), "0.1.0"] in listed for name in TESTED)
+    tests = [str(EXAMPLES / name / "tests") for name in TESTED]
+    run("pytest", "-q", "--import-mode=importlib", f"--rootdir={tmp_path}", "-p", "no:cacheprovider", *tests)
+
+
 def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tmp_path: Path) -> None:
-    site = installed("q2-plugin-mlflow", tmp_path)
+    site = installed(tmp_path, "q2-plugin-mlflow")
     (site / "mlflow.py").write_text(MLFLOW, encoding="utf-8")  # what it calls, in place of a server
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     env |= {"LOGGED": Trial({"a": "uaq-3"}, fidelity="forward").id}

@@ -1,9 +1,11 @@
 """Build q2's wheel, install it into a fresh environment, and run the main jobs there, outside the checkout.
 
-A plugin of every kind is begun there with ``q2 new plugin``, installed, checked by ruff and mypy, tested and used.
+A plugin of every kind is begun there with ``q2 new plugin``, installed, checked by ruff and mypy, tested and used. The
+example plugins that have tests are installed and tested beside them.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ JOBS = (
     ("transform", "--recipe", "found/recipe.toml", "--set", "samples.images=0", "--save", "saved", "--out", "again"),
     ("sample", "--from", "saved", "--class-id", "3", "--n", "2", "--out", "drawn"),
 )
+EXAMPLES = sorted(folder.parent for folder in ROOT.glob("examples/q2-plugin-*/tests"))
 KINDS = ("pass", "quantizer", "metric", "strategy", "exporter", "engine", "denoiser")
 OWN = ("ruff>=0.11", "mypy>=1.15", "pytest>=8", "setuptools>=77")
 USED = tuple(
@@ -61,7 +64,8 @@ def main() -> None:
         for job in JOBS:
             _run([str(home / "bin" / "q2"), *job], work)
         plugins = _plugins(home, work, [uv, "pip", "install", "-q", "--python", str(home / "bin" / "python"), *links])
-        jobs = f"{len(JOBS) + len(USED)} jobs ran in an environment of their own, with {plugins} new plugins"
+        jobs = f"{len(JOBS) + len(USED)} jobs ran in an environment of their own"
+        jobs += f", with {plugins} new plugins and {len(EXAMPLES)} examples"
         sys.stdout.write(f"{wheel.name}: {jobs}\n")
 
 
@@ -72,12 +76,16 @@ def _plugins(home: Path, work: Path, install: list[str]) -> int:
         _run([str(home / "bin" / "q2"), "new", "plugin", name, "--kind", kind], work)
     folders = [f"q2-plugin-{name}" for name in names]
     _run([*install, *OWN], work)
+    examples = [work / folder.name for folder in EXAMPLES]
+    for source, copy in zip(EXAMPLES, examples, strict=True):
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     _run([*install, "--no-deps", "--no-build-isolation", *(f"./{folder}" for folder in folders)], work)
+    _run([*install, "--no-build-isolation", *map(str, examples)], work)  # with what they depend on
     _run([str(home / "bin" / "ruff"), "check", *folders], work)
     _run([str(home / "bin" / "ruff"), "format", "--check", *folders], work)
     sources = [f"{folder}/{part}" for folder in folders for part in (folder.replace("-", "_"), "tests")]
     _run([str(home / "bin" / "mypy"), "--config-file", f"{folders[0]}/pyproject.toml", *sources], work)
-    tests = [f"{folder}/tests" for folder in folders]
+    tests = [f"{folder}/tests" for folder in (*folders, *(example.name for example in examples))]
     _run([str(home / "bin" / "pytest"), "-q", "--import-mode=importlib", *tests], work)
     for job in USED:
         _run([str(home / "bin" / "q2"), *job], work)
