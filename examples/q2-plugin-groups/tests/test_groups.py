@@ -11,7 +11,7 @@ from q2.quant.kinds import QUANTIZERS
 from q2.quant.quantizers.uniform import Uaq
 from q2.testing import QuantizerSuite
 
-NF4 = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0)
+NF4: tuple[float, ...] = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0)
 NF4 += (0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.7230, 1.0)
 
 

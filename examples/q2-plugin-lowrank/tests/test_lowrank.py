@@ -42,7 +42,7 @@ def _output(graph: Graph) -> Tensor:
 
 def test_the_branch_is_the_weights_best_approximation_and_outputs_stay() -> None:
     model, graph = _graph()
-    before, weight = _output(graph), model[0].weight.clone()
+    before, weight = _output(graph), graph.model.get_parameter("0.weight").clone()
     change = run_passes(graph, [LowRank(rank=2)])[0].report
     layer = model[0]
     assert isinstance(layer, LowRankLinear)

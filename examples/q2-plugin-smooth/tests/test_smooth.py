@@ -74,14 +74,13 @@ def test_norms_with_weights_take_the_scale_too() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.norm1, self.norm3 = nn.LayerNorm(8), nn.LayerNorm(8)
-            self.attn1, self.ff = nn.Module(), nn.Module()
-            for name in ("to_q", "to_k", "to_v"):
-                setattr(self.attn1, name, nn.Linear(8, 8))
+            self.attn1 = nn.ModuleDict({name: nn.Linear(8, 8) for name in ("to_q", "to_k", "to_v")})
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             read = self.norm1(x)
-            attn = self.attn1
-            return x + attn.to_q(read) * attn.to_k(read) + attn.to_v(read)
+            q, k, v = (self.attn1[name](read) for name in ("to_q", "to_k", "to_v"))
+            out: torch.Tensor = x + q * k + v
+            return out
 
     torch.manual_seed(0)
     model = Block()
