@@ -35,10 +35,15 @@ class Evolution(Strategy):
 
     name: ClassVar[str] = "evolution"
     population: Annotated[int, Field(ge=1)] = 50
+    """Recipes of a round."""
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The probability that a mutant replaces a unit."""
     top: Annotated[int, Field(ge=1)] = 8
+    """Variants of a unit in the reduced space, at most half of all."""
     low: float = 0.0
+    """As in `random`."""
     high: float = 1.0
+    """As in `random`."""
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search."""

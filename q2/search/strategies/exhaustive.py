@@ -30,6 +30,7 @@ class Exhaustive(Strategy):
 
     name: ClassVar[str] = "exhaustive"
     top: Annotated[int, Field(ge=0)] = 0
+    """Options of a choice, those with the least error; 0: all."""
 
     def check(self, problem: Problem) -> None:
         """Raise `ConfigError` for more recipes than trials; with `top` that follows from errors, which come later."""
