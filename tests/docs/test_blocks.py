@@ -10,10 +10,11 @@ from tests.docs.checks import check_command, check_python, check_toml, command_l
 from tests.docs.pages import PAGES, ROOT, SITE, Block, blocks
 
 SMALLER = {
-    "samples.images=100": "samples.images=4",
-    "search.evaluation.images=100": "search.evaluation.images=4",
-    "--trials 6": '--trials 2 --set bank.options=["uaq-4","uaq-3"] --set search.evaluation.steps=2',
+    "samples.images=100": "samples.images=2",
+    "search.evaluation.images=50": "search.evaluation.images=2",
+    "--trials 4": '--trials 2 --set bank.options=["uaq-4","uaq-3"] --set search.evaluation.steps=2 --set search.engine.workers=1',
     "--n 4": "--n 1",
+    "num_inference_steps=12": "num_inference_steps=2",
 }
 """What a run of the tests makes smaller in the commands of a page, so that it takes seconds."""
 RUN = [page for page in SITE if any(block.run for block in blocks(page))]
@@ -47,15 +48,19 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         if block.run and block.file:
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
         elif block.run and block.language == "python":
-            exec(compile(source_of(block.text), f"{page.name}:{block.line}", "exec"), names)
+            exec(compile(source_of(smaller(block.text)), f"{page.name}:{block.line}", "exec"), names)
         elif block.run:
             run_commands(block.text, monkeypatch)
 
 
-def run_commands(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def smaller(text: str) -> str:
     for large, small in SMALLER.items():
         text = text.replace(large, small)
-    for words in command_lines(text):
+    return text
+
+
+def run_commands(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in command_lines(smaller(text)):
         monkeypatch.setattr(sys, "argv", ["q2", *words])
         with pytest.raises(SystemExit) as stop:
             app()

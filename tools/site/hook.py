@@ -25,9 +25,18 @@ from tools.site.things import (
 __all__ = ["GENERATED", "expanded", "on_page_markdown", "part"]
 
 ROOT = Path(__file__).parents[2]
+
+
+def contributing_page() -> str:
+    """Return ``CONTRIBUTING.md`` without its title, its links as a page of ``docs/`` has them."""
+    _, _, text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n")
+    return re.sub(r"\]\((?!https?:|#)(?:(docs/)|)([^)]+)\)", lambda at: f"]({'' if at[1] else '../'}{at[2]})", text)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "api": api_page,
     "commands": commands_page,
+    "contributing": contributing_page,
     "denoisers": denoisers_table,
     "engines": lambda: options_page(ENGINES),
     "errors": errors_table,

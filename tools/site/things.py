@@ -63,7 +63,7 @@ def settings_page() -> str:
                 continue
             name = next(name for name, each in kind.model_fields.items() if each is info)
             text = " ".join([meaning[name], _choices(info.annotation, meaning[name])])
-            rows.append([code(f"{prefix}.{key}".lstrip(".")), default(info.default), linked(text)])
+            rows.append([code(key), default(info.default), linked(text)])
         parts += [f"### [{prefix}]" if prefix else "### Top level", text_of(kind).replace("``", "`")]
         parts.append(table(["key", "default", "meaning"], rows))
     return "\n\n".join(parts)
