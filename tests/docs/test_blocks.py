@@ -10,9 +10,9 @@ from tests.docs.checks import check_command, check_python, check_toml, command_l
 from tests.docs.pages import PAGES, ROOT, SITE, Block, blocks
 
 SMALLER = {
-    "samples.images=100": "samples.images=2",
+    "samples.images=100": "samples.images=2 --set passes.stats.samples=1",
     "search.evaluation.images=50": "search.evaluation.images=2",
-    "--trials 4": "--trials 2 --set 'bank.options=[\"uaq-4\",\"uaq-3\"]' --set search.evaluation.steps=2"
+    "--trials 4": '--trials 2 --set \'bank.options=["uaq-4","uaq-3"]\' --set search.evaluation.steps=2'
     " --set search.engine.workers=1",
     "--n 4": "--n 1",
     "num_inference_steps=12": "num_inference_steps=2",
