@@ -223,8 +223,8 @@ class EvaluationSettings(_Section):
     """`[search.evaluation]`: how a recipe is measured, and by what beside the target's metrics."""
 
     fidelity: Fidelity = "full"
-    """How far a recipe is measured: `weights` (sizes and errors, free), `forward` (outputs of the denoiser), `few-
-    step` (a few images in a few steps) or `full`."""
+    """How far a recipe is measured: `weights` (sizes and errors, free), `forward` (outputs of the denoiser),
+    `few-step` (a few images in a few steps) or `full`."""
     images: int = pydantic.Field(default=1000, ge=2)
     """Images of a trial at the fidelity `full`."""
     steps: int = pydantic.Field(default=0, ge=0)

@@ -15,6 +15,7 @@ SMALLER = {
     "--trials 4": '--trials 2 --set \'bank.options=["uaq-4","uaq-3"]\' --set search.evaluation.steps=2'
     " --set search.engine.workers=1",
     "--n 4": "--n 1",
+    "--out digits.html": "--out digits.html --no-graph",
     "num_inference_steps=12": "num_inference_steps=2",
 }
 """What a run of the tests makes smaller in the commands of a page, so that it takes seconds."""
