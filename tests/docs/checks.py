@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
@@ -67,8 +68,10 @@ def check_toml(text: str) -> None:
     homes = [kind for _, kind in sections() if set(table) <= {*keys_of(kind), *kind.model_fields}]
     if not homes:
         raise AssertionError(f"no section has the keys {', '.join(table)}")
-    kind = Settings if Settings in homes else homes[0]
-    validate(kind, table, dotted)
+    if Settings in homes:
+        _ = RunFile("a block", Path(), table).settings
+    else:
+        validate(homes[0], table, dotted)
     catalogue = Plugins(entry_points=False).of(PASSES)
     for title, options in table.get("passes", {}).items():
         name = options.get("pass", title)
