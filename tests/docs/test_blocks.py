@@ -1,12 +1,13 @@
 """Blocks of code in the documentation: all are read, and those behind ``<!-- run -->`` are run, page by page."""
 
+import doctest
 import sys
 from pathlib import Path
 
 import pytest
 
 from q2.cli import app
-from tests.docs.checks import check_command, check_python, check_toml, command_lines, source_of
+from tests.docs.checks import check_command, check_python, check_toml, command_lines
 from tests.docs.pages import PAGES, ROOT, SITE, Block, blocks
 
 SMALLER = {
@@ -49,8 +50,11 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for block in blocks(page):
         if block.run and block.file:
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        elif block.run and block.text.startswith(">>>"):
+            case = doctest.DocTestParser().get_doctest(block.text, names, page.name, page.name, block.line)
+            assert doctest.DocTestRunner(verbose=False).run(case).failed == 0
         elif block.run and block.language == "python":
-            exec(compile(source_of(smaller(block.text)), f"{page.name}:{block.line}", "exec"), names)
+            exec(compile(smaller(block.text), f"{page.name}:{block.line}", "exec"), names)
         elif block.run:
             run_commands(block.text, monkeypatch)
 
