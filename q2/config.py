@@ -132,7 +132,16 @@ class RunFile:
                 passes["quantize"] = rule
             else:
                 passes[title] = table
-        return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
+        called = {key: place for key, place in self.called.items() if key[:2] != ("passes", "quantize")}
+        return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}}, called=called)
+
+    def with_passes(self, passes: Table, called: Mapping[Key, str]) -> "RunFile":
+        """Return the same run with other passes than the file's; `called` says where their keys are said.
+
+        Overrides hold, and are named where they say a key.
+        """
+        said = {key: place for key, place in called.items() if len(key) <= 2 or _at(self.overrides, key) is None}
+        return dataclasses.replace(self, file={**self.file, "passes": passes}, called={**self.called, **said})
 
     def with_saved(self, folder: str, denoiser: Table | None = None) -> "RunFile":
         """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint.
@@ -152,8 +161,12 @@ class RunFile:
         """Return how a message names `key`: after the file, and as an override's if one said it."""
         if key in self.called:
             return f"{self.name}, {self.called[key]}"
-        overridden = _at(self.overrides, key) is not None
-        return f"{self.name}, {self.form.format(dotted(key))}" if overridden else f"{self.name}: {dotted(key)}"
+        if _at(self.overrides, key) is not None:
+            return f"{self.name}, {self.form.format(dotted(key))}"
+        for length in range(len(key) - 1, 0, -1):  # said with what it is in
+            if key[:length] in self.called:
+                return f"{self.name}, {self.called[key[:length]]}: {dotted(key[length:])}"
+        return f"{self.name}: {dotted(key)}"
 
     def rows(self, default: Table, effective: Table) -> list[list[str]]:
         """Return the five columns name, default, file, override, effective; a row for each setting in effect."""

@@ -35,7 +35,8 @@ def check_passes(session: Session, *, transforms: bool = False, bank: bool = Tru
     not used.
     """
     ctx = PassContext(session.plugins, session.shapes, session.settings.seed, prec=session.settings.prec)
-    manager = PassManager(session.passes, ctx, only=is_transform if transforms else lambda step: True)
+    only = is_transform if transforms else lambda step: True
+    manager = PassManager(session.passes, ctx, only=only, where=session.where)
     with session.at():
         manager.check(session.outline)
     for title, step in session.passes:

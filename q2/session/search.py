@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from q2.config import to_toml
 from q2.files import write_json, write_text
 from q2.passes import Step
 from q2.quant import Option, Recipe
@@ -260,7 +259,7 @@ def opened(
         fingerprint = fingerprint_of(loaded.session)
         store = TrialStore.open(folder / "trials", fingerprint)
         with writing(folder):  # so that the folder says whose it is, and for what, while the search goes on
-            write_text(folder / "effective.toml", to_toml(session.effective))
+            write_text(folder / "effective.toml", session.effective_toml)
             write_json(folder / MANIFEST, manifest(session, loaded.denoiser, kind))
         took = make_reference(loaded, folder, fidelities)
         ready = make_ready(loaded, bank)
@@ -322,7 +321,7 @@ def _write(session: Session, outcome: SearchResult) -> None:
     }
     for name in PICTURES:
         front_picture(result, folder / name)
-    write_text(folder / "effective.toml", to_toml(session.effective))
+    write_text(folder / "effective.toml", session.effective_toml)
     write_json(folder / MANIFEST, manifest(session, outcome.ready.denoiser, "search"))
     write_json(folder / "report.json", report)
     outcome.report.update(report)
