@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import RunFile, Table
-from q2.errors import PredictorError, there_are, why
+from q2.errors import PredictorError, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -29,6 +29,7 @@ from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
 from q2.session.folder import unused
+from q2.session.graphs import GRAPHS, MODULES, read_graphs
 from q2.session.session import Session
 
 __all__ = ["LABELS", "SPACE", "Fit", "fit_graphs", "fit_trials", "make_labels", "read_labels", "read_sensitivities"]
@@ -68,6 +69,7 @@ def fit_trials(
     Raises `Q2Error`, one line: no store, trials of
     another denoiser, too few of them, a layer missing from one, all worth alike.
     """
+    training.place()
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
     store = TrialStore.read(path)
     session = session.with_run(_of_search(session.run, path.parent))
@@ -84,7 +86,8 @@ def fit_trials(
     folder = out or unused(path.parent / "predictor")
     trained.save(folder)
     bridge.space.save(folder / SPACE)
-    (folder / LABELS).unlink(missing_ok=True)  # those of another predictor
+    for name in (LABELS, GRAPHS, MODULES):  # those of another predictor
+        (folder / name).unlink(missing_ok=True)
     return Fit(trained, baselines(bridge.space, chosen, y, training, fits), folder)
 
 
@@ -98,22 +101,19 @@ def fit_graphs(
     progress: Progress = silent,
     show: Callable[[Step], None] = lambda step: None,
 ) -> Fit:
-    """Train a predictor on a JSON file of graphs (docs/predictor.md); `target` is a metric of theirs, else the first.
+    """Train a predictor on a JSON file of graphs (docs/predictor.md); `target` is of their metrics, else the first.
 
-    Saved into `out`, or beside the file. Raises `Q2Error`.
+    Saved into `out`, or beside the file, with the graphs. Raises `Q2Error`.
     """
-    graphs = GraphSet.read_json(path)
-    if not graphs.metrics:
-        raise PredictorError(f"{path}: the graphs have no metrics")
-    wanted = target or next(iter(graphs.metrics))
-    if wanted not in graphs.metrics:
-        raise PredictorError(f"target {wanted}: no such metric in {path}{there_are(wanted, graphs.metrics)}")
+    training.place()
+    graphs, wanted = read_graphs(path, target)
     _check(graphs.metrics[wanted], wanted, training)
     show(Step("graphs", 0, f"{path}: {len(graphs)} graphs · target {wanted}"))
     folder = out or unused(path.parent / f"{path.stem}-predictor")
     trained = _timed(graphs, wanted, training, jobs, progress, show)
     trained.save(folder)
-    for name in (SPACE, LABELS):  # those of another predictor
+    graphs.save(folder / GRAPHS)
+    for name in (SPACE, LABELS, MODULES):  # those of another predictor
         (folder / name).unlink(missing_ok=True)
     return Fit(trained, {}, folder)
 

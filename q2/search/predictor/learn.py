@@ -65,6 +65,14 @@ class LearnerOptions(Protocol):
     def jobs(self) -> int:
         """How many folds are trained at a time."""
 
+    @property
+    def device(self) -> str:
+        """Where the networks are trained."""
+
+    @property
+    def attention(self) -> Literal["auto", "fused", "pyg"]:
+        """Which code passes their messages."""
+
 
 class Learner:
     """Learns from a search's trials, round after round. What it knows last is kept in the search's folder.
@@ -111,7 +119,14 @@ class Learner:
 
     def _learn(self, chosen: Ints, y: Floats) -> _Learned:
         problem, options, space, start = self.problem, self.options, self.bridge.space, time.perf_counter()
-        training = Training(loss=options.loss, folds=options.folds, epochs=options.epochs, seed=problem.seed)
+        training = Training(
+            options.loss,
+            folds=options.folds,
+            epochs=options.epochs,
+            seed=problem.seed,
+            device=options.device,
+            attention=options.attention,
+        )
         if len(y) and np.ptp(y) == 0:
             raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
         fits = additive(space, chosen, y, training)
