@@ -89,7 +89,7 @@ class RunFile:
     @property
     def settings(self) -> Settings:
         """The typed settings, their paths found. Raises `ConfigError` for an unknown key or a bad value."""
-        settings = validate(Settings, _merge(self.file, self.overrides), self.where)
+        settings = validate(Settings, _spaces(_merge(self.file, self.overrides)), self.where)
         found = settings.denoiser
         paths: Table = {key: self.find(getattr(found, key)) for key in ("checkpoint", "refiner")}
         if isinstance(found.config, str):
@@ -102,7 +102,10 @@ class RunFile:
         rows = settings.calibration.model_copy(update={"path": self.find(settings.calibration.path)})
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
-        search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
+        spaces = tuple(self.find(file) for file in settings.search.space.files)
+        found_in: Table = {"space": settings.search.space.model_copy(update={"files": spaces})}
+        found_in["evaluation"] = measured.model_copy(update=files)
+        search = settings.search.model_copy(update=found_in)
         model = settings.model.model_copy(
             update={key: self.find(getattr(settings.model, key)) for key in ("weights", "saved")}
         )
@@ -332,6 +335,15 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
         old = merged.get(name)
         merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _spaces(table: Table) -> Table:
+    """Return a run file's table with ``search.space = "file"``, or a list of files, as the table that it means."""
+    search = table.get("search")
+    space = search.get("space") if isinstance(search, dict) else None
+    if not isinstance(search, dict) or not isinstance(space, str | list):
+        return table
+    return {**table, "search": {**search, "space": {"files": [space] if isinstance(space, str) else space}}}
 
 
 def _at(table: object, key: Key) -> object:

@@ -281,18 +281,27 @@ class ObjectiveSettings(_Section):
 
 
 class SpaceSettings(_Section):
-    """`[search.space]`: what is searched in a module: lists of values.
+    """`[search.space]`: `files` of reduced spaces of a denoiser; or lists of values of a module.
 
     ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`.
     ``"NA"`` as a fraction's width means half the width.
     """
 
+    files: tuple[str, ...] = ()
+    """Of a denoiser: files of reduced spaces (docs/predictor.md); of several, a layer or unit may have what any of
+    them lets it have. `space = "top-3.toml"` means one."""
     transform: Literal["quantize", "channel-width"] = "quantize"
     """Which pass the values are settings of."""
     by: Literal["type", "name", "regex"] = "type"
     """How the lists match layers: `type`, `name` or `regex`."""
     lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
     """Tables of lists, `[search.space.lists.linear]`: the values of every setting of these layers."""
+
+
+def _or_files(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of `search.space` also be a file's name, or several; `q2.config` reads these as `files`."""
+    table = {"$ref": schema.pop("$ref")}
+    schema["anyOf"] = [table, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 
 
 class RunnerSettings(_Section):
@@ -335,7 +344,7 @@ class SearchSettings(_Section):
     strategies: dict[str, Table] = {}
     """Tables `search.strategies.<title>` with a strategy's options; `strategy` names the strategy where the title
     does not."""
-    space: SpaceSettings = SpaceSettings()
+    space: SpaceSettings = pydantic.Field(default=SpaceSettings(), json_schema_extra=_or_files)
     runner: RunnerSettings = RunnerSettings()
 
 

@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from q2.commands.console import DEFAULT, Config, Set, given, load_run, paste, print_step, text_table
+from q2.commands.labels import build, reduce, show
 from q2.commands.screen import screen, shared
 
 __all__ = ["Attention", "Embedding", "Loss", "predictor"]
 
 predictor = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Learn from trials what every layer wants.")
+for command in (build, show, reduce):
+    predictor.command()(shared(command))
 
 
 class Loss(StrEnum):
@@ -117,6 +120,10 @@ def label(
     override: Set = None,
     top: Annotated[int, typer.Option(min=0, help="Of graphs: the best modules of each unit to keep; 0: all.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="labels.npz in its folder")] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="What the pass sensitivity measured: do the labels agree?", show_default="the run's, if any"),
+    ] = None,
 ) -> None:
     """Score every option of every layer, and every variant of every unit; say which are most sensitive.
 
@@ -129,9 +136,12 @@ def label(
     from q2.session.session import Session
 
     session = Session(run) if run else None
+    from q2.search.predictor.agreement import agreement
     from q2.search.predictor.tables import sensitivity_tables
+    from q2.session.measured import find_measured
     from q2.session.predict import make_labels
 
+    measured = find_measured(predictor, sensitivity)
     with screen().working() as progress:
         labels, path = make_labels(predictor, out, session=session, progress=progress)
     variants = sum(len(unit.variants) for unit in labels.units)
@@ -141,8 +151,15 @@ def label(
     show.say(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")
     for table in sensitivity_tables(labels):
         text_table(table, result=True)
+    if measured is not None:
+        truth, source = measured
+        found = agreement(labels, truth)
+        show.report({"measured": str(source), "spearman": found.spearman.value, "found": found.found / found.most})
+        text_table(found.table(), result=True)
+        if found.warning():
+            show.result(f"warning: {found.warning()}")
     show.result(f"written: {path}")
-    paste("plot", "box", "--labels", path)
+    paste("predictor", "build", "--labels", path)
 
 
 def _label_modules(folder: Path, top: int, out: Path | None) -> None:

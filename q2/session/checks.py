@@ -98,5 +98,11 @@ def check_search(
     with session.at("search", "constraints"):
         check(problem.constraints, costs)
     for title, strategy in strategies.items():
+        if problem.space.units and not strategy.keeps_units:
+            with session.at("search", "space"):
+                raise ConfigError(
+                    f"variants of units, which {title!r} does not keep to, since it chooses layer by layer; reduce the"
+                    " space with --level node, or take a strategy that does: random, evolution, exhaustive, optuna"
+                )
         with session.at("search", "strategies", title):
             strategy.check(problem)

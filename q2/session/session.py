@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
     from q2.graph import Graph
     from q2.quant.bank import Bank
+    from q2.search.reduced import ReducedSpace
     from q2.search.space import Space
 
 __all__ = ["Given", "Session", "quiet", "run_folder", "usable"]
@@ -271,12 +272,30 @@ class Session:
 
         wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options
         with self.at("search"):
-            return Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
+            space = Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
+        reduced = self.reduced_space()
+        if reduced is None:
+            return space
+        with self.at("search", "space"):
+            try:
+                return reduced.applied(space, self.create_denoiser().label)
+            except ConfigError as error:
+                raise ConfigError(f"{' and '.join(wanted.space.files)}: {error}") from error
+
+    def reduced_space(self) -> "ReducedSpace | None":
+        """Return what the run file's reduced spaces let layers and units have together. Raises `ConfigError`."""
+        from q2.search.reduced import ReducedSpace
+
+        with self.at("search", "space"):
+            found = [ReducedSpace.load(file) for file in self.settings.search.space.files]
+            return reduce(ReducedSpace.united, found) if found else None
 
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
-        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+        return PassContext(
+            self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank, show=self.show
+        )
 
     def with_rows(self, ctx: PassContext, only: Callable[[Pass], bool] = lambda step: True) -> PassContext:
         """Return a context with rows of inputs, where a pass that `only` picks needs them; what is missing is drawn.

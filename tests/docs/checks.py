@@ -61,9 +61,9 @@ def check_command(words: list[str]) -> None:
 
 
 def check_toml(text: str) -> None:
-    """Fail for TOML that is neither a run file, nor keys of one of its sections, nor a pyproject."""
+    """Fail for TOML that is neither a run file, nor keys of one of its sections, a pyproject, or a file q2 writes."""
     table = tomllib.loads(text)
-    if "project" in table:
+    if "project" in table or "q2" in table:
         return
     homes = [kind for _, kind in sections() if set(table) <= {*keys_of(kind), *kind.model_fields}]
     if not homes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +23,7 @@ from q2.progress import Progress, silent
 from q2.search.predictor.attention import Messages, Neighbours, gather, send
 from q2.search.predictor.dataset import Floats, Ints, UnitNodes, load_npz, save_npz
 from q2.search.predictor.model import LAYERS, HopNetwork, Table
+from q2.search.predictor.provenance import BY_LABEL, Provenance
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
 
 MAX_VARIANTS = 10**6
+FROM_SEARCH = "by a search:"
+"""What `Labels.made` begins with where a search made them of its trials."""
 _BEAM = 4096
 _CHUNK = 1024  # copies of a unit's graph at a time
 _VERSION = 1
@@ -62,13 +65,14 @@ class UnitScores:
 class Labels:
     """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
 
-    An option that a choice may not take has the score NaN, and is in no variant.
+    An option that a choice may not take has the score NaN, and is in no variant. `made` says how they came about.
     """
 
     options: tuple[str, ...]
     choices: tuple[str, ...]
     nodes: Floats
     units: tuple[UnitScores, ...]
+    made: Provenance = field(default_factory=Provenance)
 
     def __repr__(self) -> str:
         from q2.search.predictor.tables import sensitivity_tables
@@ -85,6 +89,7 @@ class Labels:
         """Write the labels as one npz file, without pickle. Raises PredictorError."""
         units = [{"name": u.name, "kind": u.kind, "choices": u.choices, "complete": u.complete} for u in self.units]
         head = {"q2": "labels", "version": _VERSION, "options": self.options, "choices": self.choices, "units": units}
+        head |= {"made": self.made.head()}
         arrays = {"nodes": self.nodes}
         for i, unit in enumerate(self.units):
             arrays |= {f"variants.{i}": unit.variants.astype(np.uint8), f"scores.{i}": unit.scores.astype(np.float32)}
@@ -106,8 +111,9 @@ class Labels:
                 )
                 for i, unit in enumerate(head["units"])
             )
-            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units)
-        except (KeyError, TypeError, ValueError) as error:
+            made = Provenance.of_head(head.get("made", {}))
+            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units, made)
+        except (KeyError, TypeError, ValueError, PredictorError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 
@@ -136,7 +142,10 @@ def label(space: NodeSpace, trained: Trained, progress: Progress = silent, max_v
             scores = np.stack([scorer.variants(unit, variants) for scorer in scorers], axis=-1)
         names = tuple(space.choices[i] for i in own)
         units.append(UnitScores(unit.name, unit.kind, names, variants, scores, complete))
-    return Labels(space.options, space.choices, nodes, tuple(units))
+    training = trained.training
+    networks = replace(space.made, by=BY_LABEL, target=trained.target, scores="networks", level="unit")
+    made = replace(networks, loss=training.loss, folds=training.folds)
+    return Labels(space.options, space.choices, nodes, tuple(units), made)
 
 
 def score_variants(space: NodeSpace, trained: Trained, unit: UnitNodes, variants: Ints) -> Floats:
