@@ -33,6 +33,7 @@ __all__ = [
     "plain_table",
     "quantizers_table",
     "sections",
+    "setting_names",
     "settings_page",
 ]
 
@@ -51,6 +52,21 @@ def sections(kind: type[pydantic.BaseModel] = Settings, prefix: str = "") -> Ite
     for name, info in keys_of(kind).items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, pydantic.BaseModel):
             yield from sections(info.annotation, f"{prefix}.{name}".lstrip("."))
+
+
+def setting_names() -> list[str]:
+    """Return the dotted names of all settings.
+
+    >>> setting_names()[:2]
+    ['seed', 'prec']
+    """
+    inner = {kind for _, kind in sections()}
+    return [
+        f"{prefix}.{key}".lstrip(".")
+        for prefix, kind in sections()
+        for key, info in keys_of(kind).items()
+        if info.annotation not in inner
+    ]
 
 
 def settings_page() -> str:
