@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,17 @@ def command_lines(text: str) -> Iterator[list[str]]:
             yield shlex.split(line.removeprefix("$ "), comments=True)[1:]
 
 
+@cache
+def command_line() -> Any:
+    """Return the whole command line, as typer makes it."""
+    return get_command(app)
+
+
 def check_command(words: list[str]) -> None:
     """Fail for a command, an option or a setting that does not exist."""
     if not words or any(_PLACEHOLDER.match(word) for word in words[:1]):
         return
-    command: Any = get_command(app)
+    command = command_line()
     rest = list(words)
     while rest and getattr(command, "commands", None) and rest[0] in command.commands:
         command = command.commands[rest.pop(0)]

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pydantic
@@ -147,7 +148,8 @@ def denoisers_table() -> str:
     rows = []
     for name, kind in loaded(DENOISERS).items():
         steps, guidance = kind.protocol.steps, kind.protocol.guidance
-        source = "the package" if name.startswith("digits-") else code(kind.hub)
+        source = kind.default_checkpoint()
+        source = "the package" if Path(source).exists() else code(source)
         rows.append([code(name), linked(first(kind)), source, f"{steps} steps, guidance {guidance:g}"])
     return table(["name", "what it is", "weights come from", "protocol"], rows)
 
