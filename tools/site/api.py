@@ -1,8 +1,10 @@
 """The public names of q2's packages: signatures and docstrings."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 
 import q2
@@ -64,12 +66,13 @@ def _thing(name: str, thing: object) -> list[str]:
     if inspect.isclass(thing):
         bases = ", ".join(base.__name__ for base in thing.__bases__ if base is not object)
         head = f"class {name}({bases})" if bases else f"class {name}"
-        members = [[code(f"{key}{_signature(each)}"), linked(first(each))] for key, each in _members(thing)]
-        listed = [table(["member", "what it does"], members)] if members else []
-        return [f"### {name}", f"```python\n{head}\n```", text_of(thing), *listed]
+        if dataclasses.is_dataclass(thing):
+            head += f"\n\n{name}{_signature(thing)}"
+        members = [f"- {code(f'{key}{_signature(each)}')}: {linked(first(each))}" for key, each in _members(thing)]
+        return [f"### {name}", f"```python\n{head}\n```", text_of(thing), "\n".join(members)]
     if callable(thing):
         return [f"### {name}", f"```python\n{name}{_signature(thing)}\n```", text_of(thing)]
-    return [f"### {name}", f"A constant: {code(str(thing)[:80])}."]
+    return [f"### {name}", f"A constant: {code(_plain(str(thing))[:80])}."]
 
 
 def _members(kind: type) -> Iterator[tuple[str, object]]:
@@ -93,6 +96,17 @@ def _signature(thing: object) -> str:
         each.replace(annotation=each.empty) for each in found.parameters.values() if each.name not in ("self", "cls")
     ]
     try:
-        return str(found.replace(parameters=bare, return_annotation=found.empty))
+        text = str(found.replace(parameters=bare, return_annotation=found.empty))
     except ValueError:
         return "(…)"
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """Return a signature or value without addresses, so that every build is the same.
+
+    >>> _plain("(draw=<function silent at 0x7f1f>, key=<function <lambda> at 0x7f20>, of=<class 'int'>)")
+    '(draw=silent, key=…, of=int)'
+    """
+    text = re.sub(r"<function [\w.]*<lambda> at 0x[0-9a-f]+>", "…", text)
+    return re.sub(r"<(?:\w+ object |function |class )?'?([\w.]+)'?(?: object)?(?: at 0x[0-9a-f]+)?>", r"\1", text)
