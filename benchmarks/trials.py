@@ -2,7 +2,7 @@
 
     python -m benchmarks.trials [--trials 10000] [--layers 812] [--options 9] [--folder DIR] [--full]
 
-Every step runs in a process of its own, whose CPU seconds (imports are beside) and greatest memory are printed. `--full`
+Every step runs in a process of its own; its CPU seconds without imports are printed, and its greatest memory. `--full`
 writes the same trials with full recipes too, as stores of version 1 have them, and reads both in turns.
 """
 
@@ -61,10 +61,16 @@ def write_full(folder: Path, count: int, layers: int, options: int) -> None:
         file.writelines(line("trial", trial.to_json().encode()) for trial in made_up(count, layers, options))
 
 
+def merge(folder: Path, out: Path) -> None:
+    """Merge the store into a new one."""
+    store = TrialStore.read(folder)
+    TrialStore.open(out / "merged", store.fingerprint).merge(store)
+
+
 STEPS: dict[str, Callable[[Path, Path], object]] = {
     "open": lambda folder, out: TrialStore.read(folder),
     "ls": lambda folder, out: Listing.of(TrialStore.read(folder)).rows("-SQNR"),
-    "merge": lambda folder, out: TrialStore.open(out / "merged", RUN).merge(TrialStore.read(folder)),
+    "merge": merge,
     "export json": lambda folder, out: export(TrialStore.read(folder), out / "out.json"),
     "export csv": lambda folder, out: export(TrialStore.read(folder), out / "out.csv", "csv"),
 }

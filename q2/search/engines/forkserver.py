@@ -4,6 +4,7 @@ It has one thread and computes nothing, so that its forks are whole. It ends wit
 that ends, and so do the workers.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pickle import loads
+from typing import NoReturn
 
 from q2.search.engines.base import Load, Places, Prepares, Worker
 from q2.search.evaluation.jobs import Job
@@ -56,7 +58,7 @@ def main(control_handle: int, life_handle: int) -> None:
                     if verb == WORK or children.fork():
                         control.close()
                         _work(start, Connection(jobs), life)
-                        return
+                        _exit()
                     os.close(jobs)
                     os.close(life)
                 else:
@@ -97,6 +99,15 @@ def _work(start: Start, jobs: Connection, life: int) -> None:
                 jobs.send(answer)
             except (AttributeError, TypeError, ValueError) as error:  # no pickle of it
                 jobs.send((RuntimeError(f"{type(answer[0]).__name__}: {answer[0]} ({error})"), answer[1]))
+
+
+def _exit() -> NoReturn:
+    """Let libraries clean up, and end; to take everything apart takes seconds."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def _use_threads(count: int) -> None:

@@ -81,6 +81,9 @@ class Local(Engine):
 
     def close(self) -> None:
         """Stop the processes."""
+        for process in self._processes:
+            if process is not None:
+                process.dismiss()
         for place in range(self._workers):
             self._stop(place)
         for place, server in enumerate(self._servers):

@@ -74,12 +74,16 @@ class Process:
         assert isinstance(result, Evaluated)
         return result
 
-    def stop(self) -> str:
-        """Let it end if it is idle, kill it if not; return how it ended."""
+    def dismiss(self) -> None:
+        """Give it no more jobs: it ends if it is idle."""
         with suppress(OSError, WorkerDiedError):
             while not self.pid and self.jobs.poll():
                 self.receive()
         self.jobs.close()
+
+    def stop(self) -> str:
+        """Let it end if it is idle, kill it if not; return how it ended."""
+        self.dismiss()
         code = self.server.end(self.pid, kill=not self.idle)
         os.close(self.life)
         if code is None:

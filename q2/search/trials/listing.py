@@ -45,7 +45,7 @@ class Listing:
         fidelity = str(search.get("evaluation", {}).get("fidelity", ""))
         return cls(trials, _target(search, trials), store.path, fidelity, pruning)
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """The metrics that some trial has, avg_bits first."""
         names = dict.fromkeys(name for trial in self.trials for name in trial.metrics)
