@@ -112,6 +112,23 @@ def importance(
     _said(draw(Trained.load(predictor)).save(out, "importance"))
 
 
+@plots.command()
+@shared
+def graph(
+    predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train --graphs wrote.")],
+    graph: Annotated[str, typer.Option(help="Its number; best: with the highest target; predicted: prediction.")] = (
+        "best"
+    ),
+    out: Folder = Path(),
+) -> None:
+    """Draw a graph at every hop, its nodes coloured by how large their embeddings are."""
+    from q2.session.graphs import draw_graph
+
+    index, paths = draw_graph(predictor, graph, out)
+    screen().report({"graph": index, "files": [str(path) for path in paths]})
+    screen().paths(f"graph {index}, written: ", paths)
+
+
 def _said(paths: tuple[Path, ...]) -> None:
     screen().report({"files": [str(path) for path in paths]})
     screen().paths("written: ", paths)

@@ -109,7 +109,8 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     pipeline = _saving(denoiser, order)
     denoiser.check(order.ask)
     bank = open_bank(session) if session.is_quantizing else None
-    manager = PassManager(session.passes, session.context(bank), only=is_transform)
+    ctx = session.with_rows(session.context(bank), is_transform)
+    manager = PassManager(session.passes, ctx, only=is_transform)
     with session.at():
         manager.check(graph)
 

@@ -17,7 +17,7 @@ from q2.search.space import Space
 from q2.search.strategies.base import Problem
 from q2.search.trials.trial import Trial
 
-__all__ = ["OPTIONS", "tiny_costs", "tiny_graph", "tiny_problem", "trial_of"]
+__all__ = ["OPTIONS", "tiny_costs", "tiny_graph", "tiny_model", "tiny_problem", "trial_of"]
 
 OPTIONS = ("kmeans-c-4", "uaq-4", "uaq-3")
 
@@ -53,9 +53,19 @@ class _Block(nn.Module):
         return out
 
 
+def tiny_model() -> nn.Module:
+    """Return a transformer block, attention (four layers) and feed-forward (two), with weights drawn from seed 0.
+
+    It reads ``x`` (batch, tokens, 8) and returns the same shape.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Block().eval().requires_grad_(False)
+
+
 @cache
 def tiny_graph() -> Graph:
-    """Return the graph of a transformer block: attention (four layers) and feed-forward (two), on meta."""
+    """Return the graph of `tiny_model`, on meta."""
     with torch.device("meta"):
         block = _Block()
     return trace(block, {"x": torch.zeros(1, 4, 8)})

@@ -1,15 +1,13 @@
 """What every strategy must do, as tests that its own inherit."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from q2.config import dotted
-from q2.errors import ConfigError
 from q2.search.engines.base import Engine
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import SearchRun, run
@@ -17,12 +15,13 @@ from q2.search.strategies.base import Problem, Proposal, Strategy
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
+from q2.testing.options import OptionsSuite
 from q2.testing.problems import OPTIONS, tiny_problem, trial_of
 
 __all__ = ["StrategySuite"]
 
 
-class StrategySuite:
+class StrategySuite(OptionsSuite):
     """Tests of a strategy: a subclass called ``Test…`` sets `strategy`, and pytest finds the rest.
 
     `random` says that another seed gives other recipes, `options` and `trials` are of the problem that it searches. A
@@ -33,6 +32,10 @@ class StrategySuite:
     random: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = OPTIONS
     trials: ClassVar[int] = 24
+
+    def thing(self) -> Strategy:
+        """Return the strategy."""
+        return self.strategy
 
     def problem(self, *, seed: int = 0, constraints: Sequence[str] = ()) -> Problem:
         """Return the problem to search: six layers in two units."""
@@ -68,28 +71,6 @@ class StrategySuite:
             done += len(asked)
         assert done, "no recipe at all"
         return told
-
-    def test_it_is_a_plain_table_of_options(self) -> None:
-        """Its options come back from the table that they are written to; it has a name and says what it is."""
-        kind = type(self.strategy)
-        assert kind.name
-        assert kind.__doc__
-        assert kind.from_table(self.strategy.to_table(), dotted) == self.strategy
-
-    def test_an_unknown_option_is_refused_in_one_line(self) -> None:
-        """A misspelt key of its table is an error that names the key."""
-        with pytest.raises(ConfigError) as error:
-            type(self.strategy).from_table({"no-such-option": 1}, lambda key: f"here: {dotted(key)}")
-        assert "here: no-such-option" in str(error.value)
-        assert "\n" not in str(error.value)
-
-    def test_an_option_of_the_wrong_type_is_refused_in_one_line(self) -> None:
-        """A value that no option takes is an error that names the key."""
-        for entry in fields(self.strategy):
-            with pytest.raises(ConfigError) as error:
-                type(self.strategy).from_table({entry.name: [{"no-such-key": 1}]}, lambda key: f"here: {dotted(key)}")
-            assert f"here: {entry.name}" in str(error.value)
-            assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize("most", [None, 1, 5])
     def test_it_proposes_recipes_of_the_space_and_no_more_than_asked(self, most: int | None) -> None:

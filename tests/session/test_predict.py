@@ -45,7 +45,11 @@ def test_labels_are_made_without_the_denoiser_and_drawn(
     assert "most sensitive" in said
     assert "most tolerant" in said
     expected = label(space("dit"), trained("dit"))
-    np.testing.assert_allclose(Labels.load(out).nodes, expected.nodes)
+    found = Labels.load(out)
+    np.testing.assert_allclose(found.nodes, expected.nodes)
+    made = found.made
+    assert (made.by, made.scores, made.level, made.loss) == ("q2 predictor label", "networks", "unit", "hybrid")
+    assert (made.predictor, made.folds, made.target) == (str(folder), 2, "y")
     for args, name in (
         (("box", "--by", "layer"), "box-layer"),
         (("box", "--statistic", "std"), "box-unit-std"),
@@ -72,13 +76,13 @@ def test_graphs_of_any_kind_are_trained_on(
     assert run(monkeypatch, "predictor", "train", "--graphs", str(file), *args) == 0
     assert "mean ± sd" in capsys.readouterr().out
     made = tmp_path / "graphs-predictor"
-    assert {path.name for path in made.iterdir()} == {"predictor.safetensors", "predictor.json"}
+    assert {path.name for path in made.iterdir()} == {"predictor.safetensors", "predictor.json", "graphs.npz"}
     assert run(monkeypatch, "plot", "importance", "--predictor", str(made), "--out", str(tmp_path)) == 0
     text = (tmp_path / "importance.csv").read_text(encoding="utf-8")
     assert {line.split(",")[0] for line in text.splitlines()} == {"feature", "op", "width"}
     capsys.readouterr()
     assert run(monkeypatch, "predictor", "label", "--predictor", str(made)) == 2
-    line = f"q2: {made}: no space.npz: the predictor of a graph set has no layers to label\n"
+    line = f"q2: {made}: no node of its graphs names a 'unit': there are no modules to label\n"
     assert capsys.readouterr().err == line
 
 

@@ -13,6 +13,7 @@ from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
+from q2.search.subject import Subject
 from q2.search.trials.trial import Trial
 from q2.settings import BuildSettings, Fidelity
 
@@ -39,7 +40,7 @@ class Problem:
     strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
     keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
     the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
-    `identity` is the same for searches whose trials can be compared.
+    `identity` is the same for searches whose trials can be compared; `subject` is what recipes are for.
     """
 
     space: Space
@@ -58,6 +59,7 @@ class Problem:
     measured: Mapping[Fidelity, Collection[str]] = field(default_factory=dict)
     known: Callable[["Proposal"], bool] = lambda proposal: False
     identity: str = ""
+    subject: Subject = field(default_factory=Subject)
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that some trial of the search has."""
@@ -103,6 +105,8 @@ class Strategy(ABC):
     """A frozen dataclass whose fields are the strategy's options: keys of ``[search.strategies.<name>]``."""
 
     name: ClassVar[str]
+    keeps_units: ClassVar[bool] = False
+    """Whether it proposes only variants that the units of a reduced space have (`Space.groups`)."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod

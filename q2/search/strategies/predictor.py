@@ -26,7 +26,8 @@ class Predictor(Strategy):
 
     `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
     predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
-    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time.
+    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time on `device`, where
+    ``auto`` is CUDA if there is one; `attention` is the code that passes messages.
 
     With `alone`, a fidelity, every choice is first quantized alone, as `sensitivity` does it; at the search's own
     fidelity these trials count. Then the errors are weighted by what that says, and in place of random recipes come
@@ -41,6 +42,8 @@ class Predictor(Strategy):
     folds: int = 5
     epochs: int = 60
     jobs: int = 1
+    device: str = "auto"
+    attention: Literal["auto", "fused", "pyg"] = "auto"
     alone: Literal["", "forward", "few-step"] = ""
 
     def expressions(self) -> dict[str, str]:
@@ -58,6 +61,10 @@ class Predictor(Strategy):
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key}: expected {least} or more, not {getattr(self, key)}")
+        if self.scores != "ridge":
+            from q2.search.predictor.train import Training
+
+            Training(device=self.device, attention=self.attention).place()
         trials = problem.trials
         if self.alone:
             check_alone(problem.space)
