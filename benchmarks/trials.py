@@ -1,9 +1,10 @@
 """Makes a store of ten thousand made-up trials, and prints what it takes to read, list, merge and export it.
 
-    python -m benchmarks.trials [--trials 10000] [--layers 812] [--options 9] [--folder DIR] [--full]
+    python -m benchmarks.trials [--trials 10000] [--layers 812] [--options 9] [--folder DIR] [--full] [--round 1000]
 
 Every step runs in a process of its own; its CPU seconds without imports are printed, and its greatest memory. `--full`
-writes the same trials with full recipes too, as stores of version 1 have them, and reads both in turns.
+writes the same trials with full recipes too, as stores of version 1 have them, and reads both in turns. `--round` has
+the strategy `predictor` propose 20 recipes of SDXL (on meta) from so many random trials with made-up targets.
 """
 
 import argparse
@@ -92,6 +93,41 @@ def measured(name: str, folder: Path) -> tuple[float, float]:
     return seconds, megabytes
 
 
+def predict(count: int) -> None:
+    """Print the CPU seconds of a predictor's round: all of it, and the encoding of its trials."""
+    import numpy as np
+
+    from q2.config import RunFile
+    from q2.passes import PassContext
+    from q2.search.evaluation.costs import Costs
+    from q2.search.predictor.learn import Learner
+    from q2.search.strategies.predictor import Predictor
+    from q2.session.problem import problem_of
+    from q2.session.session import Session
+
+    given = ["denoiser.weights=meta", "search.target=SQNR - 4*avg_bits", "search.evaluation.metrics=[]"]
+    session = Session(RunFile.load("sdxl.toml", given))
+    costs = Costs.of_graph(session.outline, session.space, PassContext(session.plugins, session.shapes), None)
+    with tempfile.TemporaryDirectory() as scratch:
+        problem = problem_of(session, session.outline, session.space, costs, Path(scratch))
+        rng, trials = np.random.default_rng(0), list[Trial]()
+        matters = rng.lognormal(size=len(problem.space.choices))
+        store = TrialStore.open(Path(scratch) / "trials", RUN)
+        for number in range(count):
+            chosen = problem.space.random(rng)
+            recipe = problem.space.decode(chosen)
+            values = {**costs.metrics(recipe), "SQNR": float(-(matters * chosen).sum() / matters.sum())}
+            trials.append(Trial(recipe, values, number=number))
+        store.extend(trials)
+        trials = list(store)
+        learner, start = Learner(problem, Predictor()), time.process_time()
+        learner.bridge.encode([trial.recipe for trial in trials])
+        encoded = time.process_time()
+        learner.round(trials, 20)
+        took = time.process_time() - encoded
+    print(f"{'round':<12} {took:8.2f} s, of {count} trials of {len(matters)} choices; encoding {encoded - start:.2f} s")
+
+
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
@@ -103,10 +139,14 @@ def main() -> None:
     parser.add_argument("--options", type=int, default=9)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder if none is named")
     parser.add_argument("--full", action="store_true", help="version 1 of the store beside")
+    parser.add_argument("--round", type=int, help="a predictor's round from so many trials, and nothing else")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
         step(given.step, given.folder)
+        return
+    if given.round:
+        predict(given.round)
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         store, full = Path(scratch) / "trials", Path(scratch) / "full"
