@@ -17,6 +17,7 @@ __all__ = [
     "PredictorError",
     "Q2Error",
     "RecipeError",
+    "SensitivityError",
     "TargetError",
     "TraceError",
     "TrialError",
@@ -59,6 +60,10 @@ class PluginError(Q2Error):
 
 class PredictorError(Q2Error):
     """Trials, graphs or a saved predictor that do not fit together."""
+
+
+class SensitivityError(Q2Error):
+    """Measured sensitivities that cannot be read, or that are of another denoiser or measured otherwise."""
 
 
 class TraceError(Q2Error):

@@ -120,6 +120,10 @@ def label(
     override: Set = None,
     top: Annotated[int, typer.Option(min=0, help="Of graphs: the best modules of each unit to keep; 0: all.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="labels.npz in its folder")] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="What the pass sensitivity measured: do the labels agree?", show_default="the run's, if any"),
+    ] = None,
 ) -> None:
     """Score every option of every layer, and every variant of every unit; say which are most sensitive.
 
@@ -132,9 +136,12 @@ def label(
     from q2.session.session import Session
 
     session = Session(run) if run else None
+    from q2.search.predictor.agreement import agreement
     from q2.search.predictor.tables import sensitivity_tables
+    from q2.session.measured import find_measured
     from q2.session.predict import make_labels
 
+    measured = find_measured(predictor, sensitivity)
     with screen().working() as progress:
         labels, path = make_labels(predictor, out, session=session, progress=progress)
     variants = sum(len(unit.variants) for unit in labels.units)
@@ -144,6 +151,13 @@ def label(
     show.say(f"{layers} layers with {options} options, {variants:,} variants of {len(labels.units)} units\n")
     for table in sensitivity_tables(labels):
         text_table(table, result=True)
+    if measured is not None:
+        truth, source = measured
+        found = agreement(labels, truth)
+        show.report({"measured": str(source), "spearman": found.spearman.value, "found": found.found / found.most})
+        text_table(found.table(), result=True)
+        if found.warning():
+            show.result(f"warning: {found.warning()}")
     show.result(f"written: {path}")
     paste("predictor", "build", "--labels", path)
 

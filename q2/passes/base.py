@@ -102,6 +102,8 @@ class PassContext:
     bank: "Bank | None" = None
     model: "Model | None" = None
     """The module that the graph is of, with its data, where the run is about one."""
+    show: Callable[[Step], None] = lambda step: None
+    """Tells people what a long pass is about to do, before its report."""
     rows: "RowStore | None" = None
     """Rows of what layers read at full precision, for passes with `needs_rows`."""
 

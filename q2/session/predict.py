@@ -12,6 +12,7 @@ from q2.config import RunFile, Table
 from q2.errors import PredictorError, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
+from q2.quant.sensitivity import SensitivityTable
 from q2.search.evaluation.costs import Costs
 from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
@@ -159,7 +160,13 @@ def read_labels(path: Path) -> tuple[NodeSpace, Labels]:
 
 
 def read_sensitivities(path: Path) -> dict[str, float]:
-    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises PredictorError."""
+    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises `Q2Error`.
+
+    Of measurements, a .json file, it is the noise to signal at the worst option, in dB.
+    """
+    if path.suffix == ".json":
+        ranked = SensitivityTable.load(path).ranked()
+        return {layer: 10 * float(np.log10(spread)) for layer, spread in ranked if spread > 0}
     space, labels = read_labels(path)
     total = labels.nodes.sum(2)
     spread = np.nanmax(total, axis=1) - np.nanmin(total, axis=1)

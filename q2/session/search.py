@@ -17,7 +17,7 @@ from q2.search.loop import BASELINE, SearchRun, judged, known, measure, run
 from q2.search.objective.constraints import check
 from q2.search.pictures import front_picture
 from q2.search.report import Found, found, quality_of
-from q2.search.strategies.base import Problem, Strategy
+from q2.search.strategies.base import GradientErrors, Problem, Strategy
 from q2.search.subject import Subject
 from q2.search.tally import Tally
 from q2.search.trials.store import TrialStore
@@ -274,9 +274,19 @@ def opened(
             known=lambda proposal: known(problem, store, needed, seed, proposal),
             identity=fingerprint.digest,
             subject=Subject(loaded.denoiser.label, loaded.denoiser.fingerprint, bank.plan.calibration),
+            gradient_errors=_gradients(ready, folder),
         )
         session.show(Step("space", 0, f"{ready.space} · target {ready.target}"))
         yield OpenSearch(session, ready, problem, store, engine, took)
+
+
+def _gradients(ready: Ready, folder: Path) -> GradientErrors:
+    """Return what works out options' errors from gradients, by full precision's calls in the run's folder."""
+    from q2.search.evaluation.gradients import OutputGradients
+
+    settings = ready.session.settings
+    reference = Reference(folder / "reference", settings.search.evaluation)
+    return OutputGradients(ready.denoiser, ready.graph, ready.ctx, ready.space, reference.calls, settings.seed)
 
 
 def _baselines_line(ready: OpenSearch, trials: Mapping[str, Trial]) -> str:

@@ -293,7 +293,9 @@ class Session:
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
-        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+        return PassContext(
+            self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank, show=self.show
+        )
 
     def with_rows(self, ctx: PassContext, only: Callable[[Pass], bool] = lambda step: True) -> PassContext:
         """Return a context with rows of inputs, where a pass that `only` picks needs them; what is missing is drawn.

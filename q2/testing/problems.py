@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from q2.graph import Graph, trace
 from q2.quant import Option
+from q2.quant.options import NONE
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
@@ -74,7 +75,7 @@ def tiny_graph() -> Graph:
 def tiny_costs(space: Space, seed: int = 0) -> Costs:
     """Return costs of a space: bits as the options say, and errors and BOPs drawn from `seed`."""
     rng = np.random.default_rng(seed)
-    bits = np.array([float(Option.parse(option).bits) for option in space.options])
+    bits = np.array([float(Option.parse(option).bits or 16) for option in space.options])
     weights = np.array([float(choice.weights) for choice in space.choices])[:, None]
     spread = rng.lognormal(0.0, 0.5, (len(space), len(bits)))
     held = weights * (bits + 0.1 * np.arange(len(bits)))
@@ -85,6 +86,7 @@ def tiny_costs(space: Space, seed: int = 0) -> Costs:
         "bops": weights * rng.uniform(3.0, 16.0, len(bits)) / 1e6,
         "quantized_error": rng.lognormal(0.0, 1.0, (len(space), 1)) * 4.0**-bits * spread,
     }
+    tables["quantized_error"][:, [option == NONE for option in space.options]] = 0.0
     return Costs(space, tables, dict.fromkeys(tables, 0.0))
 
 

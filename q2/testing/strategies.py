@@ -1,6 +1,7 @@
 """What every strategy must do, as tests that its own inherit."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +26,8 @@ class StrategySuite(OptionsSuite):
     """Tests of a strategy: a subclass called ``Test…`` sets `strategy`, and pytest finds the rest.
 
     `random` says that another seed gives other recipes, `options` and `trials` are of the problem that it searches. A
-    strategy that needs another problem overrides `problem`.
+    strategy that needs another problem overrides `problem`. Trials at cheaper fidelities are no part of the budget;
+    here they all go well, and have ``SQNR`` and ``latent-SQNR``.
     """
 
     strategy: ClassVar[Strategy]
@@ -63,12 +65,15 @@ class StrategySuite(OptionsSuite):
         while done < problem.trials:
             wanted = min(most or problem.trials, problem.trials - done)
             asked = searcher.ask(wanted)
-            assert len(asked) <= wanted, "more recipes than were asked for"
+            counted = sum((each.fidelity or problem.fidelity) == problem.fidelity for each in asked)
+            assert counted <= wanted, "more recipes than were asked for"
             if not asked:
                 break
-            told.append([_trial(problem, each, done + i, fails, seconds) for i, each in enumerate(asked)])
-            searcher.tell(told[-1])
-            done += len(asked)
+            trials = [_trial(problem, each, done + i, fails, seconds) for i, each in enumerate(asked)]
+            searcher.tell(trials)
+            done += counted
+            if counted:
+                told.append([trial for trial in trials if trial.fidelity == problem.fidelity])
         assert done, "no recipe at all"
         return told
 
@@ -161,7 +166,7 @@ class StrategySuite(OptionsSuite):
 
     def _run(self, problem: Problem, path: Path, stop_after: int | None = None) -> SearchRun:
         store = TrialStore.open(path, Fingerprint("tiny", "0", "0.1"))
-        needed = {problem.fidelity: ["quality", "avg_bits"]}
+        needed = dict.fromkeys((problem.fidelity, *self.strategy.fidelities()), ("quality", "avg_bits"))
         with _Planted(problem, stop_after) as engine:
             return run(problem, self.strategy.searcher(problem), engine, store, name="suite", needed=needed)
 
@@ -188,13 +193,22 @@ class _Planted(Engine):
         if self.count == self.stop_after:
             raise KeyboardInterrupt
         self.count += 1
-        planted = trial_of(self.problem, job.recipe)
-        return Evaluated(replace(job.trial(), metrics=planted.metrics))
+        return Evaluated(replace(job.trial(), metrics=_planted(self.problem, job.recipe).metrics))
 
 
 def _trial(problem: Problem, proposal: Proposal, number: int, fails: Callable[[int], bool], seconds: float) -> Trial:
-    trial = trial_of(problem, proposal.recipe, number, fails=fails(number))
-    return replace(trial, fidelity=proposal.fidelity or problem.fidelity, seconds=seconds)
+    fidelity = proposal.fidelity or problem.fidelity
+    failed = fails(number) and fidelity == problem.fidelity
+    return replace(_planted(problem, proposal.recipe, number, fails=failed), fidelity=fidelity, seconds=seconds)
+
+
+def _planted(problem: Problem, recipe: Mapping[str, str], number: int = 0, *, fails: bool = False) -> Trial:
+    """Return a trial with the signal of cheaper fidelities, dB, beside what is planted."""
+    trial = trial_of(problem, recipe, number, fails=fails)
+    if fails:
+        return trial
+    db = -10 * math.log10(max(-trial.metrics["quality"], 1e-10))
+    return replace(trial, metrics={**trial.metrics, "SQNR": db, "latent-SQNR": db})
 
 
 def _flat(history: Sequence[Sequence[Trial]]) -> list[Trial]:

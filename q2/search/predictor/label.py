@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
 
 MAX_VARIANTS = 10**6
+FROM_SEARCH = "by a search:"
+"""What `Labels.made` begins with where a search made them of its trials."""
 _BEAM = 4096
 _CHUNK = 1024  # copies of a unit's graph at a time
 _VERSION = 1

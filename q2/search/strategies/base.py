@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from q2.config import Key, Table, validate
 from q2.passes import Step
@@ -20,7 +23,11 @@ from q2.settings import BuildSettings, Fidelity
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+__all__ = ["Estimator", "GradientErrors", "Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+
+
+Estimator = Literal["full", "diagonal"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,13 @@ class Objective:
     scale: float = 1.0
 
 
+class GradientErrors(Protocol):
+    """Works out from gradients what every option adds to the outputs' noise; see `q2.search.evaluation.gradients`."""
+
+    def __call__(self, passes: int, estimate: "Estimator", memory: float) -> Array:
+        """Return them (choices, options of the whole space), relative to the signal, from so many backward passes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What a search looks for: everything that a strategy may know.
@@ -41,6 +55,7 @@ class Problem:
     keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
     the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
     `identity` is the same for searches whose trials can be compared; `subject` is what recipes are for.
+    `gradient_errors` works out what options do to the outputs, where the denoiser is loaded.
     """
 
     space: Space
@@ -60,6 +75,7 @@ class Problem:
     known: Callable[["Proposal"], bool] = lambda proposal: False
     identity: str = ""
     subject: Subject = field(default_factory=Subject)
+    gradient_errors: "GradientErrors | None" = None
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that some trial of the search has."""

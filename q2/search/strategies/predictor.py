@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from q2.errors import ConfigError
+from q2.quant.sensitivity import signal_of
 from q2.search.metrics.base import LADDER, Array
-from q2.search.strategies.alone import Alone, LeastErrors, check_alone, signal_of
+from q2.search.strategies.alone import Alone, LeastErrors, check_alone, one_option_each
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.random import Random
 from q2.search.trials.trial import Trial
@@ -98,7 +99,8 @@ class _Searcher(Searcher):
         self.errors: Array | None = None
         counted = 0
         if options.alone:
-            self.alone = Alone(problem, problem.costs.finite().tables[problem.costs.error], options.alone)
+            self.plain = problem.costs.finite().tables[problem.costs.error]
+            self.alone = Alone(problem, options.alone, one_option_each(problem.space, self.plain))
             counted = len(self.alone.proposals()) if options.alone == problem.fidelity else 0
         self.problem = replace(problem, trials=problem.trials - counted)
         self.first = round(options.random * self.problem.trials)
@@ -118,7 +120,7 @@ class _Searcher(Searcher):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Keep the trials for the next round to learn from; those of single choices say what errors weigh."""
         if self.alone:
-            self.errors, self.alone = self.alone.weighted(trials, self.options.name), None
+            self.errors, self.alone = self.alone.weighted(trials, self.plain, self.options.name), None
             self.first_ones = LeastErrors(self.problem, self.errors)
             return
         self.told += len(trials)
