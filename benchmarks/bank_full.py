@@ -1,20 +1,28 @@
 """Builds the bank of a full-size denoiser from random fp16 weights on disk; prints time, memory and size.
 
-    python benchmarks/bank_full.py pixart-alpha [--folder DIR] [--again] [--switch]
+    python -m benchmarks.bank_full pixart-alpha [--folder DIR] [--again] [--calibrated] [--kills N] [--switch]
 
 The weights are written as safetensors first (once; `--folder` keeps them), the bank is then built by ``q2 bank`` in a
-process of its own. `--switch` loads these weights and switches all layers between options in place.
+process of its own. `--calibrated` fits to 4,096 made-up rows of every input, which are written first. `--kills` ends
+the build with SIGKILL so often, at random moments, and starts it again; then the layers that it was at, and every
+tenth, are built again without a disturbance, and the files compared. `--switch` loads these weights and switches all
+layers between options in place.
 """
 
 import argparse
 import json
+import math
 import os
+import random
 import re
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +30,16 @@ import torch
 from safetensors.torch import save_file
 
 import q2
+from benchmarks.calibration import activations
+from q2.config import RunFile
 from q2.passes import PassContext
 from q2.passes.transform.apply import apply_options
 from q2.plugins import Plugins
 from q2.quant import Option
+from q2.quant.calibration.rows import write_index, write_rows
 from q2.session.bank import bank_in
+from q2.session.calibrate import rows_plan
+from q2.session.session import Session
 
 
 def write_weights(name: str, folder: Path) -> int:
@@ -73,29 +86,97 @@ def switch(name: str, weights: Path, folder: Path) -> None:
     print(f"  peak RSS {peak:.2f} GiB, of which the model {total * 2 / 2**30:.2f}")
 
 
+def write_made_up_rows(sets: list[str], run: str, folder: Path) -> int:
+    """Write the rows that the run file says, made up, and return what they take in bytes."""
+    session = Session(RunFile.load(run, sets))
+    plan = rows_plan(session, session.graph, session.denoiser, session.denoiser.fingerprint)
+    layers = {name: layer.module for name, layer in session.graph.weight_layers.items()}
+    generator = torch.Generator().manual_seed(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for group in plan.groups:
+        weight: Any = layers[group].weight
+        for batch in range(len(plan.batches)):
+            values = activations(plan.share(batch), math.prod(weight.shape[1:]), generator)
+            write_rows(folder, plan, group, batch, values)
+    write_index(folder, plan, {group: [plan.share(i) for i in range(len(plan.batches))] for group in plan.groups})
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def build(command: list[str], bank: Path, kills: int) -> set[str]:
+    """Run a build to its end, ended `kills` times by SIGKILL; print what it took, return the layers it was at."""
+    start, peak, at = time.perf_counter(), 0.0, set[str]()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    moments = random.Random(0)
+    while True:
+        process = subprocess.Popen(command)
+        last = moments.uniform(60, 240) if kills else float("inf")
+        since = time.perf_counter()
+        while process.poll() is None and time.perf_counter() - since < last:
+            peak = max(peak, own_peak(process.pid))
+            time.sleep(0.2)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills -= 1
+        files = sorted(bank.glob("[!.]*.safetensors"), key=lambda file: file.stat().st_mtime)
+        at.update(file.name for file in files[-1:])
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    wall, now = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    print(
+        f"{wall / 60:.1f} min with imports, {cpu / 60:.1f} of CPU time, peak RSS {peak:.2f} GiB, "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
+        flush=True,
+    )
+    return at
+
+
+def compare(command: list[str], bank: Path, at: set[str]) -> None:
+    """Build some layers of a complete bank again, and say how many files differ: `at`, what follows, every tenth."""
+    files = sorted(bank.glob("[!.]*.safetensors"), key=lambda file: file.stat().st_mtime)
+    after = {file.name for before, file in pairwise(files) if before.name in at}
+    chosen = at | after | {file.name for file in files[::10]}
+    kept = bank.with_name(bank.name + "-kept")
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for name in chosen:
+        (bank / name).rename(kept / name)
+    subprocess.run(command, check=True)
+    differ = [name for name in chosen if (bank / name).read_bytes() != (kept / name).read_bytes()]
+    print(
+        f"{len(chosen)} of {len(files)} layers built again without a disturbance: {len(differ)} files differ {differ}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=["dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "q2-bank-full")
-    parser.add_argument("--again", action="store_true", help="keep the weights that are there")
+    parser.add_argument("--again", action="store_true", help="keep the weights, and rows, that are there")
+    parser.add_argument("--calibrated", action="store_true", help="fit to made-up rows of inputs")
+    parser.add_argument("--kills", type=int, default=0, help="how often the build is killed, and goes on")
     parser.add_argument("--switch", action="store_true", help="only switch, with the bank that is there")
     options = parser.parse_args()
-    weights, bank = options.folder / options.name, options.folder / f"{options.name}-bank"
+    kind = "calibrated-bank" if options.calibrated else "bank"
+    weights, bank = options.folder / options.name, options.folder / f"{options.name}-{kind}"
     if options.switch:
         switch(options.name, weights, bank)
         return
     if not (options.again and weights.exists()):
         print(f"weights: {write_weights(options.name, weights) / 1e9:.2f} GB in {weights}", flush=True)
-    run = f"{options.name}.toml"
-    sets = ["--set", f"denoiser.checkpoint={weights}", "--set", "denoiser.dtype=float16"]
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "q2", "bank", "--config", run, "--out", str(bank), *sets])
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, own_peak(process.pid))
-        time.sleep(0.5)
-    wall = time.perf_counter() - start
-    print(f"{options.name}: {wall / 60:.1f} min with imports, peak RSS {peak:.2f} GiB, {os.cpu_count()} cores")
+    run, sets = f"{options.name}.toml", [f"denoiser.checkpoint={weights}", "denoiser.dtype=float16"]
+    if options.calibrated:
+        rows = options.folder / f"{options.name}-rows"
+        sets += ["bank.calibrated=true", f"calibration.path={rows}"]
+        if not (options.again and rows.exists()):
+            print(f"rows: {write_made_up_rows(sets, run, rows) / 1e9:.2f} GB in {rows}", flush=True)
+    overrides = [text for each in sets for text in ("--set", each)]
+    command = [sys.executable, "-m", "q2", "bank", "--config", run, "--out", str(bank), *overrides]
+    at = build(command, bank, options.kills)
+    if options.kills:
+        compare(command, bank, at)
 
 
 def own_peak(process: int) -> float:

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from q2.config import RunFile
+from q2.denoisers.recorded import outputs_of
 from q2.passes.transform.apply import apply_options
 from q2.quant import Option
-from q2.search.evaluation.reference import Reference, drawn, outputs_of
+from q2.search.evaluation.reference import Reference, drawn
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Outputs
 from q2.search.metrics.contract import estimate_of, value_of
 from q2.search.metrics.intervals import Estimate

@@ -10,8 +10,9 @@ denoiser. Writes DIR/shootout.json.
 
 With --calibrated the run file is the calibrated one, with its options. There are also strategies that no number of
 trials changes: `ilp-error-1` is the first recipe of `ilp-error`, and `sensitivity` measures every choice alone once, by
-few steps or, `sensitivity-forward`, by the forward pass, and its first recipe is taken. `predictor-forward` starts from
-the latter's trials, which count among its own.
+few steps or, `sensitivity-forward`, by the forward pass, and its first recipe is taken. `mixdq` measures every option
+of every choice alone by the forward pass, `fisher` and `fisher-diagonal` go by gradients. `predictor-forward` starts
+from the trials of `sensitivity-forward`, which count among its own.
 """
 
 import argparse
@@ -39,8 +40,13 @@ from q2.settings import Fidelity
 
 STRATEGIES = ("random", "optuna", "evolution", "greedy", "ilp-error", "predictor")
 NETWORK = ("predictor-labels", "predictor-effects")
-PROBING = {"sensitivity": "few-step", "sensitivity-forward": "forward"}
-FIXED = ("ilp-error-1", *PROBING)
+PROBING = {
+    "sensitivity": ("sensitivity", "few-step"),
+    "sensitivity-forward": ("sensitivity", "forward"),
+    "mixdq": ("mixdq", "forward"),
+}
+GRADIENTS = {"fisher": "full", "fisher-diagonal": "diagonal"}
+FIXED = ("ilp-error-1", *PROBING, *GRADIENTS)
 ALONE = {"predictor-forward": "forward"}
 SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE)
 IMAGES = {"digits-dit": 200, "digits-sdxl": 100}
@@ -122,8 +128,10 @@ def session_of(options: argparse.Namespace) -> Session:
     for name in NETWORK:
         sets += [f"search.strategies.{name}.strategy=predictor"]
         sets += [f"search.strategies.{name}.scores={name.partition('-')[2]}"]
-    for name, fidelity in PROBING.items():
-        sets += [f"search.strategies.{name}.strategy=sensitivity", f"search.strategies.{name}.fidelity={fidelity}"]
+    for name, (strategy, fidelity) in PROBING.items():
+        sets += [f"search.strategies.{name}.strategy={strategy}", f"search.strategies.{name}.fidelity={fidelity}"]
+    for name, estimate in GRADIENTS.items():
+        sets += [f"search.strategies.{name}.strategy=fisher", f"search.strategies.{name}.estimate={estimate}"]
     for name, fidelity in ALONE.items():
         sets += [f"search.strategies.{name}.strategy=predictor", f"search.strategies.{name}.alone={fidelity}"]
     sets += ["search.strategies.ilp-error-1.strategy=ilp-error", *options.set]

@@ -182,6 +182,8 @@ class Run(Session):
         epochs: int = 60,
         seed: int = 12345,
         jobs: int = 1,
+        device: str = "auto",
+        attention: Literal["auto", "fused", "pyg"] = "auto",
     ) -> "Fit":
         """Train a predictor on a search's trials, as ``q2 predictor train`` does, and save it into `folder`.
 
@@ -209,7 +211,7 @@ class Run(Session):
         from q2.search.predictor.train import Training
         from q2.session.predict import fit_trials
 
-        training = Training(loss, embedding, folds=folds, epochs=epochs, seed=seed)
+        training = Training(loss, embedding, folds=folds, epochs=epochs, seed=seed, device=device, attention=attention)
         return fit_trials(self, place, training, target=target, out=out, jobs=jobs)
 
     def label(self, predictor: "Fit | str | Path", out: str | Path | None = None) -> "Labels":

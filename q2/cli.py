@@ -10,6 +10,7 @@ from q2.commands.export import export
 from q2.commands.importing import importing
 from q2.commands.listing import listing, settings
 from q2.commands.modules import train
+from q2.commands.new import new
 from q2.commands.plan import plan
 from q2.commands.plots import plots
 from q2.commands.predictor import predictor
@@ -39,6 +40,7 @@ app.add_typer(search, name="search")
 app.add_typer(trials, name="trials")
 app.add_typer(predictor, name="predictor")
 app.add_typer(importing, name="import")
+app.add_typer(new, name="new")
 for command in (transform, sample, evaluate, bank, calibrate, export, plan, report, train):
     app.command()(shared(command))
 

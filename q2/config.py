@@ -89,7 +89,7 @@ class RunFile:
     @property
     def settings(self) -> Settings:
         """The typed settings, their paths found. Raises `ConfigError` for an unknown key or a bad value."""
-        settings = validate(Settings, _merge(self.file, self.overrides), self.where)
+        settings = validate(Settings, _spaces(_merge(self.file, self.overrides)), self.where)
         found = settings.denoiser
         paths: Table = {key: self.find(getattr(found, key)) for key in ("checkpoint", "refiner")}
         if isinstance(found.config, str):
@@ -102,7 +102,10 @@ class RunFile:
         rows = settings.calibration.model_copy(update={"path": self.find(settings.calibration.path)})
         measured = settings.search.evaluation
         files = {key: self.find(getattr(measured, key)) for key in ("reference", "inception", "clip")}
-        search = settings.search.model_copy(update={"evaluation": measured.model_copy(update=files)})
+        spaces = tuple(self.find(file) for file in settings.search.space.files)
+        found_in: Table = {"space": settings.search.space.model_copy(update={"files": spaces})}
+        found_in["evaluation"] = measured.model_copy(update=files)
+        search = settings.search.model_copy(update=found_in)
         model = settings.model.model_copy(
             update={key: self.find(getattr(settings.model, key)) for key in ("weights", "saved")}
         )
@@ -132,7 +135,16 @@ class RunFile:
                 passes["quantize"] = rule
             else:
                 passes[title] = table
-        return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}})
+        called = {key: place for key, place in self.called.items() if key[:2] != ("passes", "quantize")}
+        return dataclasses.replace(self, file={**self.file, "passes": passes | {"quantize": rule}}, called=called)
+
+    def with_passes(self, passes: Table, called: Mapping[Key, str]) -> "RunFile":
+        """Return the same run with other passes than the file's; `called` says where their keys are said.
+
+        Overrides hold, and are named where they say a key.
+        """
+        said = {key: place for key, place in called.items() if len(key) <= 2 or _at(self.overrides, key) is None}
+        return dataclasses.replace(self, file={**self.file, "passes": passes}, called={**self.called, **said})
 
     def with_saved(self, folder: str, denoiser: Table | None = None) -> "RunFile":
         """Return the same run with a folder that ``--save`` wrote, and ``--from`` names, as its checkpoint.
@@ -152,8 +164,12 @@ class RunFile:
         """Return how a message names `key`: after the file, and as an override's if one said it."""
         if key in self.called:
             return f"{self.name}, {self.called[key]}"
-        overridden = _at(self.overrides, key) is not None
-        return f"{self.name}, {self.form.format(dotted(key))}" if overridden else f"{self.name}: {dotted(key)}"
+        if _at(self.overrides, key) is not None:
+            return f"{self.name}, {self.form.format(dotted(key))}"
+        for length in range(len(key) - 1, 0, -1):  # said with what it is in
+            if key[:length] in self.called:
+                return f"{self.name}, {self.called[key[:length]]}: {dotted(key[length:])}"
+        return f"{self.name}: {dotted(key)}"
 
     def rows(self, default: Table, effective: Table) -> list[list[str]]:
         """Return the five columns name, default, file, override, effective; a row for each setting in effect."""
@@ -319,6 +335,15 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
         old = merged.get(name)
         merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _spaces(table: Table) -> Table:
+    """Return a run file's table with ``search.space = "file"``, or a list of files, as the table that it means."""
+    search = table.get("search")
+    space = search.get("space") if isinstance(search, dict) else None
+    if not isinstance(search, dict) or not isinstance(space, str | list):
+        return table
+    return {**table, "search": {**search, "space": {"files": [space] if isinstance(space, str) else space}}}
 
 
 def _at(table: object, key: Key) -> object:

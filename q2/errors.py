@@ -1,6 +1,7 @@
 """The errors q2 raises for its users: one line each, naming the offender and the nearest valid thing."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 __all__ = [
@@ -11,10 +12,12 @@ __all__ = [
     "GuardError",
     "OptionError",
     "PassError",
+    "PassFailure",
     "PluginError",
     "PredictorError",
     "Q2Error",
     "RecipeError",
+    "SensitivityError",
     "TargetError",
     "TraceError",
     "TrialError",
@@ -59,6 +62,10 @@ class PredictorError(Q2Error):
     """Trials, graphs or a saved predictor that do not fit together."""
 
 
+class SensitivityError(Q2Error):
+    """Measured sensitivities that cannot be read, or that are of another denoiser or measured otherwise."""
+
+
 class TraceError(Q2Error):
     """A model that cannot be traced, or a graph that no longer equals its model."""
 
@@ -75,12 +82,32 @@ class GuardError(TraceError):
     """A call that leaves the path on which the graph was traced."""
 
 
+@dataclass(frozen=True)
+class PassFailure:
+    """Where a pass failed: its title, its number in the run, the layer (empty if none is known), and why."""
+
+    title: str
+    number: int
+    layer: str
+    error: str
+
+
 class PassError(Q2Error):
     """A pass that failed; says which, where, and what ran before it. `ours` where the cause is no user's mistake."""
 
-    def __init__(self, message: str, *, ours: bool = False) -> None:
+    def __init__(self, message: str, *, ours: bool = False, failure: PassFailure | None = None) -> None:
         super().__init__(message)
         self.ours = ours
+        self.failure = failure
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether a pass broke, or broke its contract, rather than told of a user's mistake."""
+        return self.failure is not None and (self.ours or isinstance(self.__cause__, PluginError))
+
+    def noting(self, note: str) -> "PassError":
+        """Return the same error with a note at the end of its line; raise it ``from`` this one's cause."""
+        return PassError(f"{self}; {note}", ours=self.ours, failure=self.failure)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -226,15 +226,24 @@ class ObjectiveSettings(_Section):
 
 
 class SpaceSettings(_Section):
-    """`[search.space]`: what is searched in a module: lists of values, by `type`, `name` or `regex`.
+    """`[search.space]`: `files` of reduced spaces of a denoiser; or lists of values of a module.
 
+    ``space = "top-3.toml"`` means one of `files`; of several, a layer or unit may have what any of them lets it have.
+    A module's layers are found `by` ``type``, ``name`` or ``regex``:
     ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`,
     which is ``quantize`` or ``channel-width``. ``"NA"`` as a fraction's width means half the width.
     """
 
+    files: tuple[str, ...] = ()
     transform: Literal["quantize", "channel-width"] = "quantize"
     by: Literal["type", "name", "regex"] = "type"
     lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
+
+
+def _or_files(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of `search.space` also be a file's name, or several; `q2.config` reads these as `files`."""
+    table = {"$ref": schema.pop("$ref")}
+    schema["anyOf"] = [table, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 
 
 class RunnerSettings(_Section):
@@ -270,7 +279,7 @@ class SearchSettings(_Section):
     build: BuildSettings = BuildSettings()
     metrics: dict[str, ObjectiveSettings] = {}
     strategies: dict[str, Table] = {}
-    space: SpaceSettings = SpaceSettings()
+    space: SpaceSettings = pydantic.Field(default=SpaceSettings(), json_schema_extra=_or_files)
     runner: RunnerSettings = RunnerSettings()
 
 

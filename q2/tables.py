@@ -22,11 +22,14 @@ def drawn(
     proj          12.5
     >>> drawn(("i",), [(i,) for i in range(23)]).splitlines()[-2:]
     ['19', '... 3 more']
+    >>> print(drawn(("layer", "weights"), []))
+    layer    weights
+    -------  ---------
     """
     from tabulate import tabulate
 
     some = rows if form == "html" else rows[:limit]
-    text = str(tabulate(some, headers=headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0]))
+    text = str(tabulate(some, headers=headers, tablefmt=form, floatfmt=".4g", disable_numparse=[0] if some else False))
     return text if len(some) == len(rows) else f"{text}\n... {len(rows) - len(some)} more"
 
 

@@ -60,7 +60,7 @@ def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> N
         f"print(len(steps), [name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout == "22 []\n"
+    assert done.stdout == "23 []\n"
 
 
 @pytest.mark.parametrize(

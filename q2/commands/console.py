@@ -27,6 +27,7 @@ __all__ = [
     "paste",
     "print_step",
     "print_trial",
+    "session_of",
     "text_table",
 ]
 
@@ -46,11 +47,15 @@ Config = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
 
 
-def load_run(config: str, override: list[str] | None, recipe: str = "") -> "RunFile":
-    """Read a run file; a recipe takes the place of its rules. Raises `ConfigError`."""
+def load_run(config: str, override: list[str] | None, recipe: str = "", passes: str = "") -> "RunFile":
+    """Read a run file; `passes` take the place of its own, a recipe that of its rules. Raises `ConfigError`."""
     from q2.config import RunFile
 
     run = RunFile.load(config, override or ())
+    if passes:
+        from q2.passes import with_pipeline
+
+        run = with_pipeline(run, passes)
     if not recipe:
         return run
     check_recipe(recipe)
@@ -68,9 +73,15 @@ def check_recipe(recipe: str) -> None:
 
 
 @contextmanager
-def opened(config: str, override: list[str] | None, recipe: str = "") -> "Iterator[Session]":
+def opened(config: str, override: list[str] | None, recipe: str = "", passes: str = "") -> "Iterator[Session]":
     """Yield the session of a run file, which draws progress and prints what it does. Raises `ConfigError`."""
-    run = load_run(config, override, recipe)
+    with session_of(load_run(config, override, recipe, passes)) as session:
+        yield session
+
+
+@contextmanager
+def session_of(run: "RunFile") -> "Iterator[Session]":
+    """Yield the session of a run, which draws progress and prints what it does. Raises `ConfigError`."""
     from q2.session.session import Session
 
     with screen().working() as progress:

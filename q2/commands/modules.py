@@ -9,12 +9,15 @@ from q2.commands.console import Set, opened, paste, text_table
 from q2.commands.screen import screen
 
 if TYPE_CHECKING:
+    from q2.commands.watching import Watching
     from q2.session.session import Session
 
 __all__ = ["search_model", "train", "transform_model"]
 
 
-def transform_model(session: "Session", out: Path | None, save: Path | None, *, verify_each: bool) -> None:
+def transform_model(
+    session: "Session", out: Path | None, save: Path | None, watching: "Watching", *, verify_each: bool
+) -> None:
     """Run the passes of a run file over its module, and print what they say."""
     from q2.session.modules.session import ModuleSession
     from q2.session.modules.transform import transform_module
@@ -23,7 +26,8 @@ def transform_model(session: "Session", out: Path | None, save: Path | None, *, 
     run, show = ModuleSession.of(session), screen()
     folder = run_folder(out, run.title)
     show.say(f"q2 transform · {run.run.name} · {folder}\n")
-    outcome = transform_module(run, folder, save=save, verify_each=verify_each)
+    outcome = transform_module(run, folder, save=save, verify_each=verify_each, instruments=watching.instruments(run))
+    watching.show(outcome.timing)
     show.report(outcome.report | {"folder": str(folder)})
     show.paths(f"written: {folder}/  ", [file.name for file in outcome.files])
 

@@ -47,7 +47,9 @@ def dag(
     config: Config = DEFAULT,
     override: Set = None,
     recipe: Annotated[str, typer.Option(help="Colour by this recipe instead of the run file's rules.")] = "",
-    labels: Annotated[Path | None, typer.Option(help="Colour by how sensitive layers are, by these labels.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Colour by how sensitive layers are, by these labels or measurements (.json).")
+    ] = None,
     block: Annotated[str, typer.Option(help="Zoom in on one block: 3, or up_blocks.1.")] = "",
     out: Annotated[Path, typer.Option(help="The picture to write, .svg or .png.")] = Path("dag.svg"),
 ) -> None:
@@ -110,6 +112,37 @@ def importance(
     from q2.search.predictor.trained import Trained
 
     _said(draw(Trained.load(predictor)).save(out, "importance"))
+
+
+@plots.command()
+@shared
+def graph(
+    predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train --graphs wrote.")],
+    graph: Annotated[str, typer.Option(help="Its number; best: with the highest target; predicted: prediction.")] = (
+        "best"
+    ),
+    out: Folder = Path(),
+) -> None:
+    """Draw a graph at every hop, its nodes coloured by how large their embeddings are."""
+    from q2.session.graphs import draw_graph
+
+    index, paths = draw_graph(predictor, graph, out)
+    screen().report({"graph": index, "files": [str(path) for path in paths]})
+    screen().paths(f"graph {index}, written: ", paths)
+
+
+@plots.command()
+@shared
+def sensitivity(
+    file: Annotated[Path, typer.Option("--file", help="What the pass sensitivity measured, or a run's folder.")],
+    out: Folder = Path(),
+) -> None:
+    """Draw what was measured with each layer alone: noise to signal, by layer and option."""
+    from q2.quant.sensitivity import SensitivityTable
+    from q2.search.predictor.measured_plot import measured
+
+    table = SensitivityTable.load(file / "sensitivity.json" if file.is_dir() else file)
+    _said(measured(table).save(out, "sensitivity"))
 
 
 def _said(paths: tuple[Path, ...]) -> None:

@@ -7,7 +7,9 @@ import typer
 
 from q2.commands.console import DEFAULT, Config, Set, given, opened, paste
 from q2.commands.modules import transform_model
+from q2.commands.replay import check_alone, replay
 from q2.commands.screen import screen
+from q2.commands.watching import Watching
 
 if TYPE_CHECKING:
     from q2.session.session import Session
@@ -26,14 +28,33 @@ def transform(
     recipe: Annotated[str, typer.Option(help="Apply this recipe instead of the run file's rules.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for what the run writes.", show_default="runs/…")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the pipeline, its weights packed, into this folder.")] = None,
+    passes: Annotated[
+        str, typer.Option(metavar="TEXT", help='Run these passes instead, as in "stats,quantize{default=uaq-4},size".')
+    ] = "",
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the graph after every pass.")] = False,
+    print_ir_after: Annotated[
+        list[str] | None, typer.Option(metavar="PASS", help="Print the graph after this pass, or all; repeatable.")
+    ] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the graph before and after each pass in this folder.")
+    ] = None,
+    timing: Annotated[bool, typer.Option("--timing", help="Print where the time went, pass by pass.")] = False,
+    replay_file: Annotated[
+        Path | None, typer.Option("--replay", metavar="FILE", help="Run what a crashed pass left behind again.")
+    ] = None,
 ) -> None:
     """Trace a denoiser, run its passes, and compare its images with full precision; or those of a module."""
-    with opened(config, override, recipe) as session:
+    watching = Watching(print_ir_after or (), dump, timing)
+    if replay_file:
+        check_alone(config, recipe, passes, out, save)
+        replay(replay_file, override, watching, verify_each=verify_each)
+        return
+    with opened(config, override, recipe, passes) as session:
         if session.settings.model.given:
             _settings(session)
-            transform_model(session, out, save, verify_each=verify_each)
+            transform_model(session, out, save, watching, verify_each=verify_each)
             return
+        instruments = watching.instruments(session)
         from q2.session.session import run_folder
 
         folder = run_folder(out, session.title)
@@ -44,7 +65,8 @@ def transform(
         show = screen()
         show.say(f"q2 transform · {session.run.name} · {folder}\n")
         _settings(session)
-        outcome = start(session, folder, packed=save, verify_each=verify_each)
+        outcome = start(session, folder, packed=save, verify_each=verify_each, instruments=instruments)
+    watching.show(outcome.timing)
     show.report(outcome.report | {"folder": str(folder)})
     if show.quiet:
         show.result(outcome.line)
@@ -59,6 +81,7 @@ def _settings(session: "Session") -> None:
     """Print the settings that a transform has: all if that is wanted, else those that differ from the defaults."""
     show = screen()
     if show.verbose:
+        show.say(show.wrap("passes       ", session.pass_pipeline) + "\n")
         show.table(["setting", "default", "file", "override", "effective"], session.rows())
         return
     rows = [

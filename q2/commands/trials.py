@@ -10,7 +10,9 @@ from q2.commands.console import opened
 from q2.commands.screen import screen, shared
 
 if TYPE_CHECKING:
+    from q2.quant import Recipe
     from q2.search.trials.store import TrialStore
+    from q2.search.trials.trial import Trial
 
 __all__ = ["trials"]
 
@@ -44,18 +46,25 @@ def ls(
 @trials.command()
 @shared
 def show(
-    run: Run, trial: Annotated[str, typer.Argument(help="Its number, or the start of its id.", show_default=False)]
+    run: Run,
+    trial: Annotated[str, typer.Argument(help="Its number, or the start of its id.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Write its recipe into this file.", show_default="none")] = None,
 ) -> None:
     """Show one trial: what was measured of it, and its recipe."""
     from q2.search.trials.listing import Listing
 
-    listing = Listing.of(_opened(run))
+    store = _opened(run)
+    listing = Listing.of(store)
     found, show = listing.find(trial), screen()
+    if out is not None:
+        _recipe(store, found).save(out)
     facts, metrics, recipe = listing.details(found)
     show.report({"id": found.id} | found.table())
     show.table(["trial", ""], facts, result=True)
     show.table(["metric", "value", "from", "to"], metrics, result=True)
     show.table(["layer", "option"], recipe, result=True)
+    if out is not None:
+        show.result(f"written: {out}")
 
 
 @trials.command()
@@ -124,6 +133,19 @@ def take_in(
     show.result(f"{taken.new} new records, {taken.trials} trials in {file.name} · {store_in(run)}")
     if taken.difference is not None:
         show.result(f"avg_bits: the file's differ from the recipes' exact ones by {taken.difference:.4f} at most")
+
+
+def _recipe(store: "TrialStore", trial: "Trial") -> "Recipe":
+    """Return a trial's recipe; the search's own beside the store says what its options are calibrated to."""
+    from q2.errors import TrialError
+    from q2.quant import Recipe
+
+    if "avg_bits" not in trial.metrics:
+        raise TrialError(f"{trial.label}: has no 'avg_bits', which a recipe says")
+    beside = store.path.parent / "recipe.toml"
+    calibration = Recipe.load(beside).calibration if beside.exists() else ""
+    of, bits = store.fingerprint, trial.metrics["avg_bits"]
+    return Recipe.of(trial.recipe, of.denoiser, of.checkpoint, bits, calibration)
 
 
 def _opened(path: Path) -> "TrialStore":

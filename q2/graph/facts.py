@@ -70,6 +70,7 @@ class Facts:
     def __init__(self) -> None:
         self._values: dict[Fact[object], tuple[object, Origin]] = {}
         self._dropped: dict[Fact[object], tuple[Origin, str]] = {}
+        self._readers: dict[Origin, dict[str, None]] = {}
         self._origin = Origin("", {})
         self.transforms: tuple[str, ...] = ()
 
@@ -92,18 +93,25 @@ class Facts:
         """Return the value of a fact; raises Q2Error when nothing has set it, or a transform has dropped it."""
         key = cast("Fact[object]", fact)
         if key in self._values:
-            return cast("T", self._values[key][0])
+            value, origin = self._values[key]
+            if self._origin.step and self._origin.step != origin.step:
+                self._readers.setdefault(origin, {})[self._origin.step] = None
+            return cast("T", value)
         if fact.is_of_full_precision and self.transforms:
             raise Q2Error(f"fact {fact.name!r} is of full precision, and was not set before {self.transforms[0]!r}")
-        origin, transform = self._dropped.get(key, (None, ""))
-        if origin:
-            raise Q2Error(f"fact {fact.name!r}, set by {origin}, ended with {transform!r}; run the pass again")
+        ended, transform = self._dropped.get(key, (None, ""))
+        if ended:
+            raise Q2Error(f"fact {fact.name!r}, set by {ended}, ended with {transform!r}; run the pass again")
         nearest = did_you_mean(fact.name, [known.name for known in self._values])
         raise Q2Error(f"fact {fact.name!r} is not known for this graph{nearest}; run the pass that sets it")
 
     def origin(self, fact: Fact[Any]) -> Origin | None:
         """Return where the value of a fact comes from, None without one. Another value has another origin object."""
         return self._values[fact][1] if fact in self._values else None
+
+    def readers(self, origin: Origin) -> tuple[str, ...]:
+        """Return the names of the passes that have read the value of this origin, in order; not the one that set it."""
+        return tuple(self._readers.get(origin, ()))
 
     def last_origin(self, fact: Fact[Any]) -> Origin | None:
         """Return where the value of a fact comes from, or came from before it was dropped."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
 import networkx as nx
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from q2.errors import GuardError, Q2Error, TraceError, did_you_mean
 from q2.graph.attention import Attention, find_attention
 from q2.graph.choices import Choice, choices
 from q2.graph.cost import PRODUCTS, costs
+from q2.graph.editing import Edit, Edited
+from q2.graph.equality import check_equal, has_no_data
 from q2.graph.facts import Facts
 from q2.graph.flow.contraction import flow_graph
 from q2.graph.flow.ties import same_weights
@@ -322,6 +323,24 @@ class Graph:
         for variant in self._variants:
             variant.recompile()
 
+    def edit(self, name: str, change: Callable[[Edit], object] | None) -> None:
+        """Rewrite the graph by inserting, replacing and removing nodes, its guards kept; None takes it back.
+
+        `change` is given an `Edit`, and is tried at once: raises TraceError, and leaves the graph as it was, for what
+        cannot be done.
+        """
+        before = self._rewrites.get(name)
+        self.rewrite(name, None if change is None else Edited(change))
+        try:
+            self.executed()
+        except BaseException:
+            self.rewrite(name, before)
+            raise
+
+    def executed(self) -> torch.fx.Graph:
+        """Return the graph of the first variant as it is executed: `fx` itself, or a copy with the rewrites made."""
+        return self._variants[0].executed(self.model, tuple(self._rewrites.values()))
+
     def eliminate_dead_code(self) -> bool:
         """Drop nodes of `fx` that nothing uses, but keep guards and writes in place; say whether there were any."""
         changed = self.fx.eliminate_dead_code(is_impure_node=is_impure)
@@ -350,7 +369,7 @@ class Graph:
         self.recompile()
         self.lint()
         arguments = self.example_inputs if inputs is None else inputs
-        if _without_data(arguments) or any(weight.is_meta for weight in self.model.parameters()):
+        if has_no_data(arguments) or any(weight.is_meta for weight in self.model.parameters()):
             return
         call = self._call((), arguments)
         bound = self._signature.bind(**arguments)
@@ -361,7 +380,7 @@ class Graph:
             eager = type(self.model).forward(self.model, *bound.args, **bound.kwargs)
             torch.random.set_rng_state(state)
             traced = self._run(self._call((), arguments), ())
-        _compare(type(self.model).__name__, eager, traced, rtol)
+        check_equal(type(self.model).__name__, eager, traced, rtol)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_layers": None, "_served": {}}
@@ -374,26 +393,3 @@ class Graph:
     def __repr__(self) -> str:
         name, nodes = type(self.model).__name__, len(self.fx.nodes)
         return f"Graph({name}, {nodes} nodes, {len(self.weight_layers)} weight layers, {self.variants} variants)"
-
-
-def _without_data(value: object) -> bool:
-    return any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in pytree.tree_leaves(value))
-
-
-def _compare(name: str, eager: object, traced: object, rtol: float) -> None:
-    expected, structure = pytree.tree_flatten(eager)
-    found, found_structure = pytree.tree_flatten(traced)
-    if structure != found_structure:
-        raise TraceError(f"graph of {name}: traced output has another structure than eager output")
-    for index, (left, right) in enumerate(zip(expected, found, strict=True)):
-        if not isinstance(left, torch.Tensor):
-            if left != right:
-                raise TraceError(f"graph of {name}: output {index} is {right!r}, eager {left!r}")
-        elif left.shape != right.shape or left.dtype != right.dtype:
-            shapes = f"{tuple(right.shape)} {right.dtype}, eager {tuple(left.shape)} {left.dtype}"
-            raise TraceError(f"graph of {name}: output {index} is {shapes}")
-        elif left.numel():
-            atol = rtol * float(left.abs().max())
-            if not torch.allclose(right, left, rtol=0, atol=atol, equal_nan=True):
-                worst = float((right - left).abs().max())
-                raise TraceError(f"graph of {name}: output {index} differs from eager by {worst:.3g}")

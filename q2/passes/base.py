@@ -20,10 +20,12 @@ from q2.tables import drawn
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from q2.denoisers import Denoiser
+    from q2.denoisers import Ask, Denoiser
     from q2.graph import Choice, Graph, WeightLayer
     from q2.models.model import Model
+    from q2.passes.watching import Observer, Watched
     from q2.quant.bank import Bank
+    from q2.quant.calibration.rows import RowStore
 
 __all__ = [
     "AnalysisPass",
@@ -100,12 +102,52 @@ class PassContext:
     bank: "Bank | None" = None
     model: "Model | None" = None
     """The module that the graph is of, with its data, where the run is about one."""
+    show: Callable[[Step], None] = lambda step: None
+    """Tells people what a long pass is about to do, before its report."""
+    rows: "RowStore | None" = None
+    """Rows of what layers read at full precision, for passes with `needs_rows`."""
 
     def need_denoiser(self, why: str) -> "Denoiser":
         """Return the denoiser. Raises `Q2Error` when the graph was traced from a bare model."""
         if self.denoiser is None:
             raise Q2Error(f"{why} needs a denoiser; pass one to run_passes(graph, passes, denoiser=...)")
         return self.denoiser
+
+    def watch(
+        self,
+        graph: "Graph",
+        observers: "Mapping[str, Observer]",
+        *,
+        images: int = 8,
+        steps: int = 0,
+        batch: int = 100,
+        ask: "Ask | None" = None,
+    ) -> "Watched":
+        """Denoise `images` images in `steps` steps (0: the protocol's), and let observers see what nodes compute.
+
+        `observers` are functions by pattern, as in ``"*.attn1.to_q"``, that are given a `Seen` whenever one of these
+        nodes has computed; see `q2.passes.watching`. Nothing is kept but what they keep. A module is run on `images`
+        samples of its training data, a bare graph on its example inputs. Raises `Q2Error` for a pattern that matches no
+        node, with the nearest name.
+        """
+        from q2.passes.watching import watch
+
+        return watch(graph, self, observers, images=images, steps=steps, batch=batch, ask=ask)
+
+    def need_bank(self, why: str) -> "Bank":
+        """Return the bank, where options are fitted. Raises `Q2Error` when the run has none."""
+        if self.bank is None:
+            raise Q2Error(f"{why} needs a bank; q2 bank makes one, and run_passes(graph, passes, bank=...) takes one")
+        return self.bank
+
+    def need_rows(self, why: str) -> "RowStore":
+        """Return rows of what layers read at full precision. Raises `Q2Error` when the run has none."""
+        if self.rows is None:
+            raise Q2Error(
+                f"{why} needs rows of inputs; q2 calibrate collects them, and run_passes(graph, passes, rows=...) "
+                "takes them"
+            )
+        return self.rows
 
 
 @dataclass(frozen=True)
@@ -116,6 +158,8 @@ class Pass(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     needs_weights: ClassVar[bool] = False
     """Whether the pass reads values of weights; a run with weights on meta leaves it out."""
+    needs_rows: ClassVar[bool] = False
+    """Whether the pass reads `PassContext.rows`; what is missing is drawn before the first pass of a run."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod

@@ -1,20 +1,21 @@
 """Runs passes in order: prerequisites first, each fact computed once, every failure in one line."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from q2.arguments import unexpected, whole
-from q2.config import Key, RunFile, dotted
-from q2.errors import ConfigError, PassError, PluginError, Q2Error
+from q2.config import Key, dotted
+from q2.errors import ConfigError, PassError, PassFailure, PluginError, Q2Error
 from q2.passes.base import AnalysisPass, Change, LayerError, Pass, PassContext, Report, TransformPass
+from q2.passes.building import passes_from
+from q2.passes.instruments import Instrument
 from q2.passes.kinds import PASSES
 from q2.passes.reports import invalidate, known, remember
 from q2.passes.requires import check_requires
+from q2.passes.result import PassResult
 from q2.plugins import Plugins
 from q2.progress import Progress, silent
 
@@ -22,30 +23,14 @@ if TYPE_CHECKING:
     from q2.denoisers import Denoiser
     from q2.graph import Graph
     from q2.quant.bank import Bank
+    from q2.quant.calibration.rows import RowStore
 
-__all__ = ["QUANTIZE", "PassManager", "PassResult", "is_transform", "passes_of", "run_passes"]
-
-QUANTIZE = "quantize"
-"""The pass that applies a recipe; in a search the switching from recipe to recipe stands for it."""
-
-
-@dataclass(frozen=True)
-class PassResult:
-    """One pass as it ran. `title` is its table in the run file; `reused` says that its facts were known already."""
-
-    title: str
-    step: Pass
-    report: Report
-    seconds: float
-    reused: bool = False
-
-    def __repr__(self) -> str:
-        return f"{self.title}: {self.report.summary} ({self.seconds:.1f} s)"
+__all__ = ["PassManager", "PassResult", "is_transform", "run_passes"]
 
 
 @dataclass
 class PassManager:
-    """Runs named passes over a graph.
+    """Runs named passes over a graph, and tells `instruments` of each.
 
     Every pass checks its options against the graph before the first one runs. Of `passes` those run that `only` picks;
     another one runs, with its options, where one of these requires it. With `verify_each` the graph must equal its
@@ -56,6 +41,9 @@ class PassManager:
     ctx: PassContext = field(default_factory=PassContext)
     verify_each: bool = False
     only: Callable[[Pass], bool] = lambda step: True
+    instruments: Sequence[Instrument] = ()
+    where: Callable[[Key], str] = dotted
+    """How a message names a pass that cannot run, by the key of its table."""
 
     def check(self, graph: "Graph") -> None:
         """Raise `ConfigError` for the first pass that cannot run on the graph, naming its table."""
@@ -67,7 +55,7 @@ class PassManager:
                     self._check_required(before, place, graph)
                 step.check(graph, self.ctx)
             except Q2Error as error:
-                raise ConfigError(f"{dotted(('passes', title))}: {error}") from error
+                raise ConfigError(f"{self.where(('passes', title))}: {error}") from error
 
     def run(self, graph: "Graph") -> list[PassResult]:
         """Run all passes and their missing prerequisites. Raises `PassError`, which names the pass and the layer."""
@@ -99,17 +87,21 @@ class PassManager:
         return {step.name: type(step) for _, step in self.passes}
 
     def _with_prerequisites(
-        self, place: int, title: str, step: Pass, graph: "Graph", ran: list[str]
+        self, place: int, title: str, step: Pass, graph: "Graph", ran: list[str], *, needed_by: str = ""
     ) -> Iterator[PassResult]:
         for before in self._required(step, place, graph):
             yield from self._prerequisite(place, title, before, graph, ran)
-        yield self._run(place, title, step, graph, ran)
+        result = replace(self._run(place, title, step, graph, ran), needed_by=needed_by)
+        for each in self.instruments:
+            each.after(result, graph)
+        yield result
 
     def _prerequisite(
         self, place: int, title: str, before: Pass, graph: "Graph", ran: list[str]
     ) -> Iterator[PassResult]:
         if isinstance(before, AnalysisPass) and not self._serves(before, place, graph):
-            yield from self._with_prerequisites(place, f"{before.name} (for {title})", before, graph, ran)
+            titled = f"{before.name} (for {title})"
+            yield from self._with_prerequisites(place, titled, before, graph, ran, needed_by=title)
 
     def _serves(self, before: AnalysisPass, place: int, graph: "Graph") -> bool:
         """Say whether the facts of a prerequisite are known: with its options, where it is one of the run's own."""
@@ -156,9 +148,11 @@ class PassManager:
             )
 
     def _run(self, place: int, title: str, step: Pass, graph: "Graph", ran: list[str]) -> PassResult:
+        reused = known(step, graph)
+        for each in self.instruments if reused is None else ():
+            each.before(title, step, graph)
         start = time.perf_counter()
         with _explained(len(ran) + 1, title, ran):
-            reused = known(step, graph)
             said = self.ctx.plugins.before_pass(step.name, graph) if reused is None else []
             report = reused or self._call(step, place, graph)
             seconds = time.perf_counter() - start
@@ -203,36 +197,9 @@ def is_transform(step: Pass) -> bool:
     return isinstance(step, TransformPass)
 
 
-def passes_of(run: RunFile, plugins: Plugins) -> list[tuple[str, Pass]]:
-    """Build the passes of a run file in file order.
-
-    Raises `ConfigError` for an unknown pass or option, for a pass that requires one that does not exist, and for one
-    that has to run for every recipe but stands before the pass that applies the recipe.
-    """
-    built: list[tuple[str, Pass]] = []
-    for title, table in run.settings.passes.items():
-        options = dict(table)
-        name = options.pop("pass", title)
-        key: Key = ("passes", title, "pass") if "pass" in table else ("passes", title)
-        if not isinstance(name, str):
-            raise ConfigError(f"{run.where(key)}: should be the name of a pass, not {json.dumps(name)}")
-        try:
-            kind = plugins.of(PASSES).load(name)
-            check_requires(kind, {}, plugins)
-        except Q2Error as error:
-            raise ConfigError(f"{run.where(key)}: {error}") from error
-        built.append((title, kind.from_table(options, partial(_where, run, title)).with_paths(run.find)))
-    quantizing = [place for place, (_, step) in enumerate(built) if step.name == QUANTIZE]
-    for title, step in built[: quantizing[-1] if quantizing else 0]:
-        if isinstance(step, TransformPass) and step.per_recipe:
-            last = dotted(("passes", built[quantizing[-1]][0]))
-            raise ConfigError(f"{run.where(('passes', title))}: runs for every recipe, and has to stand behind {last}")
-    return built
-
-
 def run_passes(
     graph: "Graph",
-    passes: Pass | Iterable[Pass],
+    passes: Pass | Iterable[Pass] | str,
     *,
     denoiser: "Denoiser | None" = None,
     seed: int = 0,
@@ -241,10 +208,14 @@ def run_passes(
     progress: Progress = silent,
     prec: int = 16,
     bank: "Bank | None" = None,
+    rows: "RowStore | None" = None,
+    instruments: Sequence[Instrument] = (),
 ) -> list[PassResult]:
     """Run `passes`, or one, over `graph` in order and return their results. Raises `Q2Error` subclasses, one line each.
 
-    `prec` is how many bits a centroid, a scale and a zero point take; `bank` has options that need no fitting.
+    `passes` may be a pipeline as text, see `q2.passes.pipeline`. `prec` is how many bits a centroid, a scale and a zero
+    point take; `bank` has options that need no fitting, `rows` rows of layers' inputs. `instruments` are told of every
+    pass.
 
     >>> import q2
     >>> from q2.passes.analysis.size import Size
@@ -252,21 +223,27 @@ def run_passes(
     >>> graph = q2.trace(digits.model, digits.example_inputs())
     >>> [result.report.data["avg_bits"] for result in q2.run_passes(graph, [Size()])]
     [16.0]
+    >>> q2.run_passes(graph, "quantize{default=uaq-4},size")[1].report.summary
+    '2.76 MB, 4.108 bits a weight (16 bits: 10.76 MB)'
     """
     from q2.graph.graph import Graph
 
     if not isinstance(graph, Graph):
         raise unexpected("graph", graph, "a graph, as q2.trace returns it")
+    plugins = plugins or Plugins()
+    ctx = PassContext(plugins, denoiser, whole("seed", seed), progress, whole("prec", prec, 1), bank, rows=rows)
+    return PassManager(_named(passes, plugins), ctx, verify_each, instruments=instruments).run(graph)
+
+
+def _named(passes: Pass | Iterable[Pass] | str, plugins: Plugins) -> list[tuple[str, Pass]]:
+    """Return what `run_passes` was given, with titles. Raises `ConfigError`."""
+    if isinstance(passes, str):
+        return passes_from(passes, plugins)
     steps = (passes,) if isinstance(passes, Pass) else tuple(passes) if isinstance(passes, Iterable) else (passes,)
     for step in steps:
         if not isinstance(step, Pass):
-            raise unexpected("passes", step, "passes, such as q2.passes.analysis.size.Size()")
-    ctx = PassContext(plugins or Plugins(), denoiser, whole("seed", seed), progress, whole("prec", prec, 1), bank)
-    return PassManager([(step.name, step) for step in steps], ctx, verify_each).run(graph)
-
-
-def _where(run: RunFile, title: str, key: Key) -> str:
-    return run.where(("passes", title, *key))
+            raise unexpected("passes", step, "passes, such as q2.passes.analysis.size.Size(), or a pipeline as text")
+    return [(step.name, step) for step in steps]
 
 
 def _state(graph: "Graph") -> str:
@@ -284,6 +261,9 @@ def _explained(number: int, title: str, before: Sequence[str]) -> Iterator[None]
         place = f" at {error.layer!r}" if isinstance(error, LayerError) else ""
         text = str(cause) if isinstance(cause, Q2Error) else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         ran = f"; ran before it: {', '.join(before)}" if before else ""
+        layer = error.layer if isinstance(error, LayerError) else ""
         raise PassError(
-            f"pass {number} {title!r} failed{place}: {text}{ran}", ours=not isinstance(cause, Q2Error)
+            f"pass {number} {title!r} failed{place}: {text}{ran}",
+            ours=not isinstance(cause, Q2Error),
+            failure=PassFailure(title, number, layer, text),
         ) from cause

@@ -10,6 +10,7 @@ PASSES: Mapping[str, str] = {
     "report": "q2.passes.analysis.report:ReportGraph",
     "stats": "q2.passes.analysis.stats:Stats",
     "errors": "q2.passes.analysis.errors:OptionErrors",
+    "sensitivity": "q2.passes.analysis.sensitivity:LayerSensitivity",
     "bops": "q2.passes.analysis.bops:Bops",
     "size": "q2.passes.analysis.size:Size",
     "units": "q2.passes.analysis.units:Units",
@@ -98,6 +99,8 @@ STRATEGIES: Mapping[str, str] = {
     "greedy": "q2.search.strategies.greedy:Greedy",
     "ilp-error": "q2.search.strategies.ilp:IlpError",
     "sensitivity": "q2.search.strategies.sensitivity:Sensitivity",
+    "mixdq": "q2.search.strategies.mixdq:MixDQ",
+    "fisher": "q2.search.strategies.fisher:Fisher",
     "predictor": "q2.search.strategies.predictor:Predictor",
 }
 

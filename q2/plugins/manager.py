@@ -15,6 +15,7 @@ import pluggy
 
 from q2.errors import PluginError, did_you_mean, there_are
 from q2.plugins import builtin, spec
+from q2.plugins.api import check_api, declared_api
 from q2.plugins.catalogue import Catalogue, Kind, Offer, one_line
 from q2.version import version as own_version
 
@@ -79,6 +80,7 @@ class Plugins:
                 continue
             version = entry.dist.version if entry.dist else "unknown"
             try:
+                check_api(declared_api(_file_of(entry.module)))
                 self._register(entry.name, version, entry.value, entry.load())
             except Exception as error:  # whatever a plugin may raise
                 self._infos[entry.name] = PluginInfo(entry.name, version, entry.value, error=_reason(error))
@@ -89,6 +91,7 @@ class Plugins:
         for module in modules:
             name = Path(module).name
             try:
+                check_api(declared_api(module if module.endswith(".py") else _file_of(module)))
                 self._register(name, _LOCAL, module, _import(module))
             except Exception as error:  # whatever a plugin may raise
                 raise PluginError(f"plugins.modules: {name!r} is broken: {_reason(error)}") from error
@@ -148,6 +151,7 @@ class Plugins:
             raise PluginError(
                 f"the plugin name {name!r} is taken twice, by {self._infos[name].origin!r} and {origin!r}"
             )
+        check_api(getattr(plugin, "q2_api", None))
         for hook in (hook for hook in dir(plugin) if hook.startswith("q2_") and callable(getattr(plugin, hook))):
             marks = self._manager.parse_hookimpl_opts(plugin, hook)
             if hook not in self._specs:
@@ -172,6 +176,12 @@ def _offers(plugin: ModuleType, hook: str, owner: str) -> list[Offer[Any]]:
         if not isinstance(name, str) or not (inspect.isclass(thing) or (isinstance(thing, str) and ":" in thing)):
             raise PluginError(f"{hook}: {name!r} is {thing!r}, expected a class or 'package.module:Class'")
     return [Offer(name, owner, thing) for name, thing in things.items()]
+
+
+def _file_of(module: str) -> str | None:
+    """Return a module's file. Raises what importing the packages around it raises."""
+    found = importlib.util.find_spec(module)
+    return found.origin if found else None
 
 
 def _import(name: str) -> ModuleType:

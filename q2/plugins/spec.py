@@ -3,7 +3,8 @@
 A plugin is a module with functions of these names, each marked with ``@q2.plugins.hookimpl``. It is found through the
 entry-point group ``q2`` or through ``[plugins] modules`` in a run file. A hook that hands over things returns a mapping
 from name to the thing, or to ``"package.module:attribute"``, which is imported only when a run needs it. What a hook
-that is told of an event raises is reported once, with its place, and ends no run.
+that is told of an event raises is reported once, with its place, and ends no run. ``q2_api = "1"`` in the module says
+for which version of the plugin interface it is written: see `q2.plugins.api`.
 """
 
 from collections.abc import Mapping

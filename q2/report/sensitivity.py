@@ -1,19 +1,21 @@
 """Which layers matter most: measured one at a time, or as a predictor's labels say."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from q2.quant.options import NONE
+from q2.quant.sensitivity import SensitivityTable, signal_of
 from q2.report.folder import RunFolder
-from q2.report.parts import Chart, Section
+from q2.report.parts import Chart, Section, Table
 from q2.report.recipes import block_and_role
+from q2.search.trials.singles import singles
 from q2.search.trials.trial import Trial
 
-__all__ = ["Sensitivities", "sensitivities"]
+__all__ = ["Sensitivities", "measured_sections", "sensitivities"]
 
-_SIGNALS = ("latent-SQNR", "SQNR")
 _MOST = 25
 
 
@@ -47,17 +49,32 @@ def sensitivities(run: RunFolder, trials: Sequence[Trial]) -> list[Sensitivities
 
 
 def _measured(trials: Sequence[Trial]) -> Sensitivities | None:
-    """Return the noise, relative to the signal, of trials in which one layer alone is quantized."""
-    found: dict[str, float] = {}
-    for trial in trials:
-        alone = [layer for layer, option in trial.recipe.items() if option != NONE]
-        signal = next((name for name in _SIGNALS if name in trial.metrics), None)
-        if len(alone) == 1 and signal and trial.state == "complete":
-            found[alone[0]] = max(found.get(alone[0], 0.0), 10 ** (-trial.metrics[signal] / 10))
-    if len(found) < 2:
-        return None
-    layers = sorted(found.items(), key=lambda pair: -pair[1])
-    return Sensitivities("measurement", "noise to signal with the layer quantized alone", layers)
+    """Return what trials say in which one layer alone is quantized."""
+    table = singles(trials)
+    return None if table is None else _of_table(table)
+
+
+def _of_table(table: SensitivityTable) -> Sensitivities:
+    layers = [(layer, spread) for layer, spread in table.ranked() if math.isfinite(spread)]
+    where = "from a recipe" if any(option != NONE for option in table.base.values()) else "quantized alone"
+    return Sensitivities("measurement", f"noise to signal at {table.fidelity}, each layer {where}", layers)
+
+
+def measured_sections(run: RunFolder) -> list[Section]:
+    """Return the charts and the table of what the pass ``sensitivity`` measured; nothing where it did not run."""
+    path = run.path / "sensitivity.json"
+    if not path.exists():
+        return []
+    table = SensitivityTable.load(path)
+    signal = signal_of(table.fidelity)
+    base = f"{table.base_db:.4g} dB" if any(option != NONE for option in table.base.values()) else "full precision"
+    rows: list[list[str | int | float | None]] = [
+        [layer, option, db, table.noise(layer, option), table.gain(layer, option)]
+        for layer, row in table.sqnr_db.items()
+        for option, db in row.items()
+    ]
+    heads = ["layer", "option", f"{signal} dB", "noise to signal", f"gain over the base ({base})"]
+    return [*_of_table(table).sections(), Section("Layers alone", [Table(heads, rows, "", long=True)])]
 
 
 def _labelled(run: RunFolder) -> Sensitivities | None:

@@ -7,6 +7,7 @@ from q2.report.folder import RunFolder
 from q2.report.modules import tested
 from q2.report.parts import Pair, Section, Summary, Table, picture
 from q2.report.recipes import layer_map, summary
+from q2.report.sensitivity import measured_sections
 
 __all__ = ["sample_page", "transform_page"]
 
@@ -30,6 +31,7 @@ def transform_page(run: RunFolder) -> Summary:
     if run.recipe is not None:
         layers = {name: str(option) for name, option in run.recipe.layers.items()}
         sections.append(Section("Bits by layer", [layer_map(layers)], f"The recipe: {summary(layers)}."))
+    sections += measured_sections(run)
     for name, each in passes.items():
         if table := _layers(each.get("layers")):
             sections.append(Section(f"Layers: {name}", [table]))

@@ -54,7 +54,7 @@ class ListSpace(Space):
                 else:
                     texts = [json.dumps(value) for value in values]
                     choices.append(SpaceChoice((f"{layer}:{setting}",), tuple(texts), weights.get(layer, 0)))
-        return cls(tuple(choices), fixed)
+        return cls(tuple(choices), fixed=fixed)
 
     def configs(self, recipe: Mapping[str, str]) -> dict[str, Table]:
         """Return the settings of every layer by a recipe: layer to setting to value.

@@ -1,6 +1,7 @@
 """The search space: which options each weight layer may take, and random recipes from it (Qua²SeDiMo, AAAI'25)."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from q2.quant.options import Option
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["Indices", "Space", "SpaceChoice"]
+__all__ = ["Indices", "Space", "SpaceChoice", "SpaceItems", "SpaceUnit"]
 
 Indices = NDArray[np.intp]
 
@@ -42,8 +43,19 @@ class SpaceChoice:
 
 
 @dataclass(frozen=True)
+class SpaceUnit:
+    """Choices that are made together: their numbers, and the `variants`, the index of every choice's option in each."""
+
+    name: str
+    choices: tuple[int, ...]
+    variants: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Space:
     """The choices of a denoiser, in execution order. A recipe maps layer to option, both as text.
+
+    A reduced space may have `units`, whose choices take one of a few variants together (`q2.search.reduced`).
 
     >>> space = Space.of({"q": 64, "k": 64, "v": 32}, ["uaq-4", "uaq-3"], ties=[("q", "k")])
     >>> str(space)
@@ -53,6 +65,7 @@ class Space:
     """
 
     choices: tuple[SpaceChoice, ...]
+    units: tuple[SpaceUnit, ...] = ()
 
     @classmethod
     def of(cls, layers: Mapping[str, int], options: Sequence[str], ties: Iterable[Collection[str]] = ()) -> "Space":
@@ -109,6 +122,11 @@ class Space:
         rows = [[places[option] for option in choice.options] for choice in self.choices]
         return np.array([row + [-1] * (most - len(row)) for row in rows], np.intp).reshape(len(self), most)
 
+    @cached_property
+    def items(self) -> "SpaceItems":
+        """The variants of all groups, one after the other."""
+        return SpaceItems(self)
+
     def places(self, indices: Sequence[int] | Indices) -> Indices:
         """Return, for a vector or vectors (..., choices), the place in `options` of every chosen option."""
         return np.asarray(self.columns[np.arange(len(self)), np.asarray(indices, np.intp)])
@@ -116,7 +134,8 @@ class Space:
     def limited(self, layers: Mapping[str, Sequence[str]]) -> "Space":
         """Return the space where choices with a layer whose name a regular expression finds have those options alone.
 
-        The first expression that finds a layer counts. Raises `ConfigError` for one that finds none, `OptionError`.
+        The first expression that finds a layer counts; a space with units cannot be limited any more. Raises
+        `ConfigError` for one that finds none, `OptionError`.
         """
         found: set[str] = set()
         choices = []
@@ -134,7 +153,7 @@ class Space:
         return Space(tuple(choices))
 
     def __str__(self) -> str:
-        counts = Counter(len(choice.options) for choice in self.choices if len(choice.options) > 1)
+        counts = Counter(len(unit.variants) for unit in self.groups if len(unit.variants) > 1)
         powers = " · ".join(f"{options}^{count}" for options, count in sorted(counts.items(), reverse=True))
         total = f"{self.size:,}" if self.size < 10**6 else f"{Decimal(self.size):.1e}".replace("+", "")
         return f"{powers or 1} recipes, {total}"
@@ -142,10 +161,22 @@ class Space:
     @cached_property
     def size(self) -> int:
         """How many recipes there are."""
-        total = 1
-        for choice in self.choices:
-            total *= len(choice.options)
-        return total
+        return math.prod(len(unit.variants) for unit in self.groups)
+
+    @cached_property
+    def groups(self) -> tuple[SpaceUnit, ...]:
+        """What is chosen independently: the units, and each choice that is in none of them, in execution order.
+
+        >>> [unit.variants for unit in Space.of({"q": 64}, ["uaq-4", "uaq-3"]).groups]
+        [((0,), (1,))]
+        """
+        held = {choice for unit in self.units for choice in unit.choices}
+        alone = [
+            SpaceUnit(choice.name, (i,), tuple((option,) for option in range(len(choice.options))))
+            for i, choice in enumerate(self.choices)
+            if i not in held
+        ]
+        return tuple(sorted((*self.units, *alone), key=lambda unit: min(unit.choices)))
 
     @cached_property
     def layers(self) -> Mapping[str, int]:
@@ -178,8 +209,8 @@ class Space:
 
         Each choice draws its width with p, then its quantizer uniformly among those of that width. With more widths
         than two the place among them, sorted, is binomial: k widths are k - 1 draws of narrower (p) or wider. Widths
-        beyond those of a choice's own options do not occur; ``none`` counts as the widest. Raises `ConfigError` unless
-        0 ≤ low ≤ high ≤ 1.
+        beyond those of a choice's own options do not occur; ``none`` counts as the widest. Units draw one of their
+        variants uniformly. Raises `ConfigError` unless 0 ≤ low ≤ high ≤ 1.
         """
         if not 0 <= low <= high <= 1:
             raise ConfigError(f"share of the narrower width: expected 0 ≤ low ≤ high ≤ 1, not {low} and {high}")
@@ -190,7 +221,10 @@ class Space:
         for levels, draw in zip(self._levels, draws, strict=True):
             level = levels[int((draw[: len(levels) - 1] >= share).sum())]
             drawn.append(level[int(draw[-1] * len(level))])
-        return np.array(drawn, np.intp)
+        found = np.array(drawn, np.intp)
+        for unit in self.units:
+            found[list(unit.choices)] = unit.variants[int(rng.random() * len(unit.variants))]
+        return found
 
     def draw(self, seed: int, number: int, low: float = 0.0, high: float = 1.0) -> dict[str, str]:
         """Return recipe `number` of the random search with `seed`; it depends on nothing else, so a search can resume.
@@ -212,6 +246,42 @@ class Space:
                 widths.setdefault(float("inf") if option.is_none else option.bits, []).append(index)
             levels.append([widths[width] for width in sorted(widths)])
         return levels
+
+
+class SpaceItems:
+    """The N variants of a space's G groups, one after the other: what a recipe is put together from.
+
+    `owner` (N,) is the number of every item's group, `start` (G,) a group's first item.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.groups = space.groups
+        sizes = np.array([len(group.variants) for group in self.groups], np.intp)
+        self.owner: Indices = np.repeat(np.arange(len(sizes)), sizes)
+        self.start: Indices = np.cumsum(sizes) - sizes
+        self._variants = [np.array(group.variants, np.intp) for group in self.groups]
+        self._choices = [np.array(group.choices, np.intp) for group in self.groups]
+        wide = [np.broadcast_to(own, rows.shape) for own, rows in zip(self._choices, self._variants, strict=True)]
+        lengths = np.repeat([len(own) for own in self._choices], sizes).astype(np.intp)
+        self._item: Indices = np.repeat(np.arange(len(self.owner)), lengths)
+        self._choice: Indices = np.concatenate([part.reshape(-1) for part in wide] or [np.zeros(0, np.intp)])
+        options = np.concatenate([part.reshape(-1) for part in self._variants] or [np.zeros(0, np.intp)])
+        self._column: Indices = space.columns[self._choice, options]
+
+    def added(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what every item adds (N,) to a sum over a table (choices, options of the whole space)."""
+        found = np.bincount(self._item, table[self._choice, self._column], len(self.owner))
+        return np.asarray(found, np.float64)
+
+    def held(self, indices: Indices) -> Indices:
+        """Return the item of every group (G,) in a recipe of the space (choices,)."""
+        pairs = zip(self.start, self._variants, self._choices, strict=True)
+        return np.array([first + int((rows == indices[own]).all(1).argmax()) for first, rows, own in pairs], np.intp)
+
+    def put(self, indices: Indices, item: int) -> None:
+        """Change a recipe (choices,) so that it has an item."""
+        group = self.owner[item]
+        indices[self._choices[group]] = self._variants[group][item - self.start[group]]
 
 
 def _search(text: str, layer: str) -> bool:

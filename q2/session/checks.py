@@ -35,7 +35,8 @@ def check_passes(session: Session, *, transforms: bool = False, bank: bool = Tru
     not used.
     """
     ctx = PassContext(session.plugins, session.shapes, session.settings.seed, prec=session.settings.prec)
-    manager = PassManager(session.passes, ctx, only=is_transform if transforms else lambda step: True)
+    only = is_transform if transforms else lambda step: True
+    manager = PassManager(session.passes, ctx, only=only, where=session.where)
     with session.at():
         manager.check(session.outline)
     for title, step in session.passes:
@@ -97,5 +98,11 @@ def check_search(
     with session.at("search", "constraints"):
         check(problem.constraints, costs)
     for title, strategy in strategies.items():
+        if problem.space.units and not strategy.keeps_units:
+            with session.at("search", "space"):
+                raise ConfigError(
+                    f"variants of units, which {title!r} does not keep to, since it chooses layer by layer; reduce the"
+                    " space with --level node, or take a strategy that does: random, evolution, exhaustive, optuna"
+                )
         with session.at("search", "strategies", title):
             strategy.check(problem)

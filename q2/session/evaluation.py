@@ -104,7 +104,7 @@ def make_ready(loaded: Loaded, bank: Bank | None) -> Ready:
     weights that the bank was fitted to.
     """
     session, graph = loaded.session, loaded.graph
-    ctx = session.context(bank)
+    ctx = session.with_rows(session.context(bank), _is_searched)
     if not graph.facts.transforms:  # a worker in this process has the same graph
         weights = WeightsBefore(graph)
         measured = _transforms(session, ctx, _is_searched).measure(graph)

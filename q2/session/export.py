@@ -37,7 +37,8 @@ def export(session: Session, to: str, out: Path, saved: Path | None = None) -> E
     session = session.fork()
     bank = open_bank(session) if session.is_quantizing else None
     with session.at():
-        PassManager(session.passes, session.context(bank), only=is_transform).run(session.graph)
+        ctx = session.with_rows(session.context(bank), is_transform)
+        PassManager(session.passes, ctx, only=is_transform).run(session.graph)
     if drift := drift_of(session, session.graph):
         session.show(Step("recipe", 0, drift.summary))
     parts = (part for module in session.denoiser.model.modules() for part in parts_of(module))

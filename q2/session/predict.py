@@ -1,18 +1,18 @@
 """The predictor by itself: trained on a search's trials or on any graphs, and what it says of every layer and unit."""
 
-import dataclasses
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from q2.config import RunFile, Table
-from q2.errors import PredictorError, there_are, why
+from q2.errors import PredictorError, why
 from q2.passes import Step, TextTable
 from q2.progress import Progress, silent
+from q2.quant.sensitivity import SensitivityTable
 from q2.search.evaluation.costs import Costs
 from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
@@ -21,14 +21,17 @@ from q2.search.predictor.baselines import baselines
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.label import Labels, label
+from q2.search.predictor.provenance import BY_LABEL, Provenance
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.tables import fold_tables
 from q2.search.predictor.train import Prior, Training, folds_of
 from q2.search.predictor.trained import Trained, train
+from q2.search.subject import Subject
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.bank import bank_folder, find_bank
 from q2.session.folder import unused
+from q2.session.graphs import GRAPHS, MODULES, read_graphs
 from q2.session.session import Session
 
 __all__ = ["LABELS", "SPACE", "Fit", "fit_graphs", "fit_trials", "make_labels", "read_labels", "read_sensitivities"]
@@ -65,9 +68,12 @@ def fit_trials(
 
     The search's own settings (its space, its target, its bank) count before the run file's, and `target` before both.
     It is saved into `out`, or into ``predictor`` beside the store (``predictor-2`` if that is there).
-    Raises `Q2Error`, one line: no store, trials of
-    another denoiser, too few of them, a layer missing from one, all worth alike.
+    Raises `Q2Error`, one line: no store, trials of another denoiser, too few of them, a layer missing from one, all
+    worth alike, or labels in `out` that a search made.
     """
+    training.place()
+    if out is not None:
+        _check_own(out / LABELS, f"{out}: take another folder")
     path = trials if (trials / _STORE).exists() or not (trials / "trials").is_dir() else trials / "trials"
     store = TrialStore.read(path)
     session = session.with_run(_of_search(session.run, path.parent))
@@ -76,7 +82,8 @@ def fit_trials(
     y = wanted.values([trial.metrics for trial in found], [trial.label for trial in found])
     _check(y, str(wanted), training)
     session.show(Step("trials", 0, f"{path}: {len(found)} at fidelity {found[0].fidelity} · target {wanted}"))
-    bridge = _bridge(session, store)
+    made = Provenance(trials=str(path), count=len(found), fidelity=found[0].fidelity, target=str(wanted))
+    bridge = _bridge(session, store, made)
     chosen = bridge.encode([trial.recipe for trial in found], [trial.label for trial in found])
     fits = additive(bridge.space, chosen, y, training)
     graphs, known = bridge.space.graphs(chosen, {str(wanted): y}), priors(bridge.space, fits, chosen, training)
@@ -84,7 +91,8 @@ def fit_trials(
     folder = out or unused(path.parent / "predictor")
     trained.save(folder)
     bridge.space.save(folder / SPACE)
-    (folder / LABELS).unlink(missing_ok=True)  # those of another predictor
+    for name in (LABELS, GRAPHS, MODULES):  # those of another predictor
+        (folder / name).unlink(missing_ok=True)
     return Fit(trained, baselines(bridge.space, chosen, y, training, fits), folder)
 
 
@@ -98,22 +106,21 @@ def fit_graphs(
     progress: Progress = silent,
     show: Callable[[Step], None] = lambda step: None,
 ) -> Fit:
-    """Train a predictor on a JSON file of graphs (docs/predictor.md); `target` is a metric of theirs, else the first.
+    """Train a predictor on a JSON file of graphs (docs/predictor.md); `target` is of their metrics, else the first.
 
-    Saved into `out`, or beside the file. Raises `Q2Error`.
+    Saved into `out`, or beside the file, with the graphs. Raises `Q2Error`.
     """
-    graphs = GraphSet.read_json(path)
-    if not graphs.metrics:
-        raise PredictorError(f"{path}: the graphs have no metrics")
-    wanted = target or next(iter(graphs.metrics))
-    if wanted not in graphs.metrics:
-        raise PredictorError(f"target {wanted}: no such metric in {path}{there_are(wanted, graphs.metrics)}")
+    training.place()
+    if out is not None:
+        _check_own(out / LABELS, f"{out}: take another folder")
+    graphs, wanted = read_graphs(path, target)
     _check(graphs.metrics[wanted], wanted, training)
     show(Step("graphs", 0, f"{path}: {len(graphs)} graphs · target {wanted}"))
     folder = out or unused(path.parent / f"{path.stem}-predictor")
     trained = _timed(graphs, wanted, training, jobs, progress, show)
     trained.save(folder)
-    for name in (SPACE, LABELS):  # those of another predictor
+    graphs.save(folder / GRAPHS)
+    for name in (SPACE, LABELS, MODULES):  # those of another predictor
         (folder / name).unlink(missing_ok=True)
     return Fit(trained, {}, folder)
 
@@ -123,16 +130,19 @@ def make_labels(
 ) -> tuple[Labels, Path]:
     """Score every option of every layer and every variant of every unit with the predictor in `folder`; save them.
 
-    `session` is one whose denoiser must be the predictor's. Raises `Q2Error`.
+    `session` is one whose denoiser must be the predictor's. Raises `Q2Error`, also where a search's labels are in place
+    of the file: these are never replaced.
     """
+    path = out or folder / LABELS
+    _check_own(path, f"--out names another file, such as {path.with_name('networks.npz')}")
     trained = Trained.load(folder)
     if not (folder / SPACE).exists():
         raise PredictorError(f"{folder}: no {SPACE}: the predictor of a graph set has no layers to label")
     space = NodeSpace.load(folder / SPACE)
     if session is not None:
         _same_denoiser(space, session, folder)
-    labels = label(space, trained, progress)
-    path = out or folder / LABELS
+    found = label(space, trained, progress)
+    labels = replace(found, made=replace(found.made, predictor=str(folder)))
     labels.save(path)
     if path.parent != folder:
         space.save(path.parent / SPACE)
@@ -150,7 +160,13 @@ def read_labels(path: Path) -> tuple[NodeSpace, Labels]:
 
 
 def read_sensitivities(path: Path) -> dict[str, float]:
-    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises PredictorError."""
+    """Return how much a layer's option matters, by flow node: its summed scores' spread. Raises `Q2Error`.
+
+    Of measurements, a .json file, it is the noise to signal at the worst option, in dB.
+    """
+    if path.suffix == ".json":
+        ranked = SensitivityTable.load(path).ranked()
+        return {layer: 10 * float(np.log10(spread)) for layer, spread in ranked if spread > 0}
     space, labels = read_labels(path)
     total = labels.nodes.sum(2)
     spread = np.nanmax(total, axis=1) - np.nanmin(total, axis=1)
@@ -167,7 +183,7 @@ def _of_search(run: RunFile, folder: Path) -> RunFile:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PredictorError(f"{file}: cannot be read: {why(error)}") from error
     parts: Table = {key: table[key] for key in ("prec", "bank", "search") if key in table}
-    return dataclasses.replace(run, file=run.file | parts)
+    return replace(run, file=run.file | parts)
 
 
 def _comparable(store: TrialStore, session: Session) -> list[Trial]:
@@ -191,7 +207,13 @@ def _check(y: Floats, target: str, training: Training) -> None:
         raise PredictorError(f"target {target!r} is {y[0]:g} in all {len(y)} trials: there is nothing to rank")
 
 
-def _bridge(session: Session, store: TrialStore) -> Bridge:
+def _check_own(path: Path, instead: str) -> None:
+    """Raise PredictorError, with what to do `instead`, for labels that ``q2 predictor label`` did not make."""
+    if path.exists() and (made := Labels.load(path).made).by != BY_LABEL:
+        raise PredictorError(f"{path}: labels by {made.by or 'an earlier version of q2'} are not replaced; {instead}")
+
+
+def _bridge(session: Session, store: TrialStore, made: Provenance) -> Bridge:
     """Load the denoiser of a store's trials and its bank, and return its space as the predictor sees it."""
     start = time.perf_counter()
     denoiser = session.denoiser
@@ -202,7 +224,9 @@ def _bridge(session: Session, store: TrialStore) -> Bridge:
     session.show(Step("load", time.perf_counter() - start, f"{denoiser.source} ({denoiser.fingerprint})"))
     bank = find_bank(session, bank_folder(session, store.path.parent))
     space = session.space_of(graph)
-    return Bridge.of(graph, space, Costs.of_graph(graph, space, session.context(bank), bank))
+    subject = Subject(denoiser.label, denoiser.fingerprint, bank.plan.calibration)
+    costs = Costs.of_graph(graph, space, session.context(bank), bank)
+    return Bridge.of(graph, space, costs, made=replace(made, subject=subject))
 
 
 def _timed(  # noqa: PLR0917 (its callers have them all)

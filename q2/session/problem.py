@@ -70,10 +70,11 @@ def strategies_of(session: Session, titles: Sequence[str]) -> dict[str, Strategy
 def check_settings(session: Session, strategies: Sequence[str] = ()) -> None:
     """Raise `ConfigError` for what is wrong in a search's settings, whatever the denoiser.
 
-    Strategies, constraints and target need no torch; metrics, which may, come last.
+    Strategies, reduced spaces, constraints and target need no torch; metrics, which may, come last.
     """
     for title in strategies or (session.settings.search.strategy,):
         strategy_of(session, title)
+    session.reduced_space()
     with session.at("search", "constraints"):
         constraints_of(session, list(session.plugins.of(METRICS)))
     metrics_of(session, strategies)

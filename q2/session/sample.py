@@ -14,6 +14,7 @@ from torch import Tensor
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
 from q2.denoisers.captions import captioned
+from q2.denoisers.pairs import psnr, sqnr, ssim
 from q2.denoisers.picture import picture_of, sheet
 from q2.denoisers.pipelines.latents import autoencoder
 from q2.denoisers.saving.save import saved_activations
@@ -22,7 +23,6 @@ from q2.files import replacing, write_json
 from q2.passes import Pass, PassManager, Step, TextTable, is_transform
 from q2.passes.kinds import PASSES
 from q2.passes.transform.quantize_activations import QuantizeActivations
-from q2.search.metrics.pairs import psnr, sqnr, ssim
 from q2.session.bank import open_bank
 from q2.session.checks import check_passes
 from q2.session.components import check_parts, quantize_parts_of
@@ -109,7 +109,8 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     pipeline = _saving(denoiser, order)
     denoiser.check(order.ask)
     bank = open_bank(session) if session.is_quantizing else None
-    manager = PassManager(session.passes, session.context(bank), only=is_transform)
+    ctx = session.with_rows(session.context(bank), is_transform)
+    manager = PassManager(session.passes, ctx, only=is_transform)
     with session.at():
         manager.check(graph)
 

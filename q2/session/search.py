@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from q2.config import to_toml
 from q2.files import write_json, write_text
 from q2.passes import Step
 from q2.quant import Option, Recipe
@@ -18,7 +17,8 @@ from q2.search.loop import BASELINE, SearchRun, judged, known, measure, run
 from q2.search.objective.constraints import check
 from q2.search.pictures import front_picture
 from q2.search.report import Found, found, quality_of
-from q2.search.strategies.base import Problem, Strategy
+from q2.search.strategies.base import GradientErrors, Problem, Strategy
+from q2.search.subject import Subject
 from q2.search.tally import Tally
 from q2.search.trials.store import TrialStore
 from q2.search.trials.table import TrialTable
@@ -260,7 +260,7 @@ def opened(
         fingerprint = fingerprint_of(loaded.session)
         store = TrialStore.open(folder / "trials", fingerprint)
         with writing(folder):  # so that the folder says whose it is, and for what, while the search goes on
-            write_text(folder / "effective.toml", to_toml(session.effective))
+            write_text(folder / "effective.toml", session.effective_toml)
             write_json(folder / MANIFEST, manifest(session, loaded.denoiser, kind))
         took = make_reference(loaded, folder, fidelities)
         ready = make_ready(loaded, bank)
@@ -272,9 +272,20 @@ def opened(
             problem,
             known=lambda proposal: known(problem, store, needed, seed, proposal),
             identity=fingerprint.digest,
+            subject=Subject(loaded.denoiser.label, loaded.denoiser.fingerprint, bank.plan.calibration),
+            gradient_errors=_gradients(ready, folder),
         )
         session.show(Step("space", 0, f"{ready.space} · target {ready.target}"))
         yield OpenSearch(session, ready, problem, store, engine, took)
+
+
+def _gradients(ready: Ready, folder: Path) -> GradientErrors:
+    """Return what works out options' errors from gradients, by full precision's calls in the run's folder."""
+    from q2.search.evaluation.gradients import OutputGradients
+
+    settings = ready.session.settings
+    reference = Reference(folder / "reference", settings.search.evaluation)
+    return OutputGradients(ready.denoiser, ready.graph, ready.ctx, ready.space, reference.calls, settings.seed)
 
 
 def _baselines_line(ready: OpenSearch, trials: Mapping[str, Trial]) -> str:
@@ -322,7 +333,7 @@ def _write(session: Session, outcome: SearchResult) -> None:
     }
     for name in PICTURES:
         front_picture(result, folder / name)
-    write_text(folder / "effective.toml", to_toml(session.effective))
+    write_text(folder / "effective.toml", session.effective_toml)
     write_json(folder / MANIFEST, manifest(session, outcome.ready.denoiser, "search"))
     write_json(folder / "report.json", report)
     outcome.report.update(report)

@@ -2,18 +2,19 @@
 
 import copy
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from q2.config import Key, RunFile, Settings, Table, dotted
+from q2.config import Key, RunFile, Settings, Table, dotted, to_toml
 from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError, Q2Error
-from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of
+from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of, pipeline_text
 from q2.passes.kinds import PASSES
 from q2.passes.requires import all_required
 from q2.passes.transform.quantize import Quantize
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
     from q2.graph import Graph
     from q2.quant.bank import Bank
+    from q2.search.reduced import ReducedSpace
     from q2.search.space import Space
 
 __all__ = ["Given", "Session", "quiet", "run_folder", "usable"]
@@ -126,6 +128,30 @@ class Session:
             title: ({} if title == step.name else {"pass": step.name}) | step.to_table() for title, step in self.passes
         }
         return table
+
+    @property
+    def pass_pipeline(self) -> str:
+        """The passes as text, as ``--passes`` takes them; defaults are left out."""
+        return pipeline_text(self.passes)
+
+    @property
+    def pass_names(self) -> list[tuple[str, str]]:
+        """The titles and names of the passes, and those of what they require."""
+        kinds = {step.name: type(step) for _, step in self.passes}
+        own = [(title, step.name) for title, step in self.passes]
+        names = [name for kind in kinds.values() for name in all_required(kind, kinds, self.plugins)]
+        return [*own, *((name, name) for name in names)]
+
+    @property
+    def effective_toml(self) -> str:
+        """What ``effective.toml`` holds: the settings in effect, and the passes as ``--passes`` takes them."""
+        words = self.pass_pipeline
+        head = f"# the passes as text: --passes {shlex.quote(words)}\n\n" if words.isprintable() and words else ""
+        return head + to_toml(self.effective)
+
+    def where(self, key: Key) -> str:
+        """Return how a message names a pass by the key of its table: where an option said it, if one did."""
+        return self.run.where(key) if key in self.run.called else dotted(key)
 
     def rows(self) -> list[list[str]]:
         """Return the effective-settings table: name, default, file, override, effective."""
@@ -246,17 +272,51 @@ class Session:
 
         wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options
         with self.at("search"):
-            return Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
+            space = Space.of_graph(graph, options, ties=wanted.ties).limited(wanted.layers)
+        reduced = self.reduced_space()
+        if reduced is None:
+            return space
+        with self.at("search", "space"):
+            try:
+                return reduced.applied(space, self.create_denoiser().label)
+            except ConfigError as error:
+                raise ConfigError(f"{' and '.join(wanted.space.files)}: {error}") from error
+
+    def reduced_space(self) -> "ReducedSpace | None":
+        """Return what the run file's reduced spaces let layers and units have together. Raises `ConfigError`."""
+        from q2.search.reduced import ReducedSpace
+
+        with self.at("search", "space"):
+            found = [ReducedSpace.load(file) for file in self.settings.search.space.files]
+            return reduce(ReducedSpace.united, found) if found else None
 
     def context(self, bank: "Bank | None" = None) -> PassContext:
         """Return what passes may use beside the graph."""
         settings = self.settings
-        return PassContext(self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank)
+        return PassContext(
+            self.plugins, self.denoiser, settings.seed, self.progress, settings.prec, bank, show=self.show
+        )
+
+    def with_rows(self, ctx: PassContext, only: Callable[[Pass], bool] = lambda step: True) -> PassContext:
+        """Return a context with rows of inputs, where a pass that `only` picks needs them; what is missing is drawn.
+
+        No pass may have changed the denoiser yet.
+        """
+        wants = any(kind.needs_rows for _, step in self.passes if only(step) for kind in self._kinds(step))
+        if not wants or self.settings.denoiser.weights == "meta":
+            return ctx
+        from q2.session.calibrate import find_rows, rows_folder
+
+        return replace(ctx, rows=find_rows(self, rows_folder(self)))
 
     def needs_weights(self, step: Pass) -> bool:
-        """Say whether a pass, or one that it requires, reads values of weights."""
-        names = all_required(type(step), {}, self.plugins)
-        return step.needs_weights or any(self.plugins.of(PASSES).load(name).needs_weights for name in names)
+        """Say whether a pass, or one that it requires, reads values of weights, or what layers read."""
+        return any(kind.needs_weights or kind.needs_rows for kind in self._kinds(step))
+
+    def _kinds(self, step: Pass) -> list[type[Pass]]:
+        """Return the class of a pass, and those of the passes that it requires."""
+        load = self.plugins.of(PASSES).load
+        return [type(step), *(load(name) for name in all_required(type(step), {}, self.plugins))]
 
     @property
     def is_quantizing(self) -> bool:

@@ -1,12 +1,12 @@
 """A transform: the passes of a run file over its denoiser, then report, recipe and pictures in one folder."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from q2.config import to_toml
 from q2.denoisers import Denoiser, Samples
 from q2.denoisers.comparison import Comparison, compare
 from q2.denoisers.components import ComponentSize
@@ -14,7 +14,7 @@ from q2.denoisers.picture import draw, sheet
 from q2.denoisers.saving.save import check_folder, save_packed
 from q2.files import replacing, write_json, write_text
 from q2.graph import Graph
-from q2.passes import PassManager, PassResult, Step, TextTable
+from q2.passes import Instrument, PassManager, PassResult, Step, TextTable, pipeline_text
 from q2.passes.analysis.size import SIZES
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.quant import Recipe
@@ -25,8 +25,10 @@ from q2.session.components import check_parts, quantize_parts_of
 from q2.session.drift import Drift, drift_of
 from q2.session.folder import RunOf, check_free
 from q2.session.report import manifest, recipe_of, writing
+from q2.session.reproducer import reproducing
 from q2.session.saved import original_of
 from q2.session.session import Session
+from q2.session.timing import Spent, TimeSpent
 from q2.version import version
 
 __all__ = ["Transformed", "save", "transform"]
@@ -37,7 +39,8 @@ class Transformed:
     """What a transform gave: the quantized denoiser and its graph, the results, and the files in `folder`.
 
     `comparison` is there where the run file asks for samples; `seconds` is what these took. `drift` is there where a
-    recipe was found on other weights; `components` are the sizes of the other parts that were quantized.
+    recipe was found on other weights; `components` are the sizes of the other parts that were quantized. `timing` is
+    there where the instruments have one.
     """
 
     session: Session
@@ -49,6 +52,12 @@ class Transformed:
     files: list[Path] = field(default_factory=list)
     drift: Drift | None = None
     components: list[ComponentSize] = field(default_factory=list)
+    timing: TimeSpent | None = None
+
+    @property
+    def pass_pipeline(self) -> str:
+        """The passes that ran as text, which ``--passes`` takes; without those that were run for others."""
+        return pipeline_text([(each.title, each.step) for each in self.results if not each.needed_by])
 
     @property
     def table(self) -> TextTable:
@@ -93,6 +102,7 @@ class Transformed:
         report: dict[str, object] = {
             "q2": version(),
             "denoiser": {"name": self.denoiser.label, "fingerprint": self.recipe.fingerprint},
+            "pass_pipeline": self.pass_pipeline,
             "passes": {
                 each.title: {"seconds": round(each.seconds, 3), "summary": each.report.summary, **each.report.data}
                 for each in self.results
@@ -103,6 +113,8 @@ class Transformed:
             report["total"] = self.total
         if self.drift:
             report["recipe"] = self.drift.data
+        if self.timing:
+            report["timing"] = self.timing.data
         if self.comparison:
             accuracy = self.comparison.accuracy
             report["samples"] = {"seconds": round(self.seconds, 3), "images": len(self.comparison.full.labels)} | (
@@ -127,22 +139,23 @@ class Transformed:
 
 
 def transform(
-    session: Session, folder: Path | None, *, packed: Path | None = None, verify_each: bool = False
+    session: Session,
+    folder: Path | None,
+    *,
+    packed: Path | None = None,
+    verify_each: bool = False,
+    instruments: Sequence[Instrument] = (),
 ) -> Transformed:
     """Run the passes of a session and write report, recipe, settings, manifest and pictures into `folder`, if any.
 
-    With `packed` the pipeline is written there too, its weights packed. Nothing is written before all has run. Raises
-    `Q2Error`: what does not fit before the weights are loaded.
+    With `packed` the pipeline is written there too, its weights packed. Nothing is written before all has run, but a
+    reproducer beside `folder` where a pass crashes. `instruments` are told of every pass. Raises `Q2Error`: what does
+    not fit before the weights are loaded.
     """
-    show, settings = session.show, session.settings
-    if folder is not None and check_free(folder, RunOf.of(session, "transform")):
-        show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
-    if packed:
-        check_folder(packed)
-    if settings.samples.images and settings.denoiser.weights != "meta":
-        check_asked(session)
-    check_passes(session)
-    check_parts(session)
+    spent = Spent(session.show)
+    show, settings = spent.show, session.settings
+    _check(session, folder, packed)
+    spent.on("check", spent.total)
     session = session.fork()
     start = time.perf_counter()
     denoiser = session.denoiser
@@ -159,17 +172,20 @@ def transform(
     bank = open_bank(session)
     if bank is not None:
         show(Step("bank", 0, f"{bank.folder}: {len(bank.plan.options)} options of {len(bank.plan.layers)} layers"))
-    ctx, without = session.context(bank), _left_out(session)
+    ctx, without = session.with_rows(session.context(bank)), _left_out(session)
     passes = [(title, step) for title, step in session.passes if title not in without]
-    manager = PassManager(passes, ctx, verify_each)
+    manager = PassManager(passes, ctx, verify_each, instruments=instruments, where=session.where)
     with session.at():
         manager.check(graph)
     start = time.perf_counter()
     full = _samples(session) if images else None
     results, seconds = [], time.perf_counter() - start
-    for result in manager.each(graph):
-        results.append(result)
-        show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    spent.on("full-precision images", seconds)
+    spent.passes()
+    with reproducing(session, folder, verify_each=verify_each):
+        for result in manager.each(graph):
+            results.append(result)
+            session.show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
     components = quantize_parts_of(session, denoiser) if others else []
     drift = _drift(session)
     comparison = None
@@ -177,9 +193,11 @@ def transform(
         start = time.perf_counter()
         comparison = compare(full, _samples(session), denoiser.judge())
         seconds += time.perf_counter() - start
-        show(Step("samples", seconds, _summary(comparison)))
+        spent.on("quantized images", time.perf_counter() - start)
+        session.show(Step("samples", seconds, _summary(comparison)))
+    recipe, timing = recipe_of(graph, ctx), spent.timing(instruments)
     outcome = Transformed(
-        session, results, comparison, recipe_of(graph, ctx), folder, seconds, drift=drift, components=components
+        session, results, comparison, recipe, folder, seconds, drift=drift, components=components, timing=timing
     )
     if packed:
         save(session, packed)
@@ -187,6 +205,18 @@ def transform(
         with writing(folder):
             _write(outcome, folder)
     return outcome
+
+
+def _check(session: Session, folder: Path | None, packed: Path | None) -> None:
+    """Raise `Q2Error` for folders that are taken, and for what does not fit, before the weights are loaded."""
+    if folder is not None and check_free(folder, RunOf.of(session, "transform")):
+        session.show(Step("replaces", 0, f"what a transform wrote in {folder}/ before"))
+    if packed:
+        check_folder(packed)
+    if session.settings.samples.images and session.settings.denoiser.weights != "meta":
+        check_asked(session)
+    check_passes(session)
+    check_parts(session)
 
 
 def save(session: Session, folder: Path) -> Path:
@@ -267,7 +297,7 @@ def _write(outcome: Transformed, folder: Path) -> None:
         for name, data in pictures.items():
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
-        write_text(beside["effective.toml"], to_toml(session.effective))
+        write_text(beside["effective.toml"], session.effective_toml)
         write_json(beside["manifest.json"], manifest(session, outcome.denoiser, "transform"))
         write_json(beside["report.json"], outcome.report)
     outcome.files.extend(folder / name for name in names)

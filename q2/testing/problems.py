@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from q2.graph import Graph, trace
 from q2.quant import Option
+from q2.quant.options import NONE
 from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
@@ -17,7 +18,7 @@ from q2.search.space import Space
 from q2.search.strategies.base import Problem
 from q2.search.trials.trial import Trial
 
-__all__ = ["OPTIONS", "tiny_costs", "tiny_graph", "tiny_problem", "trial_of"]
+__all__ = ["OPTIONS", "tiny_costs", "tiny_graph", "tiny_model", "tiny_problem", "trial_of"]
 
 OPTIONS = ("kmeans-c-4", "uaq-4", "uaq-3")
 
@@ -53,9 +54,19 @@ class _Block(nn.Module):
         return out
 
 
+def tiny_model() -> nn.Module:
+    """Return a transformer block, attention (four layers) and feed-forward (two), with weights drawn from seed 0.
+
+    It reads ``x`` (batch, tokens, 8) and returns the same shape.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Block().eval().requires_grad_(False)
+
+
 @cache
 def tiny_graph() -> Graph:
-    """Return the graph of a transformer block: attention (four layers) and feed-forward (two), on meta."""
+    """Return the graph of `tiny_model`, on meta."""
     with torch.device("meta"):
         block = _Block()
     return trace(block, {"x": torch.zeros(1, 4, 8)})
@@ -64,7 +75,7 @@ def tiny_graph() -> Graph:
 def tiny_costs(space: Space, seed: int = 0) -> Costs:
     """Return costs of a space: bits as the options say, and errors and BOPs drawn from `seed`."""
     rng = np.random.default_rng(seed)
-    bits = np.array([float(Option.parse(option).bits) for option in space.options])
+    bits = np.array([float(Option.parse(option).bits or 16) for option in space.options])
     weights = np.array([float(choice.weights) for choice in space.choices])[:, None]
     spread = rng.lognormal(0.0, 0.5, (len(space), len(bits)))
     held = weights * (bits + 0.1 * np.arange(len(bits)))
@@ -75,6 +86,7 @@ def tiny_costs(space: Space, seed: int = 0) -> Costs:
         "bops": weights * rng.uniform(3.0, 16.0, len(bits)) / 1e6,
         "quantized_error": rng.lognormal(0.0, 1.0, (len(space), 1)) * 4.0**-bits * spread,
     }
+    tables["quantized_error"][:, [option == NONE for option in space.options]] = 0.0
     return Costs(space, tables, dict.fromkeys(tables, 0.0))
 
 

@@ -1,15 +1,14 @@
 """What every strategy must do, as tests that its own inherit."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from q2.config import dotted
-from q2.errors import ConfigError
 from q2.search.engines.base import Engine
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import SearchRun, run
@@ -17,22 +16,28 @@ from q2.search.strategies.base import Problem, Proposal, Strategy
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from q2.settings import EngineSettings
+from q2.testing.options import OptionsSuite
 from q2.testing.problems import OPTIONS, tiny_problem, trial_of
 
 __all__ = ["StrategySuite"]
 
 
-class StrategySuite:
+class StrategySuite(OptionsSuite):
     """Tests of a strategy: a subclass called ``Test…`` sets `strategy`, and pytest finds the rest.
 
     `random` says that another seed gives other recipes, `options` and `trials` are of the problem that it searches. A
-    strategy that needs another problem overrides `problem`.
+    strategy that needs another problem overrides `problem`. Trials at cheaper fidelities are no part of the budget;
+    here they all go well, and have ``SQNR`` and ``latent-SQNR``.
     """
 
     strategy: ClassVar[Strategy]
     random: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = OPTIONS
     trials: ClassVar[int] = 24
+
+    def thing(self) -> Strategy:
+        """Return the strategy."""
+        return self.strategy
 
     def problem(self, *, seed: int = 0, constraints: Sequence[str] = ()) -> Problem:
         """Return the problem to search: six layers in two units."""
@@ -60,36 +65,17 @@ class StrategySuite:
         while done < problem.trials:
             wanted = min(most or problem.trials, problem.trials - done)
             asked = searcher.ask(wanted)
-            assert len(asked) <= wanted, "more recipes than were asked for"
+            counted = sum((each.fidelity or problem.fidelity) == problem.fidelity for each in asked)
+            assert counted <= wanted, "more recipes than were asked for"
             if not asked:
                 break
-            told.append([_trial(problem, each, done + i, fails, seconds) for i, each in enumerate(asked)])
-            searcher.tell(told[-1])
-            done += len(asked)
+            trials = [_trial(problem, each, done + i, fails, seconds) for i, each in enumerate(asked)]
+            searcher.tell(trials)
+            done += counted
+            if counted:
+                told.append([trial for trial in trials if trial.fidelity == problem.fidelity])
         assert done, "no recipe at all"
         return told
-
-    def test_it_is_a_plain_table_of_options(self) -> None:
-        """Its options come back from the table that they are written to; it has a name and says what it is."""
-        kind = type(self.strategy)
-        assert kind.name
-        assert kind.__doc__
-        assert kind.from_table(self.strategy.to_table(), dotted) == self.strategy
-
-    def test_an_unknown_option_is_refused_in_one_line(self) -> None:
-        """A misspelt key of its table is an error that names the key."""
-        with pytest.raises(ConfigError) as error:
-            type(self.strategy).from_table({"no-such-option": 1}, lambda key: f"here: {dotted(key)}")
-        assert "here: no-such-option" in str(error.value)
-        assert "\n" not in str(error.value)
-
-    def test_an_option_of_the_wrong_type_is_refused_in_one_line(self) -> None:
-        """A value that no option takes is an error that names the key."""
-        for entry in fields(self.strategy):
-            with pytest.raises(ConfigError) as error:
-                type(self.strategy).from_table({entry.name: [{"no-such-key": 1}]}, lambda key: f"here: {dotted(key)}")
-            assert f"here: {entry.name}" in str(error.value)
-            assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize("most", [None, 1, 5])
     def test_it_proposes_recipes_of_the_space_and_no_more_than_asked(self, most: int | None) -> None:
@@ -180,7 +166,7 @@ class StrategySuite:
 
     def _run(self, problem: Problem, path: Path, stop_after: int | None = None) -> SearchRun:
         store = TrialStore.open(path, Fingerprint("tiny", "0", "0.1"))
-        needed = {problem.fidelity: ["quality", "avg_bits"]}
+        needed = dict.fromkeys((problem.fidelity, *self.strategy.fidelities()), ("quality", "avg_bits"))
         with _Planted(problem, stop_after) as engine:
             return run(problem, self.strategy.searcher(problem), engine, store, name="suite", needed=needed)
 
@@ -207,13 +193,22 @@ class _Planted(Engine):
         if self.count == self.stop_after:
             raise KeyboardInterrupt
         self.count += 1
-        planted = trial_of(self.problem, job.recipe)
-        return Evaluated(replace(job.trial(), metrics=planted.metrics))
+        return Evaluated(replace(job.trial(), metrics=_planted(self.problem, job.recipe).metrics))
 
 
 def _trial(problem: Problem, proposal: Proposal, number: int, fails: Callable[[int], bool], seconds: float) -> Trial:
-    trial = trial_of(problem, proposal.recipe, number, fails=fails(number))
-    return replace(trial, fidelity=proposal.fidelity or problem.fidelity, seconds=seconds)
+    fidelity = proposal.fidelity or problem.fidelity
+    failed = fails(number) and fidelity == problem.fidelity
+    return replace(_planted(problem, proposal.recipe, number, fails=failed), fidelity=fidelity, seconds=seconds)
+
+
+def _planted(problem: Problem, recipe: Mapping[str, str], number: int = 0, *, fails: bool = False) -> Trial:
+    """Return a trial with the signal of cheaper fidelities, dB, beside what is planted."""
+    trial = trial_of(problem, recipe, number, fails=fails)
+    if fails:
+        return trial
+    db = -10 * math.log10(max(-trial.metrics["quality"], 1e-10))
+    return replace(trial, metrics={**trial.metrics, "SQNR": db, "latent-SQNR": db})
 
 
 def _flat(history: Sequence[Sequence[Trial]]) -> list[Trial]:

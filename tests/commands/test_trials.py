@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from q2 import cli
+from q2.quant import Recipe
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 
@@ -49,6 +50,15 @@ class Q2:
             return said.err.removeprefix("q2: ").removesuffix("\n")
         assert said.err == ""
         return said.out
+
+
+def test_a_trials_recipe_is_written(q2: Q2, run: Path) -> None:
+    assert f"written: {run}/mine.toml" in q2("show", run, "0", "--out", run / "mine.toml")
+    recipe = Recipe.load(run / "mine.toml")
+    assert (recipe.denoiser, recipe.fingerprint, recipe.avg_bits) == ("digits-dit", "0a1b", 4.5)
+    assert {name: str(option) for name, option in recipe.layers.items()} == {"a": "uaq-4"}
+    assert q2("show", run, "3", "--out", run / "none.toml").endswith("has no 'avg_bits', which a recipe says")
+    assert not (run / "none.toml").exists()
 
 
 def numbers(text: str) -> list[str]:

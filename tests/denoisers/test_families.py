@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import nn
 
 import q2
 from q2.denoisers import Denoiser, load
@@ -15,44 +14,10 @@ from q2.denoisers.dit import DiT
 from q2.errors import CheckpointError, ConfigError
 from q2.graph.fingerprint import fingerprint
 
-SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
-
-
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
-    return list(model.state_dict().values())
-
 
 def saved(folder: Path, name: str, **options: Any) -> str:
     load(name, tiny=True, device="cpu").pipeline().save_pretrained(folder, **options)
     return str(folder)
-
-
-@pytest.mark.parametrize("name", SIX)
-def test_the_real_pipeline_draws_the_same_with_the_graph(name: str) -> None:
-    denoiser = load(name, tiny=True, device="cpu")
-    eager = denoiser.generate(2, seed=1, steps=2, batch=2)
-    graph = q2.trace(denoiser.model, denoiser.example_inputs())
-    with graph.installed():
-        traced = denoiser.generate(2, seed=1, steps=2, batch=2)
-    assert torch.equal(eager.images, traced.images)
-    assert not torch.equal(eager.images[0], eager.images[1])
-    assert graph.variants == 1
-
-
-@pytest.mark.parametrize("name", SIX)
-def test_on_meta_nothing_is_held_and_nothing_is_drawn(name: str) -> None:
-    denoiser = load(name, weights="meta")
-    assert all(weight.is_meta for weight in weights_of(denoiser.model))
-    assert all(value.is_meta for value in denoiser.example_inputs().values() if isinstance(value, torch.Tensor))
-    with pytest.raises(CheckpointError, match="weights on meta make no images"):
-        denoiser.pipeline()
-
-
-def test_random_weights_are_the_same_every_time_and_have_the_runs_dtype() -> None:
-    first, second = (load("pixart-alpha", tiny=True, dtype="float16", device="cpu") for _ in range(2))
-    assert first.fingerprint == second.fingerprint
-    assert {weight.dtype for weight in weights_of(first.model)} == {torch.float16}
-    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_local_folder_is_loaded_whole_in_half_precision_or_in_shards(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from q2.errors import OptionError, PluginError
 from q2.plugins import Plugins
-from q2.quant import Quantizer, builtin_quantizer
+from q2.quant import Quantizer
 from q2.quant.check import check_quantizer
 from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
@@ -109,11 +109,6 @@ def test_what_is_abstract_or_no_quantizer_is_one_line() -> None:
         check_quantizer(Half, "mine.py")
     with pytest.raises(PluginError, match=r"'half' \(Path\) is no subclass of q2.quant.Quantizer$"):
         check_quantizer(Path, "mine.py", "half")
-
-
-@pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])
-def test_what_ships_passes(name: str) -> None:
-    check_quantizer(type(builtin_quantizer(name)), "q2", name)
 
 
 def test_a_sound_quantizer_is_fitted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

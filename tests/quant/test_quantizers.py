@@ -1,6 +1,5 @@
 """What holds for every quantizer."""
 
-import itertools
 import math
 
 import pytest
@@ -44,14 +43,6 @@ def test_quantizing_the_result_again_changes_nothing(weight: Tensor, name: str, 
     assert twice.sqnr_db == math.inf
 
 
-@pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])
-@pytest.mark.parametrize("bits", [1, 3, 4, 8])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_quantizing_a_layer_again_changes_nothing(name: str, bits: int, dtype: torch.dtype) -> None:
-    once = fit(noise(12, 400, dtype=dtype) * 0.02 + 0.003, f"{name}-{bits}").dequantize()
-    assert torch.equal(fit(once, f"{name}-{bits}").dequantize(), once)
-
-
 @relaxed
 @given(weights(), QUANTIZERS, WIDTHS)
 def test_the_errors_are_those_of_the_values(weight: Tensor, name: str, bits: int) -> None:
@@ -76,23 +67,6 @@ def test_constant_and_zero_channels_are_exact(
     if dtype == torch.bfloat16 and name == "uaq" and abs(float(weight[0, 0])) > 65504:
         weight[1] = weight[0]  # rounded out of float16: the scales become bfloat16
     assert torch.equal(fit(weight, f"{name}-{bits}").dequantize(), weight)
-
-
-@relaxed
-@given(weights(columns=300), QUANTIZERS)
-def test_two_fits_are_the_same(weight: Tensor, name: str) -> None:
-    first, second = fit(weight, f"{name}-3"), fit(weight.clone(), f"{name}-3")
-    assert torch.equal(first.codes(), second.codes())
-    assert all(torch.equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
-
-
-@pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_wider_option_has_no_greater_error(name: str, dtype: torch.dtype) -> None:
-    weight = noise(6, 300, dtype=dtype) * torch.tensor([0.01, 0.02, 0.05, 0.1, 1, 10], dtype=dtype)[:, None]
-    errors = [fit(weight, f"{name}-{bits}") for bits in range(1, 9)]
-    assert all(wide.mse <= narrow.mse for narrow, wide in itertools.pairwise(errors))
-    assert all(wide.l24 <= narrow.l24 for narrow, wide in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])

@@ -11,18 +11,6 @@ SHAPES = [(6, 10), (1, 1), (5, 3, 2), (8, 4, 3, 3), (16, 1, 3, 3)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["uaq", "kmeans-c", "kmeans-a"])
-@pytest.mark.parametrize("prec", [16, 32])
-def test_the_size_predicted_is_the_size_held(shape: tuple[int, ...], name: str, prec: int) -> None:
-    quantizer = builtin_quantizer(name)
-    for bits in range(1, 9):
-        fitted = fit(noise(*shape), f"{name}-{bits}", prec=prec)
-        stored = sum(8 * parameter.nbytes for parameter in fitted.parameters.values())
-        assert fitted.bits == fitted.bits_held == quantizer.size_bits(shape, bits, prec)
-        assert stored == quantizer.overhead_bits(shape, bits, prec)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 def test_none_counts_every_element_at_full_width(shape: tuple[int, ...]) -> None:
     fitted = fit(noise(*shape), "none")
     assert fitted.bits == fitted.bits_held == 16 * math.prod(shape)

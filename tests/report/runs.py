@@ -10,6 +10,7 @@ from PIL import Image
 from q2.config import to_toml
 from q2.files import write_json, write_text
 from q2.quant.recipe import Recipe
+from q2.quant.sensitivity import signal_of
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 
@@ -19,8 +20,9 @@ BITS = {"uaq-3": 3.1, "uaq-4": 4.1}
 
 def trial(recipe: Mapping[str, str], number: int | None, quality: float, fidelity: str = "few-step") -> Trial:
     bits = sum(BITS.get(option, 16.0) for option in recipe.values()) / len(recipe)
-    metrics = {"avg_bits": bits, "latent-SQNR": quality}
-    bounds = {"latent-SQNR": (quality - 0.5, quality + 0.5)}
+    signal = signal_of(fidelity)
+    metrics = {"avg_bits": bits, signal: quality}
+    bounds = {signal: (quality - 0.5, quality + 0.5)}
     return Trial(recipe, metrics, bounds, fidelity, 7, number, strategy="random")
 
 

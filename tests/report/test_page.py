@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from q2.errors import Q2Error
+from q2.quant.sensitivity import SensitivityTable
+from q2.report.folder import RunFolder
 from q2.report.page import write_report
+from q2.report.parts import Chart, Table
+from q2.report.transform import transform_page
 from tests.report.runs import LAYERS, search_folder, transform_folder
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -21,6 +25,23 @@ def test_runs_of_several_kinds_are_in_one_file_with_an_index(tmp_path: Path) -> 
     assert 'href="#run-2"' in text
     assert "4.00×" in text
     assert "98.0% at full precision and 96.0% quantized: a loss of 2.0 points" in text
+
+
+def test_measured_sensitivities_are_charts_and_a_table(tmp_path: Path) -> None:
+    folder = transform_folder(tmp_path / "transform")
+    rows = {LAYERS[0]: {"uaq-3": 20.0}, LAYERS[1]: {"uaq-3": 10.0, "none": float("nan")}}
+    table = SensitivityTable("net", "00ff", "forward", base={LAYERS[0]: "uaq-4"}, base_db=20.0, sqnr_db=rows)
+    table.save(folder / "sensitivity.json")
+    sections = {section.title: section for section in transform_page(RunFolder(folder)).sections}
+    (cells,) = sections["Layers alone"].parts
+    assert isinstance(cells, Table)
+    assert [row[:2] for row in cells.rows] == [[LAYERS[0], "uaq-3"], [LAYERS[1], "uaq-3"], [LAYERS[1], "none"]]
+    assert cells.rows[1][2:] == [10.0, pytest.approx(0.1), pytest.approx(-0.09)]
+    chart = sections["Sensitivity, by measurement"].parts[0]
+    assert isinstance(chart, Chart)
+    assert [bar["layer"] for bar in chart.spec["data"]["values"]] == [LAYERS[1], LAYERS[0]]
+    write_report([folder], tmp_path / "page.html")
+    assert "Layers alone" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_nothing_is_fetched(tmp_path: Path) -> None:

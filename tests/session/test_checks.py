@@ -24,6 +24,14 @@ SEARCHES = {
         ["search.strategy=predictor", "search.trials=10"],
         "search.strategies.predictor: search.trials: 6 of 10 are random",
     ),
+    "a device that is not here": (
+        [
+            "search.strategy=predictor",
+            "search.strategies.predictor.scores=labels",
+            "search.strategies.predictor.device=gpu",
+        ],
+        "search.strategies.predictor: device 'gpu' cannot be used here",
+    ),
     "too few trials for all recipes": (["search.strategy=exhaustive"], "are too few to try"),
     "an option's typo": (['search.options=["uaqq-4"]'], "no quantizer named 'uaqq' in 'uaqq-4'; did you mean 'uaq'"),
     "a layer that is not there": (["search.layers.proj_outt=['none']"], "finds no layer of the search space"),

@@ -2,15 +2,20 @@
 
 import csv
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from q2.denoisers.pairs import LIMIT
 from q2.graph.flow.draw import draw
-from q2.search.metrics.pairs import LIMIT
+from q2.quant.sensitivity import SensitivityTable
 from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.label import Labels, label
+from q2.search.predictor.provenance import BY_SEARCH, Provenance
 from q2.search.predictor.space import NodeSpace
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
@@ -45,7 +50,11 @@ def test_labels_are_made_without_the_denoiser_and_drawn(
     assert "most sensitive" in said
     assert "most tolerant" in said
     expected = label(space("dit"), trained("dit"))
-    np.testing.assert_allclose(Labels.load(out).nodes, expected.nodes)
+    found = Labels.load(out)
+    np.testing.assert_allclose(found.nodes, expected.nodes)
+    made = found.made
+    assert (made.by, made.scores, made.level, made.loss) == ("q2 predictor label", "networks", "unit", "hybrid")
+    assert (made.predictor, made.folds, made.target) == (str(folder), 2, "y")
     for args, name in (
         (("box", "--by", "layer"), "box-layer"),
         (("box", "--statistic", "std"), "box-unit-std"),
@@ -55,6 +64,58 @@ def test_labels_are_made_without_the_denoiser_and_drawn(
         assert all((tmp_path / f"{name}.{kind}").stat().st_size for kind in ("png", "svg"))
         with (tmp_path / f"{name}.csv").open(encoding="utf-8") as file:
             assert len(list(csv.reader(file))) > 2
+
+
+def test_labels_are_judged_by_what_was_measured_and_those_of_a_search_stay(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "run" / "predictor"
+    shutil.copytree(folder, made)
+    expected = label(space("dit"), trained("dit"))
+    replace(expected, made=Provenance(by=BY_SEARCH)).save(made / "labels.npz")
+    before = (made / "labels.npz").read_bytes()
+    args = ("predictor", "label", "--predictor", str(made), "--out", str(made / "networks.npz"))
+    assert run(monkeypatch, *args) == 0
+    assert "Spearman" not in capsys.readouterr().out
+    assert (made / "labels.npz").read_bytes() == before
+    np.testing.assert_allclose(Labels.load(made / "networks.npz").nodes, expected.nodes)
+    total = expected.nodes.sum(2)
+    spreads = np.nanmax(total, axis=1) - np.nanmin(total, axis=1)
+    for signs, warns in ((1, False), (-1, True)):
+        ranks = np.argsort(np.argsort(signs * spreads))
+        rows = {choice: {"uaq-4": 60.0 - float(rank)} for choice, rank in zip(expected.choices, ranks, strict=True)}
+        table = SensitivityTable("dit", "", "forward", sqnr_db=rows)
+        table = replace(table, base=dict.fromkeys(rows, "none"))
+        table.save(tmp_path / "run" / "sensitivity.json")
+        for given in ((), ("--sensitivity", str(tmp_path / "run"))):
+            assert run(monkeypatch, *args, *given) == 0
+            said = capsys.readouterr().out
+            assert "most sensitive tenth found" in said
+            assert ("warning: these labels disagree" in said) == warns
+    (tmp_path / "run" / "sensitivity.json").unlink()
+    alone = TrialStore.open(tmp_path / "run" / "trials", Fingerprint("dit", "0000", "0.1.0"))
+    for choice in expected.choices[:9]:
+        recipe = dict.fromkeys(expected.choices, "none") | {choice: "uaq-4"}
+        alone.add(Trial(recipe, {"SQNR": 20.0 + len(alone)}, fidelity="forward"))
+    assert run(monkeypatch, *args) == 0
+    assert re.search(r"forward +9 ", capsys.readouterr().out)
+    assert run(monkeypatch, *args, "--sensitivity", str(made / "labels.npz")) == 2
+    assert "labels.npz: no measured sensitivities: " in capsys.readouterr().err
+
+
+def test_measured_sensitivities_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = list(graph("dit").choices)
+    rows = {layer: {"uaq-4": 30.0 + i, "uaq-3": 20.0 + i} for i, layer in enumerate(layers)}
+    rows[layers[0]]["uaq-3"] = float("nan")
+    SensitivityTable("dit", "", "forward", sqnr_db=rows).save(tmp_path / "sensitivity.json")
+    assert run(monkeypatch, "plot", "sensitivity", "--file", str(tmp_path), "--out", str(tmp_path)) == 0
+    assert all((tmp_path / f"sensitivity.{kind}").stat().st_size for kind in ("png", "svg"))
+    with (tmp_path / "sensitivity.csv").open(encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 2 * len(layers) - 1
+    assert float(found[-1]["noise_to_signal"]) == pytest.approx(10 ** (-float(found[-1]["sqnr_db"]) / 10))
 
 
 def test_graphs_of_any_kind_are_trained_on(
@@ -72,13 +133,13 @@ def test_graphs_of_any_kind_are_trained_on(
     assert run(monkeypatch, "predictor", "train", "--graphs", str(file), *args) == 0
     assert "mean ± sd" in capsys.readouterr().out
     made = tmp_path / "graphs-predictor"
-    assert {path.name for path in made.iterdir()} == {"predictor.safetensors", "predictor.json"}
+    assert {path.name for path in made.iterdir()} == {"predictor.safetensors", "predictor.json", "graphs.npz"}
     assert run(monkeypatch, "plot", "importance", "--predictor", str(made), "--out", str(tmp_path)) == 0
     text = (tmp_path / "importance.csv").read_text(encoding="utf-8")
     assert {line.split(",")[0] for line in text.splitlines()} == {"feature", "op", "width"}
     capsys.readouterr()
     assert run(monkeypatch, "predictor", "label", "--predictor", str(made)) == 2
-    line = f"q2: {made}: no space.npz: the predictor of a graph set has no layers to label\n"
+    line = f"q2: {made}: no node of its graphs names a 'unit': there are no modules to label\n"
     assert capsys.readouterr().err == line
 
 

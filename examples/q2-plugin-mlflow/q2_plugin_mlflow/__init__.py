@@ -8,6 +8,8 @@ import mlflow
 from q2.plugins import hookimpl
 from q2.search.trials.trial import Trial
 
+q2_api = "1"
+
 
 @hookimpl
 def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:

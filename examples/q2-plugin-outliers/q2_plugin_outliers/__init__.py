@@ -8,6 +8,8 @@ from q2.graph import Graph
 from q2.passes import AnalysisPass, PassContext, Report, TextTable, at_layer, select, weight_of
 from q2.plugins import hookimpl
 
+q2_api = "1"
+
 
 @dataclass(frozen=True)
 class Outliers(AnalysisPass):

@@ -8,9 +8,17 @@ from collections.abc import Sized
 from torch import fx
 from torch.fx.node import has_side_effect
 
-from q2.errors import GuardError
+from q2.errors import GuardError, TraceError
 
-__all__ = ["guard", "guard_length", "is_guard", "is_impure", "writes_in_place"]
+__all__ = [
+    "check_guards",
+    "guard",
+    "guard_length",
+    "guards_of",
+    "is_guard",
+    "is_impure",
+    "writes_in_place",
+]
 
 _IN_PLACE_OPERATORS = frozenset(
     {
@@ -80,3 +88,16 @@ def is_impure(node: fx.Node) -> bool:
     it drops writes into tensors, and the model is silently wrong.
     """
     return bool(node.is_impure()) or is_guard(node) or writes_in_place(node.op, node.target, node.kwargs)
+
+
+def guards_of(graph: fx.Graph) -> dict[str, object]:
+    """Return what the guards of a graph expect, by the guard's name."""
+    return {node.name: node.args[1] for node in graph.nodes if is_guard(node)}
+
+
+def check_guards(before: dict[str, object], graph: fx.Graph, title: str) -> None:
+    """Raise `TraceError` if a graph lacks one of the guards, or has one that expects something else."""
+    now = guards_of(graph)
+    for name, expected in before.items():
+        if name not in now or now[name] != expected:
+            raise TraceError(f"{title}: a rewrite lost the guard {name!r}, which checks what the trace decided")

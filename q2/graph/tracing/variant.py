@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from q2.errors import TraceError
 from q2.graph.tracing.autocast import autocast_kept, has_autocast
+from q2.graph.tracing.guards import check_guards, guards_of
 from q2.graph.tracing.inputs import Call, CallShape
 from q2.graph.tracing.record import Recording, record
 
@@ -94,7 +95,7 @@ class Variant:
         """
         forward = self._forwards.get(bool(rewrites))
         if forward is None:
-            forward = self._forwards[bool(rewrites)] = _compiled(model, self._rewritten(model, rewrites))
+            forward = self._forwards[bool(rewrites)] = _compiled(model, self.executed(model, rewrites))
         with autocast_kept() if self._casts else contextlib.nullcontext():
             values = forward(model, *self.placeholder_values(call))
         if self._recording.output is None:
@@ -103,10 +104,13 @@ class Variant:
         fields = cast("tuple[object, ...]", values)
         return output_class(**dict(zip(names, fields, strict=True))) if call.return_dict else fields
 
-    def _rewritten(self, model: nn.Module, rewrites: Sequence[Rewrite]) -> torch.fx.Graph:
+    def executed(self, model: nn.Module, rewrites: Sequence[Rewrite] = ()) -> torch.fx.Graph:
+        """Return the graph, or a copy of it as `rewrites` make it. Raises TraceError if one of them loses a guard."""
         graph = copy.deepcopy(self.fx) if rewrites else self.fx
+        guards = guards_of(graph) if rewrites else {}
         for rewrite in rewrites:
             rewrite(model, graph)
+        check_guards(guards, graph, f"graph of {type(model).__name__}")
         return graph
 
     def recompile(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, select
+from q2.passes.base import AnalysisPass, PassContext, Report, TextTable, at_layer, select, weight_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,10 @@ class WeightsHistogram(AnalysisPass):
         from matplotlib.figure import Figure
 
         names = select(graph.weight_layers, self.layers)
-        weights = {name: _weights(graph.weight_layers[name].module) for name in names}
+        weights = {}
+        for name in names:
+            with at_layer(name):
+                weights[name] = _weights(graph.weight_layers[name].module)
         shown = list(weights)[:_MOST]
         figure = Figure(figsize=(8, 2.4 * len(shown)), layout="constrained")
         axes = figure.subplots(len(shown), 2, squeeze=False)
@@ -67,7 +70,7 @@ def _weights(module: "nn.Module") -> "tuple[Tensor, Tensor]":
     """Return a layer's weights at full precision, where it has them still, and as they are: both float32 on the CPU."""
     from q2.quant.simulated import Simulated
 
-    now = module.weight.detach()  # type: ignore[operator]
+    now = weight_of(module)
     before = module._parameters.get("weight")
     if isinstance(module, Simulated) and module.exact is not None:
         before = module.exact  # type: ignore[assignment]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from q2.graph import Graph
 
-__all__ = ["STATS", "LayerStats", "Moments", "Stats"]
+__all__ = ["STATS", "LayerStats", "Moments", "RunningMoments", "Stats"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Stats(AnalysisPass):
     def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `STATS`, before the first transform."""
         names = select(graph.weight_layers, self.layers)
-        inputs = {name: _Sums() for name in names}
+        inputs = {name: RunningMoments() for name in names}
         steps = 0
         if self.samples > 0:
             denoiser = ctx.need_denoiser("stats over denoising steps (samples > 0)")
@@ -76,21 +76,22 @@ class Stats(AnalysisPass):
                 denoiser.generate(self.samples, seed=ctx.seed, steps=steps, progress=ctx.progress)
         stats = {}
         for name in names:
-            weight = _Sums()
+            weight = RunningMoments()
             weight.add(weight_of(graph.weight_layers[name].module))
             stats[name] = LayerStats(weight.moments(), inputs[name].moments() if inputs[name].count else None)
         graph.facts.set(STATS, stats)
         return _report(stats, self.samples, steps)
 
 
-class _Sums:
-    """Running sums of powers, in float64."""
+class RunningMoments:
+    """Range, mean, spread and kurtosis of all values that go by, from running sums of powers in float64."""
 
     def __init__(self) -> None:
         self.count, self.minimum, self.maximum, self.abs = 0, math.inf, -math.inf, 0.0
         self.powers = [0.0] * 4
 
     def add(self, values: "Tensor") -> None:
+        """Let the values of a tensor of any shape go by."""
         flat = values.detach().reshape(-1).double()
         self.count += flat.numel()
         self.minimum, self.maximum = min(self.minimum, float(flat.min())), max(self.maximum, float(flat.max()))
@@ -101,6 +102,7 @@ class _Sums:
             power = power * flat
 
     def moments(self) -> Moments:
+        """Return what went by; there must be something."""
         m1, m2, m3, m4 = (power / self.count for power in self.powers)
         variance = max(m2 - m1**2, 0.0)
         fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
@@ -109,10 +111,10 @@ class _Sums:
 
 
 @contextmanager
-def _watched(graph: "Graph", inputs: Mapping[str, _Sums]) -> Iterator[None]:
+def _watched(graph: "Graph", inputs: Mapping[str, RunningMoments]) -> Iterator[None]:
     import torch
 
-    def watch(sums: _Sums) -> "object":
+    def watch(sums: RunningMoments) -> "object":
         def hook(module: "nn.Module", args: tuple[object, ...]) -> None:
             if args and isinstance(args[0], torch.Tensor):
                 sums.add(args[0])

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from statistics import fmean
@@ -21,12 +20,12 @@ from q2.graph.sharing import readers
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import Change, PassContext, TextTable, at_layer
 from q2.passes.transform.apply import exact_weight
-from q2.quant import Option, Part, switch_layer
+from q2.passes.transform.exact import at_full_precision, quantized_layers, simulated
+from q2.quant import Part, switch_layer
 from q2.quant.calibration.asymmetric import Asymmetric
 from q2.quant.calibration.fit import Refitted, refit_outputs
 from q2.quant.calibration.unfolding import Unfolding
-from q2.quant.options import NONE
-from q2.quant.simulated import Quantized, Simulated
+from q2.quant.simulated import Simulated
 
 if TYPE_CHECKING:
     from q2.passes.transform.calibrate import Calibrate
@@ -39,10 +38,10 @@ _GIB = 1 << 30
 def refit(graph: Graph, wanted: "Calibrate", ctx: PassContext) -> Change:
     """Fit every quantized layer of `graph` again; see `Calibrate`."""
     denoiser = ctx.need_denoiser("calibrate")
-    quantized = _quantized(graph)
+    quantized = quantized_layers(graph)
     if not quantized:
         raise Q2Error("no layer is quantized")
-    with _at_full_precision(graph, quantized, ctx):
+    with at_full_precision(graph, ctx):
         calls = _calls(denoiser, wanted)
     inside = _inside(graph, quantized)
     lockstep = Lockstep(
@@ -98,7 +97,7 @@ class _Refit:
         if name not in self.quantized:
             return
         with at_layer(name):
-            module = _simulated(self.quantized[name])
+            module = simulated(self.quantized[name])
             exact = exact_weight(self.quantized[name], self.ctx)
             unfolding = Unfolding.of(module)
             key = self._readers[name], unfolding
@@ -165,9 +164,9 @@ class _Rows:
 
 def take_back(graph: Graph, ctx: PassContext) -> None:
     """Give every layer that was fitted again the fit that it had before."""
-    for layer in _quantized(graph).values():
+    for layer in quantized_layers(graph).values():
         if _is_refitted(layer):
-            module = _simulated(layer)
+            module = simulated(layer)
             parts = [
                 dataclasses.replace(part, fitted=part.fitted.before) if isinstance(part.fitted, Refitted) else part
                 for part in module.parts
@@ -175,23 +174,8 @@ def take_back(graph: Graph, ctx: PassContext) -> None:
             switch_layer(module, parts, exact_weight(layer, ctx))
 
 
-def _quantized(graph: Graph) -> dict[str, WeightLayer]:
-    """Return the layers that are quantized, or a part of which is."""
-    return {
-        name: layer
-        for name, layer in graph.weight_layers.items()
-        if isinstance(layer.module, Quantized) and not all(part.option.is_none for part in layer.module.parts)
-    }
-
-
-def _simulated(layer: WeightLayer) -> Simulated:
-    module = layer.module
-    assert isinstance(module, Simulated)  # a packed one has no full-precision weight
-    return module
-
-
 def _is_refitted(layer: WeightLayer) -> bool:
-    return any(isinstance(part.fitted, Refitted) for part in _simulated(layer).parts)
+    return any(isinstance(part.fitted, Refitted) for part in simulated(layer).parts)
 
 
 def _ratio(signal: float, error: float) -> float:
@@ -207,27 +191,6 @@ def _inside(graph: Graph, names: Iterable[str]) -> dict[str, list[tuple[str, str
             if f"{name}.".startswith(f"{target}."):
                 found.setdefault(target, []).append((name, f"{name}.weight".removeprefix(f"{target}.")))
     return found
-
-
-@contextmanager
-def _at_full_precision(graph: Graph, layers: Mapping[str, WeightLayer], ctx: PassContext) -> Iterator[None]:
-    """Have the model compute with full-precision weights and no rewrite within the `with`."""
-    rewrites, plain = dict(graph.rewrites), [Part(Option(NONE, 0))]
-    held: list[tuple[str, Sequence[Part]]] = []
-    try:
-        for name in rewrites:
-            graph.rewrite(name, None)
-        for name, layer in layers.items():
-            with at_layer(name):
-                exact = exact_weight(layer, ctx)
-                held.append((name, _simulated(layer).parts))
-                switch_layer(layer.module, plain, exact)
-        yield
-    finally:
-        for name, parts in held:
-            switch_layer(layers[name].module, parts, exact_weight(layers[name], ctx))
-        for name, change in rewrites.items():
-            graph.rewrite(name, change)
 
 
 def _calls(denoiser: Denoiser, wanted: "Calibrate") -> list[ModelCall]:

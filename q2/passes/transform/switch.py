@@ -10,7 +10,8 @@ from q2.errors import Q2Error
 from q2.graph import Graph
 from q2.passes.analysis.units import UNITS
 from q2.passes.base import PassContext, TransformPass
-from q2.passes.manager import QUANTIZE, PassManager
+from q2.passes.building import QUANTIZE
+from q2.passes.manager import PassManager
 from q2.passes.transform.apply import apply_options
 from q2.quant import Option
 

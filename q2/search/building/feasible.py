@@ -25,27 +25,28 @@ def repaired(
 ) -> Indices | None:
     """Change choices at random, each time to come nearer to the constraints, until they hold; None where that ends.
 
-    A change that meets all constraints is taken if there is one, so that as little as needed is changed.
+    A change that meets all constraints is taken if there is one, so that as little as needed is changed. In a space
+    with units a change is another variant of a unit; the recipe must be of the space.
     """
     space, found = costs.space, np.array(indices, np.intp)
-    rows = np.arange(len(space))
-    allowed = space.columns >= 0
+    items = space.items
+    held = items.held(found)
     spans = [max(np.subtract(*costs.extent(bound.metric)[::-1]), 1e-30) for bound in constraints]
     for _ in range(10 * len(space)):
-        over, moved = 0.0, np.zeros(space.columns.shape)
+        over, moved = 0.0, np.zeros(len(items.owner))
         for bound, span in zip(constraints, spans, strict=True):
-            value, table = costs.value(bound.metric, found), costs.tables[bound.metric]
-            steps = table[rows[:, None], space.columns] - table[rows, space.places(found)][:, None]
+            value, added = costs.value(bound.metric, found), items.added(costs.tables[bound.metric])
+            steps = added - added[held][items.owner]
             limit = bound.sign * bound.bound + bound.slack
             over += max(float(bound.sign * value) - limit, 0.0) / span
             moved += np.maximum(bound.sign * (value + steps) - limit, 0.0) / span
         if over == 0.0:
             return found
-        moved[~allowed] = np.inf
-        better = np.argwhere(moved == 0.0)
-        better = better if len(better) else np.argwhere(moved < over * (1 - 1e-9))
+        better = np.flatnonzero(moved == 0.0)
+        better = better if len(better) else np.flatnonzero(moved < over * (1 - 1e-9))
         if not len(better):
             return None
-        choice, option = better[rng.integers(len(better))]
-        found[choice] = option
+        item = int(better[rng.integers(len(better))])
+        items.put(found, item)
+        held[items.owner[item]] = item
     return None

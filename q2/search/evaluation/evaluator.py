@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from q2.denoisers import Denoiser
+from q2.denoisers.recorded import outputs_of
 from q2.errors import Q2Error
 from q2.graph import Graph
 from q2.passes import PassContext
@@ -16,7 +17,7 @@ from q2.plugins.catalogue import one_line
 from q2.quant import Option
 from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.jobs import Evaluated, Job
-from q2.search.evaluation.reference import Reference, drawn, outputs_of
+from q2.search.evaluation.reference import Reference, drawn
 from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, ImageMetric, Metric, Outputs, metrics_at
 from q2.search.metrics.contract import estimate_of, named_metric, rows_of, value_of
 from q2.search.metrics.finite import NotFiniteError, check_finite

@@ -4,9 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from q2.denoisers import Denoiser, Samples
+from q2.denoisers.recorded import RecordedCall, record_calls
 from q2.errors import TrialError, why
 from q2.files import replacing
 from q2.graph import Graph
@@ -24,26 +23,11 @@ from q2.search.metrics.base import Array, Chunk, ForwardMetric, ImageMetric, Met
 from q2.search.metrics.contract import check_forward, check_images, named_metric, rows_of
 from q2.search.metrics.finite import NotFiniteError, check_finite, check_samples
 from q2.search.metrics.folder import pictures, samples_of
-from q2.search.metrics.intervals import Labels
 from q2.settings import EvaluationSettings, Fidelity
 
-__all__ = ["RecordedCall", "Reference", "drawn", "outputs_of"]
+__all__ = ["Reference", "drawn"]
 
 _BYTE = 255
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedCall:
-    """One call of the denoiser at full precision: its arguments, and the tensor (N, ...) it returned, on the CPU.
-
-    `images` (N,) are the numbers of the images that were being made, and `labels` (N,) their classes or prompts.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Tensor
-    images: Labels
-    labels: Labels
 
 
 class Reference:
@@ -112,7 +96,7 @@ class Reference:
                 ]
                 args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
                 output = file.get_tensor(f"{number}.output")
-                images = np.resize(entry["images"], len(output))  # guidance has every image twice, half a batch apart
+                images = np.resize(entry["images"], len(output))  # earlier files have them once, without guidance
                 yield RecordedCall(args, kwargs, output, images, labels[images])
 
     def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
@@ -126,33 +110,19 @@ class Reference:
             check_forward(tried, Outputs(full, full, np.ones(len(calls)), images, labels))
 
     def _write_calls(self, denoiser: Denoiser, graph: Graph) -> None:
-        steps = self.settings.few_steps
-        count = max(1, self.settings.inputs // steps)
-        calls: list[tuple[tuple[Any, ...], dict[str, Any], Tensor]] = []
-        drawing: list[list[int]] = []
-
-        def keep(module: object, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
-            first = next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
-            given = pytree.tree_map_only(Tensor, lambda leaf: leaf.detach().cpu().clone(), (args, kwargs))
-            calls.append((*given, first.detach().cpu().clone()))
-            drawing.append(list(denoiser.drawing or range(count)))
-
-        handle = denoiser.model.register_forward_hook(keep, with_kwargs=True)
-        try:
-            with graph.installed(), torch.no_grad():
-                made = denoiser.generate(count, seed=self.settings.seed, steps=steps, batch=self.settings.batch)
-        finally:
-            handle.remove()
-        check_finite(torch.cat([output for *_, output in calls]), "outputs", "input")
+        wanted = self.settings
+        steps, count = wanted.few_steps, max(1, wanted.inputs // wanted.few_steps)
+        calls, made = record_calls(denoiser, graph, count, seed=wanted.seed, steps=steps, batch=wanted.batch)
+        check_finite(torch.cat([call.output for call in calls]), "outputs", "input")
         tensors: dict[str, Tensor] = {}
         heads = []
-        for number, (args, kwargs, output) in enumerate(calls):
-            leaves, spec = pytree.tree_flatten((args, kwargs))
+        for number, call in enumerate(calls):
+            leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
             held = {f"{number}.{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
             tensors |= {name: tensor.contiguous() for name, tensor in held.items()}
-            tensors[f"{number}.output"] = output.contiguous()
+            tensors[f"{number}.output"] = call.output.contiguous()
             plain = [None if isinstance(leaf, Tensor) else {"value": leaf} for leaf in leaves]
-            heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain, "images": drawing[number]})
+            heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain, "images": call.images.tolist()})
         _write(self._calls, tensors, {"calls": json.dumps(heads), "labels": json.dumps(made.labels.tolist())})
 
     def _make_images(
@@ -222,14 +192,6 @@ def drawn(denoiser: Denoiser, graph: Graph, chosen: range, settings: EvaluationS
         made = denoiser.generate(len(chosen), first=chosen.start, seed=settings.seed, steps=steps, batch=settings.batch)
     check_samples(made, chosen.start)
     return Samples((made.images.clamp(0, 1) * _BYTE).round() / _BYTE, made.labels, made.latents)
-
-
-def outputs_of(denoiser: Denoiser, graph: Graph, call: RecordedCall) -> Tensor:
-    """Return what the denoiser gives for the arguments of a call, on the CPU."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(denoiser.device), (call.args, call.kwargs))
-    with graph.installed(), torch.no_grad():
-        output = denoiser.model(*args, **kwargs)
-    return next(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)).cpu()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from q2.deprecation import deprecated
 from q2.errors import Q2Error
 from q2.search.metrics.intervals import Estimate, Labels, mean_estimate
 from q2.settings import EvaluationSettings, Fidelity
@@ -107,6 +109,12 @@ class Metric(ABC):
                 raise Q2Error(f"is the class {cls.__name__}, whose {key} is {found!r}, expected {expected}")
         if not issubclass(cls, kinds[cls.cost]):
             raise Q2Error(f"is the class {cls.__name__}, whose cost is {cls.cost!r}, and no {kinds[cls.cost].__name__}")
+        if issubclass(cls, ImageMetric) and "labels" not in inspect.signature(cls.value).parameters:
+            deprecated(
+                f"value of the metric {cls.name!r} without labels",
+                removed="0.3.0",
+                instead="give it a third argument, labels=None",
+            )
 
     @classmethod
     def check(cls, denoiser: "Denoiser", settings: EvaluationSettings) -> None:

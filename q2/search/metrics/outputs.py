@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from q2.denoisers.pairs import LIMIT, sqnr_by_image
 from q2.search.metrics.base import ForwardMetric, Outputs
 from q2.search.metrics.intervals import Estimate, mean_estimate
-from q2.search.metrics.pairs import LIMIT, sqnr
 
 __all__ = ["Latency", "Sqnr"]
 
@@ -21,8 +21,8 @@ class Sqnr(ForwardMetric):
 
     def value(self, outputs: Outputs) -> Estimate:
         """Return the mean over the images on whose way the inputs lay; an image has all its steps, which are fixed."""
-        _, first, image = np.unique(outputs.images, return_index=True, return_inverse=True)
-        means = np.bincount(image, sqnr(outputs.made, outputs.full)) / np.bincount(image)
+        _, first = np.unique(outputs.images, return_index=True)
+        means = sqnr_by_image(outputs.made, outputs.full, outputs.images)
         return mean_estimate(means, outputs.labels[first])
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from q2.search.metrics import pairs
+from q2.denoisers import pairs
 from q2.search.metrics.base import Array, Chunk, ImageMetric
 
 __all__ = ["LatentSqnr", "Psnr", "Ssim"]

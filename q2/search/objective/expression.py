@@ -30,6 +30,7 @@ FUNCTIONS: Mapping[str, tuple[int, int, Callable[..., Any]]] = {
     **{function.__name__: (1, 1, function) for function in (*_UNARY, *_STEPS)},
     "minimum": (2, 2, np.minimum),
     "maximum": (2, 2, np.maximum),
+    "power": (2, 2, np.float_power),
     "min": (2, MANY, lambda *values: functools.reduce(np.minimum, values)),
     "max": (2, MANY, lambda *values: functools.reduce(np.maximum, values)),
     "clip": (3, 3, lambda value, low, high: np.minimum(np.maximum(value, low), high)),

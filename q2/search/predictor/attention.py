@@ -1,23 +1,30 @@
-"""GATv2 message passing on many copies of one graph, fused so that no tensor over edges is ever made.
+"""What `torch_geometric.nn.GATv2Conv` computes on many copies of one graph, fused: no tensor over edges is ever made.
 
-The parameters and their names are those of `torch_geometric.nn.GATv2Conv` with one head and self loops, and so are the
-values (Brody et al., How Attentive Are Graph Attention Networks?, ICLR 2022, Eq. 7). Plain message passing writes
-tensors of edges × width, several times the size of what it computes; here a node's neighbours are read where they lie.
+The functions here take PyTorch Geometric's own module and give its values and gradients (Brody et al., How Attentive
+Are Graph Attention Networks?, ICLR 2022, Eq. 7). Its message passing writes tensors of edges × width, several times
+the size of what it computes; here a node's neighbours are read where they lie. On the CPU, in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["GATv2", "Neighbours"]
+if TYPE_CHECKING:
+    from torch_geometric.nn import GATv2Conv
+
+__all__ = ["Attention", "Messages", "Neighbours", "gather", "send"]
+
+Attention = Literal["auto", "fused", "pyg"]
+"""Which code passes messages: the fused kernel on a CPU and PyTorch Geometric elsewhere (``auto``), or one of them."""
 
 _SLOPE = np.float32(0.2)  # of the leaky ReLU, PyTorch Geometric's default
 Array = npt.NDArray[np.float32]
@@ -148,35 +155,56 @@ def _array(tensor: Tensor) -> Array:
     return cast(Array, tensor.detach().numpy())
 
 
-class GATv2(nn.Module):
-    """`torch_geometric.nn.GATv2Conv(inputs, width)` for copies of one graph; same parameters, names and values.
+def send(conv: GATv2Conv, x: Tensor) -> Tensor:
+    """Return what every row of features (R, inputs) sends, and what it is met with as a target (R, 2 · width)."""
+    weight = torch.cat([conv.lin_l.weight, conv.lin_r.weight])
+    return torch.nn.functional.linear(x, weight, torch.cat([conv.lin_l.bias, conv.lin_r.bias]))
 
-    On the CPU, in float32.
+
+def gather(conv: GATv2Conv, sent: Tensor, rows: Ints, neighbours: Neighbours) -> Tensor:
+    """Return what the targets receive (copies · targets, width) of what each row sends (R, 2 · width).
+
+    `rows` (copies, nodes) are the rows that each copy's nodes have; the targets are the first nodes.
+    """
+    out: Tensor = _Attend.apply(sent, conv.att.view(-1), rows, neighbours)  # type: ignore[no-untyped-call]
+    return cast(Tensor, out + conv.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Messages:
+    """Passes messages along `edges` (2, E) within every copy of one graph of `nodes` nodes.
+
+    A layer is a `GATv2Conv` with one head and self loops, as its constructor makes it of two widths.
     """
 
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.lin_l, self.lin_r = nn.Linear(inputs, width), nn.Linear(inputs, width)
-        self.att = nn.Parameter(torch.empty(1, 1, width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        for linear in (self.lin_l, self.lin_r):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-        nn.init.xavier_uniform_(self.att)
+    edges: Ints
+    nodes: int
+    attention: Attention = "auto"
 
-    def forward(self, x: Tensor, rows: Ints, neighbours: Neighbours) -> Tensor:
-        """Return (copies · targets, width) of features `x` (R, inputs).
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The sources of every node."""
+        return Neighbours.of(self.edges, self.nodes)
 
-        `rows` (copies, nodes) are the rows of `x` that each copy's nodes have; the targets are the first nodes.
-        """
-        return self.gather(self.send(x), rows, neighbours)
+    def fused(self, device: torch.device) -> bool:
+        """Whether the fused kernel passes the messages of features on a device."""
+        return self.attention == "fused" or (self.attention == "auto" and device.type == "cpu")
 
-    def send(self, x: Tensor) -> Tensor:
-        """Return what every row of features (R, inputs) sends, and what it is met with as a target (R, 2 · width)."""
-        weight = torch.cat([self.lin_l.weight, self.lin_r.weight])
-        return nn.functional.linear(x, weight, torch.cat([self.lin_l.bias, self.lin_r.bias]))
+    def through(self, conv: GATv2Conv, x: Tensor, rows: Ints) -> Tensor:
+        """Return (copies · nodes, width) of features `x` (R, inputs); `rows` (copies, nodes) as of `gather`."""
+        if self.fused(x.device):
+            return gather(conv, send(conv, x), rows, self.neighbours)
+        own = x[torch.from_numpy(rows.reshape(-1)).to(x.device)]
+        return cast(Tensor, conv(own, self._batched(len(rows), x.device)))
 
-    def gather(self, sent: Tensor, rows: Ints, neighbours: Neighbours) -> Tensor:
-        """Return what the targets receive of what each row sends (R, 2 · width)."""
-        out: Tensor = _Attend.apply(sent, self.att.view(-1), rows, neighbours)  # type: ignore[no-untyped-call]
-        return out + self.bias
+    def _batched(self, copies: int, device: torch.device) -> Tensor:
+        """Return the edges of copies side by side, as PyTorch Geometric's batches have them (2, copies · E)."""
+        if (copies, device) not in self._edge_index:
+            edges = torch.from_numpy(self.edges).to(device)
+            starts = torch.arange(copies, device=device) * self.nodes
+            self._edge_index[copies, device] = (edges[:, None] + starts[None, :, None]).reshape(2, -1)
+        return self._edge_index[copies, device]
+
+    @cached_property
+    def _edge_index(self) -> dict[tuple[int, torch.device], Tensor]:
+        return {}

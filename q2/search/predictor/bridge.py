@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from q2.graph import Graph
 from q2.search import space as search
 from q2.search.evaluation.costs import Costs
 from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.provenance import Provenance
 from q2.search.predictor.space import NodeSpace
 
 __all__ = ["Bridge"]
@@ -29,12 +30,19 @@ class Bridge:
     place: Ints
 
     @classmethod
-    def of(cls, graph: Graph, found: search.Space, costs: Costs, errors: Floats | None = None) -> Bridge:
+    def of(
+        cls,
+        graph: Graph,
+        found: search.Space,
+        costs: Costs,
+        errors: Floats | None = None,
+        made: Provenance | None = None,
+    ) -> Bridge:
         """Make the predictor's space of a denoiser's graph, before it is quantized, and of what its options cost.
 
         Options that a choice may not take are in the space, since trials may hold them, but are not `allowed`. Tied
         layers are as in the search; a node shows the size and error of one of them. `errors` (choices, options) take
-        the place of the bank's. Raises PredictorError.
+        the place of the bank's. `made` says what trials the space is of. Raises PredictorError.
         """
         flow = graph.flow()
         weights = sum(choice.weights for choice in graph.choices.values())
@@ -62,7 +70,9 @@ class Bridge:
             ties=ties,
             allowed=allowed,
         )
-        return cls(found, space, np.array([found.layers[name] for name in space.choices], np.int64))
+        place = np.array([found.layers[name] for name in space.choices], np.int64)
+        sums = {name: np.asarray(table[place], np.float64) for name, table in costs.finite().tables.items()}
+        return cls(found, replace(space, sums=sums, constants=dict(costs.constants), made=made or Provenance()), place)
 
     def encode(self, recipes: Iterable[Mapping[str, str]], labels: Iterable[str] | None = None) -> Ints:
         """Return option numbers (recipes, choices) of the predictor's; `labels` name the recipes in messages.

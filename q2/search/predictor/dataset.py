@@ -20,12 +20,14 @@ import numpy.typing as npt
 from q2.errors import PredictorError, why
 from q2.files import replacing
 
-__all__ = ["GraphSet", "Layout", "Topology", "UnitNodes"]
+__all__ = ["GraphSet", "Layout", "Topology", "UnitNodes", "shared_topologies", "unit_nodes"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 _VERSION = 1
+MOST_HOPS = 4  # the layers of the network: no embedding sees farther
+_UNIT, _NAME = "unit", "name"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,44 @@ class Topology:
             for u in head["units"]
         )
         return cls(tuple(head["nodes"]), edges, tuple(head["weights"]), units)
+
+
+def shared_topologies(topologies: Sequence[Topology]) -> tuple[tuple[Topology, ...], Ints]:
+    """Return the different ones of some topologies, and for each of these (T,) which of them it is."""
+    places: dict[object, int] = {}
+    found: list[Topology] = []
+    which = []
+    for one in topologies:
+        key = (one.nodes, one.edges.tobytes(), one.weights, one.units)
+        if key not in places:
+            places[key] = len(found)
+            found.append(one)
+        which.append(places[key])
+    return tuple(found), np.array(which, dtype=np.int64)
+
+
+def unit_nodes(name: str, members: Sequence[int], edges: Ints) -> UnitNodes:
+    """Return a unit of some nodes of a graph with `edges` (2, E).
+
+    Its last node is the one that most of the others reach, the later of two; its hops are the largest distance to it.
+    """
+    sources: dict[int, list[int]] = {node: [] for node in members}
+    for source, target in edges.T.tolist():
+        if source in sources and target in sources:
+            sources[target].append(source)
+
+    def distances(end: int) -> dict[int, int]:
+        found, order = {end: 0}, [end]
+        for node in order:
+            for source in sources[node]:
+                if source not in found:
+                    found[source] = found[node] + 1
+                    order.append(source)
+        return found
+
+    last = max(members, key=lambda node: (len(distances(node)), node))
+    hops = min(max(distances(last).values()), MOST_HOPS)
+    return UnitNodes(name, name, tuple(members), tuple(members), last, hops)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +179,12 @@ class GraphSet:
         sizes = np.array([len(topology.nodes) for topology in self.topologies])
         return np.concatenate([[0], np.cumsum(sizes[self.which])])
 
+    def features(self, row: int) -> dict[str, str | float]:
+        """Return a row of the table as plain values."""
+        codes = zip(self.fields.items(), self.codes[row].tolist(), strict=True)
+        texts: dict[str, str | float] = {name: values[code] for (name, values), code in codes}
+        return texts | dict(zip(self.numbers, self.values[row].tolist(), strict=True))
+
     def hops(self, layers: int) -> tuple[int, ...]:
         """Return the hops that some unit has, hop 0 with them; all up to `layers` where there are no units."""
         found = {unit.hops for topology in self.topologies for unit in topology.units if unit.hops <= layers}
@@ -155,19 +201,31 @@ class GraphSet:
         edges = parts[0].edges if shared else np.hstack([p.edges + s for p, s in zip(parts, starts, strict=False)])
         pools = []
         for hop in range(layers + 1):
-            own = {i: self.topologies[i].pool(hop) for i in set(which.tolist())}
+            own = {i: self._pool(i, hop) for i in set(which.tolist())}
             nodes = np.concatenate([own[i] + start for i, start in zip(which.tolist(), starts, strict=False)])
             counts = np.array([len(own[i]) for i in which.tolist()])
             pools.append((nodes, np.repeat(np.arange(len(chosen)), counts), counts.astype(np.float64)))
         copies = len(chosen) if shared else 1
         return Layout(rows, copies, len(rows) // copies, edges, tuple(pools))
 
+    def _pool(self, which: int, hop: int) -> Ints:
+        """Return the nodes of a topology that are averaged at a hop: all, where some graph has no unit of so many."""
+        topology = self.topologies[which]
+        whole = hop > 0 and hop not in self._common_hops
+        return np.arange(len(topology.nodes)) if whole else topology.pool(hop)
+
+    @cached_property
+    def _common_hops(self) -> set[int]:
+        """The hops that every topology has a unit of."""
+        return set.intersection(*({unit.hops for unit in topology.units} for topology in self.topologies))
+
     @classmethod
     def of(cls, graphs: Iterable[Mapping[str, Any]]) -> GraphSet:
         """Make a set of graphs of any topology from plain values, as in the JSON format (docs/predictor.md).
 
         A graph has ``nodes`` (a list of features by name: text is categorical, a number numeric), ``edges`` (pairs of
-        node indices) and ``metrics``. Raises PredictorError, with the index of the graph.
+        node indices) and ``metrics``. ``unit`` and ``name`` are no features: nodes of one unit are a module, and names
+        are shown in pictures. Raises PredictorError, with the index of the graph.
 
         >>> nodes = [{"op": "conv", "width": 8}, {"op": "pool", "width": 8}]
         >>> made = GraphSet.of([{"nodes": nodes, "edges": [[0, 1]], "metrics": {"accuracy": 0.9}}])
@@ -176,26 +234,21 @@ class GraphSet:
         """
         listed = list(graphs)
         try:
-            nodes = [node for graph in listed for node in graph["nodes"]]
+            nodes = [_features(node) for graph in listed for node in graph["nodes"]]
             texts = list(dict.fromkeys(key for node in nodes for key, value in node.items() if isinstance(value, str)))
             numbers = list(dict.fromkeys(key for node in nodes for key in node if key not in texts))
             fields = {key: tuple(dict.fromkeys(str(node[key]) for node in nodes)) for key in texts}
             places = {key: {value: i for i, value in enumerate(values)} for key, values in fields.items()}
             codes = [[places[key][str(node[key])] for key in texts] for node in nodes]
             values = [[float(node[key]) for key in numbers] for node in nodes]
-            topologies = []
-            for graph in listed:
-                count = len(graph["nodes"])
-                edges = np.array(graph["edges"], dtype=np.int64).reshape(-1, 2).T
-                topologies.append(Topology(tuple(map(str, range(count))), edges, tuple(range(count))))
+            topologies, which = shared_topologies([_topology(graph) for graph in listed])
             names = list(listed[0]["metrics"]) if listed else []
             metrics = {name: np.array([float(graph["metrics"][name]) for graph in listed]) for name in names}
         except (KeyError, TypeError, ValueError) as error:
             raise PredictorError(f"graphs: malformed, {type(error).__name__} at {error}") from error
         table = np.array(codes, dtype=np.int64).reshape(len(nodes), len(texts))
         floats = np.array(values, dtype=np.float64).reshape(len(nodes), len(numbers))
-        which, rows = np.arange(len(listed)), np.arange(len(nodes))
-        return cls(fields, tuple(numbers), table, floats, tuple(topologies), which, rows, metrics)
+        return cls(fields, tuple(numbers), table, floats, topologies, which, np.arange(len(nodes)), metrics)
 
     @classmethod
     def read_json(cls, path: str | Path) -> GraphSet:
@@ -236,6 +289,24 @@ class GraphSet:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
         except PredictorError as error:
             raise PredictorError(f"{path}: damaged: {error}") from error
+
+
+def _features(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in (_UNIT, _NAME)}
+
+
+def _topology(graph: Mapping[str, Any]) -> Topology:
+    """Return the topology of a plain graph. Raises KeyError, TypeError, ValueError, PredictorError."""
+    nodes = graph["nodes"]
+    edges = np.array(graph["edges"], dtype=np.int64).reshape(-1, 2).T
+    names = tuple(str(node.get(_NAME, i)) for i, node in enumerate(nodes))
+    alone = Topology(names, edges, tuple(range(len(nodes))))  # says which edge is wrong
+    members: dict[str, list[int]] = {}
+    for i, node in enumerate(nodes):
+        if node.get(_UNIT) is not None:
+            members.setdefault(str(node[_UNIT]), []).append(i)
+    units = tuple(unit_nodes(name, own, edges) for name, own in members.items())
+    return Topology(names, edges, alone.weights, units)
 
 
 def save_npz(path: str | Path, head: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> None:

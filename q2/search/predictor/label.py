@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -20,16 +20,23 @@ from torch import Tensor
 
 from q2.errors import PredictorError
 from q2.progress import Progress, silent
-from q2.search.predictor.attention import GATv2, Neighbours
+from q2.search.predictor.attention import Messages, Neighbours, gather, send
 from q2.search.predictor.dataset import Floats, Ints, UnitNodes, load_npz, save_npz
 from q2.search.predictor.model import LAYERS, HopNetwork, Table
+from q2.search.predictor.provenance import BY_LABEL, Provenance
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.trained import Trained
+
+if TYPE_CHECKING:
+    from torch_geometric.nn import GATv2Conv
 
 __all__ = ["MAX_VARIANTS", "Labels", "UnitScores", "label", "score_variants"]
 
 MAX_VARIANTS = 10**6
+FROM_SEARCH = "by a search:"
+"""What `Labels.made` begins with where a search made them of its trials."""
 _BEAM = 4096
+_CHUNK = 1024  # copies of a unit's graph at a time
 _VERSION = 1
 
 
@@ -58,13 +65,14 @@ class UnitScores:
 class Labels:
     """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
 
-    An option that a choice may not take has the score NaN, and is in no variant.
+    An option that a choice may not take has the score NaN, and is in no variant. `made` says how they came about.
     """
 
     options: tuple[str, ...]
     choices: tuple[str, ...]
     nodes: Floats
     units: tuple[UnitScores, ...]
+    made: Provenance = field(default_factory=Provenance)
 
     def __repr__(self) -> str:
         from q2.search.predictor.tables import sensitivity_tables
@@ -81,6 +89,7 @@ class Labels:
         """Write the labels as one npz file, without pickle. Raises PredictorError."""
         units = [{"name": u.name, "kind": u.kind, "choices": u.choices, "complete": u.complete} for u in self.units]
         head = {"q2": "labels", "version": _VERSION, "options": self.options, "choices": self.choices, "units": units}
+        head |= {"made": self.made.head()}
         arrays = {"nodes": self.nodes}
         for i, unit in enumerate(self.units):
             arrays |= {f"variants.{i}": unit.variants.astype(np.uint8), f"scores.{i}": unit.scores.astype(np.float32)}
@@ -102,8 +111,9 @@ class Labels:
                 )
                 for i, unit in enumerate(head["units"])
             )
-            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units)
-        except (KeyError, TypeError, ValueError) as error:
+            made = Provenance.of_head(head.get("made", {}))
+            return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units, made)
+        except (KeyError, TypeError, ValueError, PredictorError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 
@@ -132,7 +142,10 @@ def label(space: NodeSpace, trained: Trained, progress: Progress = silent, max_v
             scores = np.stack([scorer.variants(unit, variants) for scorer in scorers], axis=-1)
         names = tuple(space.choices[i] for i in own)
         units.append(UnitScores(unit.name, unit.kind, names, variants, scores, complete))
-    return Labels(space.options, space.choices, nodes, tuple(units))
+    training = trained.training
+    networks = replace(space.made, by=BY_LABEL, target=trained.target, scores="networks", level="unit")
+    made = replace(networks, loss=training.loss, folds=training.folds)
+    return Labels(space.options, space.choices, nodes, tuple(units), made)
 
 
 def score_variants(space: NodeSpace, trained: Trained, unit: UnitNodes, variants: Ints) -> Floats:
@@ -176,19 +189,23 @@ class _Scorer:
         chosen = np.zeros((len(variants), len(self.space.choices)), dtype=np.int64)
         chosen[:, _choices(self.space, unit)] = variants
         rows = self.space.rows(chosen)[:, nodes]
-        neighbours, x, hops = Neighbours.of(edges, len(nodes)), self.embedded, min(unit.hops, LAYERS)
+        messages, x, hops = Messages(edges, len(nodes), self.model.attention), self.embedded, min(unit.hops, LAYERS)
         with torch.no_grad():
             for i in range(hops):
-                x = self._layer(i, x, rows, neighbours, x if i else None)
+                x = self._layer(i, x, rows, messages, x if i else None)
                 rows = np.arange(rows.size).reshape(rows.shape)
         return self._score(x[torch.from_numpy(rows[:, nodes.index(unit.last)])].abs().sum(1), hops)
 
-    def _layer(self, i: int, x: Tensor, rows: Ints, neighbours: Neighbours, before: Tensor | None) -> Tensor:
-        out = torch.relu(self.model.norms[i](self.model.convs[i](x, rows, neighbours)))
+    def _layer(self, i: int, x: Tensor, rows: Ints, messages: Messages, before: Tensor | None) -> Tensor:
+        out = torch.relu(self.model.norms[i](messages.through(self._conv(i), x, rows)))
         return out if before is None else before + out
 
     def all_variants(self, unit: UnitNodes) -> Floats:
         """Return the scores of all variants, the last choice running fastest."""
+        if self.model.attention == "pyg":
+            every = itertools.product(range(len(self.space.options)), repeat=len(_choices(self.space, unit)))
+            pieces = np.array_split(chosen := np.array(list(every)), math.ceil(len(chosen) / _CHUNK))
+            return np.concatenate([self.variants(unit, piece) for piece in pieces])
         nodes, edges = _piece(self.space, unit)
         own, hops, last = _choices(self.space, unit), min(unit.hops, LAYERS), nodes.index(unit.last)
         sources = [sorted({*edges[0][edges[1] == i].tolist()} - {i}) for i in range(len(nodes))]
@@ -216,10 +233,10 @@ class _Scorer:
         return (own.index(choice),), self.embedded[first : first + len(self.space.options)]
 
     def _sent(self, layer: int, part: tuple[tuple[int, ...], Tensor]) -> Tensor:
-        return self._conv(layer).send(part[1])
+        return send(self._conv(layer), part[1])
 
-    def _conv(self, layer: int) -> GATv2:
-        return cast(GATv2, self.model.convs[layer])
+    def _conv(self, layer: int) -> GATv2Conv:
+        return cast("GATv2Conv", self.model.convs[layer])
 
     def _receive(
         self,
@@ -239,7 +256,7 @@ class _Scorer:
             start += len(tensor)
         star = Neighbours.of(np.array([range(1, len(around)), [0] * (len(around) - 1)]).reshape(2, -1), 1)
         conv, norm = self._conv(layer), self.model.norms[layer]
-        out = torch.relu(norm(conv.gather(torch.cat(stacked), np.stack(rows, axis=1), star)))
+        out = torch.relu(norm(gather(conv, torch.cat(stacked), np.stack(rows, axis=1), star)))
         return axes, out + parts[around[0]][1][torch.from_numpy(rows[0])] if layer else out
 
 

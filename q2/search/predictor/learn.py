@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,7 +19,16 @@ from q2.search.predictor.bridge import Bridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.label import Labels, label
 from q2.search.predictor.proposals import BuiltRecipe, Predict, Proposer
-from q2.search.predictor.scores import ScoredPart, additive_labels, from_effects, from_labels, from_ridge
+from q2.search.predictor.provenance import BY_SEARCH, Provenance
+from q2.search.predictor.scores import (
+    Level,
+    ScoredPart,
+    additive_labels,
+    from_effects,
+    from_labels,
+    from_ridge,
+    labels_scale,
+)
 from q2.search.predictor.tables import extremes, mean_sd
 from q2.search.predictor.train import Training
 from q2.search.predictor.trained import Trained, train
@@ -64,6 +73,14 @@ class LearnerOptions(Protocol):
     @property
     def jobs(self) -> int:
         """How many folds are trained at a time."""
+
+    @property
+    def device(self) -> str:
+        """Where the networks are trained."""
+
+    @property
+    def attention(self) -> Literal["auto", "fused", "pyg"]:
+        """Which code passes their messages."""
 
 
 class Learner:
@@ -111,7 +128,14 @@ class Learner:
 
     def _learn(self, chosen: Ints, y: Floats) -> _Learned:
         problem, options, space, start = self.problem, self.options, self.bridge.space, time.perf_counter()
-        training = Training(loss=options.loss, folds=options.folds, epochs=options.epochs, seed=problem.seed)
+        training = Training(
+            options.loss,
+            folds=options.folds,
+            epochs=options.epochs,
+            seed=problem.seed,
+            device=options.device,
+            attention=options.attention,
+        )
         if len(y) and np.ptp(y) == 0:
             raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
         fits = additive(space, chosen, y, training)
@@ -122,15 +146,18 @@ class Learner:
             def mean(of: Ints) -> Floats:
                 return np.asarray(np.mean([fit.predict(of) for fit in fits], axis=0))
 
-            return self._kept(_Learned(parts, mean, additive_labels(space, parts)))
+            return self._kept(_Learned(parts, mean, additive_labels(space, parts)), len(y))
         graphs = space.graphs(chosen, {str(problem.target): y})
         known = priors(space, fits, chosen, training)
         trained = train(graphs, str(problem.target), training, options.jobs, problem.progress, priors=known)
         self._show_training(trained, fits, chosen, y, training, start)
         start = time.perf_counter()
+        scales: dict[Level, float] = {}
         if options.scores == "labels":
             labels = label(space, trained, problem.progress)
-            parts = from_labels(space, trained, labels, chosen, y, level=problem.build.level)
+            for level in ("unit", "node"):
+                scales[level] = labels_scale(space, trained, labels, chosen, y, level)
+            parts = from_labels(space, labels, scales[problem.build.level], level=problem.build.level)
             count = sum(len(unit.variants) for unit in labels.units)
             line = f"{count:,} variants of {len(labels.units)} units"
         else:
@@ -142,15 +169,37 @@ class Learner:
         def predict(of: Ints) -> Floats:
             return trained.predict(space.graphs(of, {}))[0]
 
-        return self._kept(_Learned(parts, predict, labels, trained))
+        return self._kept(_Learned(parts, predict, labels, trained), len(y), scales)
 
-    def _kept(self, learned: _Learned) -> _Learned:
-        folder = Path(self.problem.folder) / "predictor"
+    def _kept(self, learned: _Learned, count: int, scales: Mapping[Level, float] | None = None) -> _Learned:
+        """Write what was learned from `count` trials into the search's folder, with the `scales` of its labels."""
+        run = Path(self.problem.folder)
+        folder = run / "predictor"
+        made = self._made(count, run / "trials", scales or {})
         if learned.trained is not None:
             learned.trained.save(folder)
-        self.bridge.space.save(folder / "space.npz")
-        learned.labels.save(folder / "labels.npz")
+        replace(self.bridge.space, made=made).save(folder / "space.npz")
+        replace(learned.labels, made=made).save(folder / "labels.npz")
         return learned
+
+    def _made(self, count: int, trials: Path, scales: Mapping[Level, float]) -> Provenance:
+        problem, options = self.problem, self.options
+        wholes = options.scores == "labels"
+        return Provenance(
+            subject=problem.subject,
+            by=BY_SEARCH,
+            trials=str(trials),
+            count=count,
+            fidelity=problem.fidelity,
+            target=str(problem.target),
+            scores="networks" if options.scores == "labels" else options.scores,
+            loss="" if options.scores == "ridge" else options.loss,
+            folds=options.folds,
+            level="unit" if wholes else "node",
+            known=dict(self.parts.linear),
+            scale_unit=scales.get("unit", 1.0),
+            scale_node=scales.get("node", 1.0),
+        )
 
     def _show_training(  # noqa: PLR0917 (its callers have them all)
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from q2.search.predictor.attention import GATv2, Neighbours
+from q2.search.predictor.attention import Attention, Messages
 from q2.search.predictor.dataset import Floats, GraphSet, Layout
 from q2.search.predictor.features import FeatureMLP, NodeEmbedding
 
@@ -45,6 +45,10 @@ class Table:
     codes: Tensor
     values: Tensor
 
+    def to(self, device: torch.device) -> Table:
+        """Return the table on a device."""
+        return Table(self.codes.to(device), self.values.to(device))
+
     @classmethod
     def of(cls, features: GraphSet | NodeSpace, scale: Scale) -> Table:
         """Return the table of a graph set or space, its numbers brought to a scale."""
@@ -53,16 +57,21 @@ class Table:
 
 
 class HopNetwork(nn.Module):
-    """NodeEmbedding, 4 × (GATv2, batch norm, ReLU; residual from the second on), and a head of five linear layers.
+    """NodeEmbedding, 4 × (GATv2Conv, batch norm, ReLU; residual from the second on), and a head of five linear layers.
 
     Source: Qua²SeDiMo (AAAI'25), Sec. 4. The head reads the averages of all `hops`, not of the last alone: those of one
-    hop do not see every layer (in DiT no feed-forward lies within four hops of an attention's end).
+    hop do not see every layer (in DiT no feed-forward lies within four hops of an attention's end). `attention` says
+    which code passes messages; weights and values are the same.
     """
 
-    def __init__(self, embedding: NodeEmbedding | FeatureMLP, hops: tuple[int, ...]) -> None:
+    def __init__(
+        self, embedding: NodeEmbedding | FeatureMLP, hops: tuple[int, ...], attention: Attention = "auto"
+    ) -> None:
         super().__init__()
-        self.embedding, self.hops = embedding, tuple(sorted({*hops, LAYERS}))
-        self.convs = nn.ModuleList(GATv2(embedding.width if i == 0 else _WIDTH, _WIDTH) for i in range(LAYERS))
+        from torch_geometric.nn import GATv2Conv
+
+        self.embedding, self.hops, self.attention = embedding, tuple(sorted({*hops, LAYERS})), attention
+        self.convs = nn.ModuleList(GATv2Conv(embedding.width if i == 0 else _WIDTH, _WIDTH) for i in range(LAYERS))
         self.norms = nn.ModuleList(nn.BatchNorm1d(_WIDTH) for _ in range(LAYERS))
         sizes = (sum(_WIDTH if hop else embedding.width for hop in self.hops), *_HEAD, 1)
         linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
@@ -78,12 +87,12 @@ class HopNetwork(nn.Module):
     def nodes(self, table: Table, layout: Layout) -> list[Tensor]:
         """Return embeddings at every hop: of the table's rows (R, ·) at 0, then of all nodes (copies · nodes, 64)."""
         counts = torch.from_numpy(np.bincount(layout.rows, minlength=len(table.codes))).float()
-        x = self.embedding(table.codes, table.values, counts)
-        neighbours = Neighbours.of(layout.edges, layout.nodes)
+        x = self.embedding(table.codes, table.values, counts.to(table.values.device))
+        messages = Messages(layout.edges, layout.nodes, self.attention)
         rows = layout.rows.reshape(layout.copies, layout.nodes)
         found = [x]
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            out = torch.relu(norm(conv(x, rows, neighbours)))
+            out = torch.relu(norm(messages.through(conv, x, rows)))
             x = x + out if i else out
             rows = np.arange(layout.rows.size).reshape(rows.shape)
             found.append(x)
@@ -94,9 +103,9 @@ class HopNetwork(nn.Module):
         averages = []
         for hop, (x, pool) in enumerate(zip(self.nodes(table, layout), layout.pools, strict=True)):
             nodes, graphs, sizes = pool
-            picked = x[torch.from_numpy(nodes if hop else layout.rows[nodes])]
-            total = x.new_zeros(len(sizes), x.shape[1]).index_add(0, torch.from_numpy(graphs), picked)
-            averages.append(total / torch.from_numpy(sizes).float()[:, None])
+            picked = x[torch.from_numpy(nodes if hop else layout.rows[nodes]).to(x.device)]
+            total = x.new_zeros(len(sizes), x.shape[1]).index_add(0, torch.from_numpy(graphs).to(x.device), picked)
+            averages.append(total / torch.from_numpy(sizes).float().to(x.device)[:, None])
         return averages
 
     def forward(self, table: Table, layout: Layout) -> tuple[Tensor, Tensor]:

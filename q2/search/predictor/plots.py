@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Plot", "bar", "box", "importance"]
+__all__ = ["Plot", "bar", "box", "importance", "tall_figure"]
 
 Statistic = Literal["all", "max", "min", "mean", "std"]
 _STATISTICS: Mapping[str, Callable[[Floats], Floats]] = {
@@ -157,7 +157,7 @@ def importance(trained: Trained) -> Plot:
         features[row[0]].append(place)
     spans = {name: rows[own[0]][2] - rows[own[-1]][2] for name, own in features.items()}
     order = [place for name in sorted(spans, key=lambda name: -spans[name]) for place in features[name]]
-    figure, axes = _tall(len(order))
+    figure, axes = tall_figure(len(order))
     colours = {name: f"C{i % 10}" for i, name in enumerate(features)}
     means, spreads = ([cast(float, rows[place][k]) for place in order] for k in (2, 3))
     axes.barh(np.arange(len(order)), means, 0.75, color=[colours[rows[place][0]] for place in order], alpha=0.8)
@@ -240,7 +240,8 @@ def _value(feature: str, value: str) -> str:
     return f"{feature}: {meant}"
 
 
-def _tall(bars: int) -> tuple[Figure, Axes]:
+def tall_figure(bars: int) -> tuple[Figure, Axes]:
+    """Return a figure that is high enough for so many horizontal bars."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, max(3.0, 1.0 + 0.17 * bars)))

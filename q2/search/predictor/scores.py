@@ -27,6 +27,7 @@ __all__ = [
     "from_labels",
     "from_ridge",
     "groups_of",
+    "labels_scale",
 ]
 
 Level = Literal["unit", "node"]
@@ -86,31 +87,34 @@ def from_effects(
     return _nodes(space, found - found.mean(1, keepdims=True))
 
 
-def from_labels(
-    space: NodeSpace, trained: Trained, labels: Labels, chosen: Ints, y: Floats, *, level: Level
-) -> list[ScoredPart]:
-    """Return the scores of `label`, brought to the target's unit by a line through the trials.
+def from_labels(space: NodeSpace, labels: Labels, scale: float, *, level: Level) -> list[ScoredPart]:
+    """Return the scores of `label` times a `scale`, such as `labels_scale` says."""
+    if level == "node":
+        return _nodes(space, labels.nodes * scale)
+    place = {name: i for i, name in enumerate(space.choices)}
+    return [
+        ScoredPart(np.array([place[name] for name in unit.choices]), unit.variants, unit.scores * scale)
+        for unit in labels.units
+    ]
+
+
+def labels_scale(  # noqa: PLR0917 (its callers have them all)
+    space: NodeSpace, trained: Trained, labels: Labels, chosen: Ints, y: Floats, level: Level
+) -> float:
+    """Return what brings the scores of `label` to the target's unit, from a line through the trials.
 
     All parts share the line's slope: that of a regression of `y` on the summed scores, but no less than a tenth of
     what a perfect correlation would give, so that scores keep their order where they say little about these trials.
     """
     if level == "node":
-        parts = _nodes(space, labels.nodes)
-    else:
-        place = {name: i for i, name in enumerate(space.choices)}
-        parts = [
-            ScoredPart(np.array([place[name] for name in unit.choices]), unit.variants, unit.scores)
-            for unit in labels.units
-        ]
-    if level == "node":
         seen = [labels.nodes[i, chosen[:, i]] for i in range(len(space.choices))]
     else:
+        parts = from_labels(space, labels, 1.0, level=level)
         pairs = zip(space.topology.units, parts, strict=True)
         seen = [score_variants(space, trained, unit, chosen[:, part.choices]) for unit, part in pairs]
     total = np.sum(seen, axis=(0, 2))
     good = np.isfinite(total)  # the others have options that recipes may not take
-    scale = _slope(total[good], y[good]) * labels.nodes.shape[2]
-    return [ScoredPart(part.choices, part.variants, part.scores * scale) for part in parts]
+    return float(_slope(total[good], y[good]) * labels.nodes.shape[2])
 
 
 def _slope(total: Floats, y: Floats) -> float:

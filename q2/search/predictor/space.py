@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 from q2.errors import PredictorError, did_you_mean
 from q2.quant.options import Option
 from q2.search.predictor.dataset import Bools, Floats, GraphSet, Ints, Topology, UnitNodes, load_npz, save_npz
+from q2.search.predictor.provenance import Provenance
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,6 +36,10 @@ class NodeSpace:
     option's exact size and error; `weights` (choices,) the number of weights. The table of features has a row for
     every node and option, and one for a combine; `first` (N,) is a node's first row. `allowed` (choices, options) says
     which options a recipe may take; trials may hold others.
+
+    `sums` are what every option adds (choices, options) to metrics that are sums over layers, by name, and `constants`
+    what every recipe has of them; a space that was made without knows ``avg_bits`` alone (`tables`). `made` says what
+    trials the space is of.
     """
 
     options: tuple[str, ...]
@@ -50,6 +55,9 @@ class NodeSpace:
     values: Floats
     first: Ints
     allowed: Bools
+    sums: Mapping[str, Floats] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+    made: Provenance = field(default_factory=Provenance)
 
     @classmethod
     def from_flow(
@@ -154,6 +162,16 @@ class NodeSpace:
         picked = self.bits[np.arange(len(self.choices)), chosen]
         return np.asarray(picked.sum(1) / self.weights.sum())
 
+    @property
+    def tables(self) -> Mapping[str, Floats]:
+        """What every option adds (choices, options) to the sums over layers that recipes are built within, by name."""
+        return self.sums or {"avg_bits": self.bits / self.weights.sum()}
+
+    def layers(self, chosen: Ints) -> dict[str, str]:
+        """Return the option of every weight layer, copies too, in execution order, of option numbers (choices,)."""
+        nodes = self.topology.nodes
+        return {nodes[i]: self.options[int(chosen[self.choice[i]])] for i in self.topology.weights}
+
     def save(self, path: str | Path) -> None:
         """Write the space as one npz file, without pickle. Raises PredictorError."""
         head = {
@@ -164,8 +182,11 @@ class NodeSpace:
             "fields": self.fields,
             "numbers": self.numbers,
             "topology": self.topology.head(),
+            "constants": {name: self.constants.get(name, 0.0) for name in self.sums},
+            "made": self.made.head(),
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"edges": self.topology.edges}
+        arrays |= {f"sums.{name}": table for name, table in self.sums.items()}
         save_npz(path, head, arrays | ({} if self.errors is None else {"errors": self.errors}))
 
     @classmethod
@@ -173,6 +194,7 @@ class NodeSpace:
         """Read a file that `save` wrote. Raises PredictorError, one line, for one that is damaged or another."""
         head, arrays = load_npz(path, "space", _VERSION)
         try:
+            constants = {str(name): float(value) for name, value in head.get("constants", {}).items()}
             return cls(
                 options=tuple(head["options"]),
                 choices=tuple(head["choices"]),
@@ -180,6 +202,9 @@ class NodeSpace:
                 topology=Topology.of_head(head["topology"], arrays["edges"]),
                 fields={key: tuple(values) for key, values in head["fields"].items()},
                 numbers=tuple(head["numbers"]),
+                sums={name: arrays[f"sums.{name}"] for name in constants},
+                constants=constants,
+                made=Provenance.of_head(head.get("made", {})),
                 **{name: arrays[name] for name in _ARRAYS},
             )
         except (KeyError, TypeError, ValueError, AttributeError, PredictorError) as error:

@@ -9,9 +9,10 @@ import numpy as np
 from q2.passes import TextTable
 from q2.search.predictor.dataset import Floats
 from q2.search.predictor.label import Labels
+from q2.search.predictor.modules import Modules
 from q2.search.predictor.trained import Trained
 
-__all__ = ["extremes", "fold_tables", "mean_sd", "sensitivity_tables"]
+__all__ = ["extremes", "fold_tables", "mean_sd", "module_table", "sensitivity_tables"]
 
 _NAMES = {"srcc": "SRCC", "ndcg@10": "NDCG@10", "mae": "MAE", "mape": "MAPE"}
 
@@ -54,6 +55,20 @@ def sensitivity_tables(labels: Labels, count: int = 5) -> tuple[TextTable, TextT
         if len(unit.scores) > 1
     ]
     return _extremes("layer", layers, count), _extremes("unit", units, count)
+
+
+def module_table(modules: Modules, count: int = 3) -> TextTable:
+    """Return the `count` best modules of every unit, and its last: score, graphs that have it, and its nodes."""
+    rows = []
+    for unit, found in modules.units.items():
+        shown = [*enumerate(found[:count], 1), *([(len(found), found[-1])] if len(found) > count else [])]
+        for rank, module in shown:
+            spread = float(np.std(module.scores))
+            nodes = " → ".join(
+                " ".join(f"{v:g}" if isinstance(v, float) else v for v in n.values()) for n in module.nodes
+            )
+            rows.append((unit, str(rank), f"{module.score:.4g} ± {spread:.2g}", str(module.graphs), nodes))
+    return TextTable(("unit", "rank", "score", "graphs", "nodes"), tuple(rows))
 
 
 def extremes(labels: Labels, count: int = 3) -> str:

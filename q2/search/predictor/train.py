@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from q2.errors import PredictorError
+from q2.search.predictor.attention import Attention
 from q2.search.predictor.dataset import Floats, GraphSet, Ints
 from q2.search.predictor.features import FeatureMLP, NodeEmbedding
 from q2.search.predictor.link import Link
@@ -23,7 +24,7 @@ from q2.search.predictor.model import LAYERS, HopNetwork, Scale, Table
 _LEAST_WEIGHT = 0.01
 _TINY = 1e-12
 
-__all__ = ["Fold", "Prior", "Split", "Training", "folds_of", "predict", "train_fold"]
+__all__ = ["Fold", "Prior", "Split", "Training", "folds_of", "node_norms", "predict", "train_fold"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Training:
     """How predictors are trained: the settings of a run.
 
     `epochs` is the length of the cosine schedule; training stops where the validation loss has not improved for
-    `patience` epochs, and keeps its best weights. `rank_weight` is the λ of the ranking terms. Raises PredictorError.
+    `patience` epochs, and keeps its best weights. `rank_weight` is the λ of the ranking terms. `device` is torch's name
+    of where it runs, ``auto`` CUDA where there is one; `attention` which code passes messages (`Messages`). Raises
+    PredictorError.
     """
 
     loss: LossName = "hybrid"
@@ -46,14 +49,27 @@ class Training:
     rank_weight: float = 1.0
     validation: float = 0.125
     seed: int = 12345
+    device: str = "auto"
+    attention: Attention = "auto"
 
     def __post_init__(self) -> None:
+        if self.attention not in ("auto", "fused", "pyg"):
+            raise PredictorError(f"attention: expected auto, fused or pyg, found {self.attention!r}")
         if self.loss not in ("srcc", "ndcg", "hybrid"):
             raise PredictorError(f"loss: expected srcc, ndcg or hybrid, found {self.loss!r}")
         if self.embedding not in ("plain", "fe-mlp"):
             raise PredictorError(f"embedding: expected plain or fe-mlp, found {self.embedding!r}")
         if self.folds < 2 or min(self.epochs, self.patience, self.batch) < 1 or not 0 < self.validation < 1:
             raise PredictorError("training: expected two folds or more, epochs, patience and batch above 0")
+
+    def place(self) -> torch.device:
+        """Return the device. Raises Q2Error for one that is not here, or where the fused kernel does not run."""
+        from q2.denoisers.base import device_of
+
+        found = device_of("cpu" if (self.device, self.attention) == ("auto", "fused") else self.device)
+        if self.attention == "fused" and found.type != "cpu":
+            raise PredictorError(f"attention: 'fused' runs on the CPU, not on {found}; expected auto or pyg")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +149,7 @@ def build(
 ) -> HopNetwork:
     """Make an untrained predictor for features as in `GraphSet`, with a head that reads `hops`."""
     kind = NodeEmbedding if training.embedding == "plain" else FeatureMLP
-    return HopNetwork(kind(fields, len(numbers)), hops)
+    return HopNetwork(kind(fields, len(numbers)), hops, training.attention)
 
 
 def predict(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints, batch: int = 128) -> tuple[Floats, Floats]:
@@ -143,9 +159,18 @@ def predict(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints, bat
     with torch.no_grad():
         for part in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch))):
             prediction, scores = model(table, graphs.layout(part, LAYERS))
-            found.append(torch.cat([prediction[:, None], scores], dim=1).double().numpy())
+            found.append(torch.cat([prediction[:, None], scores], dim=1).double().cpu().numpy())
     values = np.concatenate(found)
     return values[:, 0], values[:, 1:]
+
+
+def node_norms(model: HopNetwork, table: Table, graphs: GraphSet, chosen: Ints) -> Floats:
+    """Return the L1 norms of all nodes' embeddings at every hop (nodes, 5), of the graphs `chosen`, in their order."""
+    layout = graphs.layout(chosen, LAYERS)
+    model.eval()
+    with torch.no_grad():
+        found = [x.abs().sum(1).double().cpu().numpy() for x in model.nodes(table, layout)]
+    return np.stack([found[0][layout.rows], *found[1:]], axis=1)
 
 
 def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training, prior: Prior | None = None) -> Fold:
@@ -157,8 +182,8 @@ def train_fold(graphs: GraphSet, y: Floats, split: Split, training: Training, pr
     """
     start = time.perf_counter()
     threads = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(training.seed)  # weights are drawn on the CPU, wherever they go
         torch.set_num_threads(1)  # folds run side by side
         try:
             run = _Run(graphs, y, split, training, prior)
@@ -179,13 +204,14 @@ class _Run:
 
     def __init__(self, graphs: GraphSet, y: Floats, split: Split, training: Training, prior: Prior | None) -> None:
         self.graphs, self.y, self.split, self.training = graphs, y, split, training
-        self.table = Table.of(graphs, Scale.of(graphs))
+        self.device = training.place()
+        self.table = Table.of(graphs, Scale.of(graphs)).to(self.device)
         self.hops = list(graphs.hops(LAYERS))
-        self.model = build(graphs.fields, graphs.numbers, tuple(self.hops), training)
+        self.model = build(graphs.fields, graphs.numbers, tuple(self.hops), training).to(self.device)
         self.mean, self.deviation = float(y[split.training].mean()), float(y[split.training].std()) or 1.0
-        self.target = torch.from_numpy((y - self.mean) / self.deviation).float()
+        self.target = torch.from_numpy((y - self.mean) / self.deviation).float().to(self.device)
         self.start = np.full(len(y), self.mean) if prior is None else prior.offsets
-        self.offsets = torch.from_numpy((self.start - self.mean) / self.deviation).float()
+        self.offsets = torch.from_numpy((self.start - self.mean) / self.deviation).float().to(self.device)
         self.share = 1.0
         self.prior = prior
         if prior is not None:
@@ -193,7 +219,7 @@ class _Run:
         self.grades = relevance(y, y[split.training])
 
     def fit(self) -> tuple[dict[str, Tensor], int]:
-        """Train; return the best weights, which the model then has, and the number of epochs."""
+        """Train; return the best weights, which the model then has, on the CPU, and the number of epochs."""
         training, parameters = self.training, list(self.model.parameters())
         optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.epochs)
@@ -218,7 +244,7 @@ class _Run:
         self.model.load_state_dict(kept)
         if self.prior is not None:
             self.share = self._share()
-        return kept, epoch
+        return {name: tensor.cpu() for name, tensor in kept.items()}, epoch
 
     def _share(self) -> float:
         """Return how much of what the network adds to the prior is best for the validation part, 0 to 1."""
@@ -245,13 +271,13 @@ class _Run:
         return np.array_split(part, math.ceil(len(part) / self.training.batch))
 
     def _loss(self, prediction: Tensor, scores: Tensor, part: Ints) -> Tensor:
-        grades, weight = torch.from_numpy(self.grades[part]), self.training.rank_weight
+        grades, weight = torch.from_numpy(self.grades[part]).to(self.device), self.training.rank_weight
         whole = prediction + self.offsets[part]
         return ranking_loss(self.training.loss, whole, scores[:, self.hops], self.target[part], grades, weight=weight)
 
     def _held_loss(self) -> float:
         part = self.split.validation
-        prediction, scores = (torch.from_numpy(found).float() for found in self._predict(part))
+        prediction, scores = (torch.from_numpy(found).float().to(self.device) for found in self._predict(part))
         return float(self._loss(prediction, scores, part))
 
     def _predict(self, part: Ints) -> tuple[Floats, Floats]:
@@ -274,16 +300,9 @@ class _Run:
         """Return mean and deviation of the nodes' L1 norms at every hop, over all nodes of the training part."""
         part, count = self.split.training, 0
         sums, squares = np.zeros(LAYERS + 1), np.zeros(LAYERS + 1)
-        self.model.eval()
         for piece in self._batches(part):
-            layout = self.graphs.layout(piece, LAYERS)
-            with torch.no_grad():
-                found = self.model.nodes(self.table, layout)
-            for hop, x in enumerate(found):
-                norms = x.abs().sum(1).double().numpy()[slice(None) if hop else layout.rows]
-                sums[hop] += norms.sum()
-                squares[hop] += np.square(norms).sum()
-            count += len(layout.rows)
+            norms = node_norms(self.model, self.table, self.graphs, piece)
+            sums, squares, count = sums + norms.sum(0), squares + np.square(norms).sum(0), count + len(norms)
         deviations = np.sqrt(np.maximum(squares / count - np.square(sums / count), 0))
         return sums / count, np.where(deviations > 0, deviations, 1.0)
 
@@ -298,7 +317,7 @@ class _Run:
             "srcc": srcc(y, predicted),
             "ndcg@10": ndcg(grades, predicted),
             "mae": float(error.mean()),
-            "mape": float((error / np.maximum(np.abs(y), np.finfo(np.float64).tiny)).mean()),
+            "mape": float((error / np.maximum(np.abs(y), np.finfo(np.float64).eps)).mean()),
         }
         for hop in self.hops:
             metrics[f"srcc hop {hop}"] = srcc(y, scores[:, hop])

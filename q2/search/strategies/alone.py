@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from q2.errors import ConfigError
 from q2.passes import Step
 from q2.quant.options import NONE
+from q2.quant.sensitivity import AloneFidelity, SensitivityTable, one_at_a_time, signal_of
 from q2.search.building.variants import knapsack_of, put_together, single_choices
 from q2.search.objective.constraints import Constraint
 from q2.search.space import Indices, Space
@@ -16,19 +17,10 @@ from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Alone", "LeastErrors", "check_alone", "signal_of"]
+__all__ = ["Alone", "LeastErrors", "check_alone", "every_option", "one_option_each"]
 
 Array = NDArray[np.float64]
 _SPREAD, _FURTHER, _ATTEMPTS = 0.5, 1.05, 100
-
-
-def signal_of(fidelity: Fidelity) -> str:
-    """Return the metric that tells how far a trial at a fidelity is from full precision, in dB.
-
-    >>> signal_of("forward"), signal_of("few-step")
-    ('SQNR', 'latent-SQNR')
-    """
-    return "SQNR" if fidelity == "forward" else "latent-SQNR"
 
 
 def check_alone(space: Space) -> None:
@@ -39,60 +31,76 @@ def check_alone(space: Space) -> None:
 
 
 class Alone:
-    """The trials that tell, one a choice and one of none, and what follows from them.
+    """The trials that tell: one of every choice exact, then one for each of `probes`, a choice and its option's index.
 
-    `errors` (choices, options) are those that are to be weighted; `fidelity` is that of the trials.
+    `fidelity` is that of the trials.
     """
 
-    def __init__(self, problem: Problem, errors: Array, fidelity: Fidelity) -> None:
-        self.problem, self.errors, self.fidelity = problem, errors, fidelity
-        space = problem.space
-        self.exact = np.array([_exact(choice.options, self._own(i)) for i, choice in enumerate(space.choices)], np.intp)
-        self.probes = [(i, probe) for i in range(len(space)) if (probe := self._probe(i)) is not None]
+    def __init__(self, problem: Problem, fidelity: Fidelity, probes: Sequence[tuple[int, int]]) -> None:
+        self.problem, self.fidelity, self.probes = problem, fidelity, probes
+        self.exact = _exact(problem.space)
 
     def proposals(self) -> list[Proposal]:
         """Return the trials: first the one with every choice exact."""
-        recipes = [self.exact, *(self._alone(i, probe) for i, probe in self.probes)]
+        recipes = [self.exact, *(self._alone(i, option) for i, option in self.probes)]
         return [Proposal(self.problem.space.decode(recipe), self.fidelity) for recipe in recipes]
 
-    def weighted(self, trials: Sequence[Trial], name: str) -> Array:
+    def measured(self, trials: Sequence[Trial]) -> SensitivityTable:
+        """Return what the trials of `proposals` say. Raises `ConfigError` where all of single layers failed."""
+        values = [trial.metrics.get(signal_of(self.fidelity), math.nan) for trial in trials]
+        base, found = values[0] if math.isfinite(values[0]) else math.inf, dict[str, dict[str, float]]()
+        choices = self.problem.space.choices
+        for (i, option), value in zip(self.probes, values[1:], strict=True):
+            found.setdefault(choices[i].name, {})[choices[i].options[option]] = value
+        if not any(math.isfinite(value) for row in found.values() for value in row.values()):
+            raise ConfigError("all trials of single layers failed")
+        start = self.problem.space.decode(self.exact)
+        fidelity: AloneFidelity = "forward" if self.fidelity == "forward" else "few-step"
+        return SensitivityTable("", self.problem.subject.fingerprint, fidelity, base=start, base_db=base, sqnr_db=found)
+
+    def weighted(self, trials: Sequence[Trial], errors: Array, name: str) -> Array:
         """Return the errors (choices, options), each choice's times what a unit of error does to the image.
 
-        `trials` are those of `proposals`; of a choice whose trial failed nothing is known: it counts as the middle of
-        the others. `name` is what is shown as the step. Raises `ConfigError` where all failed.
+        `trials` are those of `proposals`, one of a choice. Of a choice whose trial failed nothing is known: it counts
+        as the middle of the others. `name` is what is shown as the step. Raises `ConfigError` where all failed.
         """
-        values = [trial.metrics.get(signal_of(self.fidelity), math.nan) for trial in trials]
-        base, *ratios = [10 ** (-value / 10) for value in values]
-        base = base if math.isfinite(base) else 0.0
-        table, gains = self.errors.copy(), dict[int, float]()
-        for (choice, probe), ratio in zip(self.probes, ratios, strict=True):
-            added = max(ratio - base, 1e-3 * ratio)
+        table, space = self.measured(trials), self.problem.space
+        gains, weighted = dict[int, float](), errors.copy()
+        for i, option in self.probes:
+            added = table.added(space.choices[i].name, space.choices[i].options[option])
             if math.isfinite(added):
-                gains[choice] = added / self._own(choice)[probe]
-        if not gains:
-            raise ConfigError("all trials of single layers failed")
+                gains[i] = added / float(errors[i, space.columns[i, option]])
         middle = float(np.median(list(gains.values())))
-        for choice in range(len(table)):
-            table[choice] *= gains.get(choice, middle)
+        for choice in range(len(weighted)):
+            weighted[choice] *= gains.get(choice, middle)
         least, most = min(gains.values()), max(gains.values())
         line = f"{len(gains)} choices measured alone; an error counts from {least:.1e} to {most:.1e}"
         self.problem.show(Step(name, 0, line))
-        return np.asarray(table)
-
-    def _own(self, choice: int) -> Array:
-        row = self.problem.space.columns[choice]
-        return np.asarray(self.errors[choice, row[row >= 0]])
-
-    def _probe(self, choice: int) -> int | None:
-        """Return the option that a choice is measured with: of those with an error the one in the middle."""
-        own = self._own(choice)
-        wrong = [int(i) for i in np.argsort(own, kind="stable") if own[i] > 0 and i != self.exact[choice]]
-        return wrong[len(wrong) // 2] if wrong else None
+        return np.asarray(weighted)
 
     def _alone(self, choice: int, option: int) -> Indices:
         recipe = self.exact.copy()
         recipe[choice] = option
         return recipe
+
+
+def one_option_each(space: Space, errors: Array) -> list[tuple[int, int]]:
+    """Return every choice with the option that it is measured with: of those with an error the one in the middle."""
+    found = []
+    exact = _exact(space)
+    for i, row in enumerate(space.columns):
+        own = errors[i, row[row >= 0]]
+        wrong = [int(j) for j in np.argsort(own, kind="stable") if own[j] > 0 and j != exact[i]]
+        found += [(i, wrong[len(wrong) // 2])] if wrong else []
+    return found
+
+
+def every_option(space: Space) -> list[tuple[int, int]]:
+    """Return every choice with each of its options that is not exact."""
+    places = {choice.name: i for i, choice in enumerate(space.choices)}
+    options = {choice.name: choice.options for choice in space.choices}
+    start = space.decode(_exact(space))
+    return [(places[name], options[name].index(option)) for name, option in one_at_a_time(options, start)]
 
 
 class LeastErrors(Searcher):
@@ -134,5 +142,6 @@ class LeastErrors(Searcher):
         return put_together(problem.space, variants, knapsack_of(problem.costs.finite(), variants).solve(bounds))
 
 
-def _exact(options: Sequence[str], errors: Array) -> int:
-    return options.index(NONE) if NONE in options else int(np.argmin(errors))
+def _exact(space: Space) -> Indices:
+    """Return the recipe with every choice exact; one that cannot be has one option alone, see `check_alone`."""
+    return np.array([c.options.index(NONE) if NONE in c.options else 0 for c in space.choices], np.intp)

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from q2.config import Key, Table, validate
 from q2.passes import Step
@@ -13,13 +16,18 @@ from q2.search.evaluation.costs import Costs
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.space import Space
+from q2.search.subject import Subject
 from q2.search.trials.trial import Trial
 from q2.settings import BuildSettings, Fidelity
 
 if TYPE_CHECKING:
     from q2.graph import Graph
 
-__all__ = ["Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+__all__ = ["Estimator", "GradientErrors", "Objective", "Problem", "Proposal", "Searcher", "Strategy"]
+
+
+Estimator = Literal["full", "diagonal"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,13 @@ class Objective:
     scale: float = 1.0
 
 
+class GradientErrors(Protocol):
+    """Works out from gradients what every option adds to the outputs' noise; see `q2.search.evaluation.gradients`."""
+
+    def __call__(self, passes: int, estimate: "Estimator", memory: float) -> Array:
+        """Return them (choices, options of the whole space), relative to the signal, from so many backward passes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What a search looks for: everything that a strategy may know.
@@ -39,7 +54,8 @@ class Problem:
     strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
     keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
     the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
-    `identity` is the same for searches whose trials can be compared.
+    `identity` is the same for searches whose trials can be compared; `subject` is what recipes are for.
+    `gradient_errors` works out what options do to the outputs, where the denoiser is loaded.
     """
 
     space: Space
@@ -58,6 +74,8 @@ class Problem:
     measured: Mapping[Fidelity, Collection[str]] = field(default_factory=dict)
     known: Callable[["Proposal"], bool] = lambda proposal: False
     identity: str = ""
+    subject: Subject = field(default_factory=Subject)
+    gradient_errors: "GradientErrors | None" = None
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that some trial of the search has."""
@@ -103,6 +121,8 @@ class Strategy(ABC):
     """A frozen dataclass whose fields are the strategy's options: keys of ``[search.strategies.<name>]``."""
 
     name: ClassVar[str]
+    keeps_units: ClassVar[bool] = False
+    """Whether it proposes only variants that the units of a reduced space have (`Space.groups`)."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod

@@ -29,14 +29,16 @@ class Evolution(Strategy):
     """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
 
     A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants (at most half
-    of all), those whose trials were worth most. `low` and `high` bound the share of the narrower width in random
+    of all), those whose trials were worth most; with `top` 0 by any. In a reduced space with units it is any of those
+    that the space has. `low` and `high` bound the share of the narrower width in random
     recipes (see `random`).
     """
 
     name: ClassVar[str] = "evolution"
+    keeps_units: ClassVar[bool] = True
     population: Annotated[int, Field(ge=1)] = 50
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    top: Annotated[int, Field(ge=1)] = 8
+    top: Annotated[int, Field(ge=0)] = 8
     low: float = 0.0
     high: float = 1.0
 
@@ -49,7 +51,11 @@ class Evolution(Strategy):
 class _Evolution(Searcher):
     def __init__(self, strategy: Evolution, problem: Problem) -> None:
         self.strategy, self.problem = strategy, problem
-        self.pieces = pieces_of(problem.graph, problem.space)
+        self.any = bool(problem.space.units) or not strategy.top
+        if problem.space.units:
+            self.pieces = [Piece(group.name, group.choices) for group in problem.space.groups]
+        else:
+            self.pieces = pieces_of(problem.graph, problem.space)
         self.drawn = 0
         self.left = strategy.population
         self.known: set[tuple[int, ...]] = set()
@@ -87,7 +93,9 @@ class _Evolution(Searcher):
         tried, worth = np.array(self.tried), np.array(self.worth)
         bits = self.problem.costs.value("avg_bits", tried)
         self.parents = list(tried[pareto_front(np.stack([bits, -worth], axis=1))])
-        self.variants = best_variants(self.problem.space.columns, self.pieces, tried, worth, self.strategy.top)
+        if not self.any:
+            columns, top = self.problem.space.columns, self.strategy.top
+            self.variants = best_variants(columns, self.pieces, tried, worth, top)
 
     def _new(self) -> Indices | None:
         """Return a recipe that was not asked for yet, within the constraints; None where none is found."""
@@ -127,10 +135,20 @@ class _Evolution(Searcher):
     def _mutant(self) -> Indices:
         rng = self._rng(2)
         found = self.parents[rng.integers(len(self.parents))].copy()
-        for piece, variants in zip(self.pieces, self.variants, strict=True):
+        for i, piece in enumerate(self.pieces):
             if rng.random() < self.strategy.rate:
-                found[list(piece.choices)] = variants[rng.integers(len(variants))]
+                found[list(piece.choices)] = self._variant(i, piece, rng)
         return found
+
+    def _variant(self, number: int, piece: Piece, rng: np.random.Generator) -> Indices:
+        """Draw a variant of a piece: of its best, or of all that the space has."""
+        space = self.problem.space
+        if space.units:
+            variants = space.groups[number].variants
+            return np.array(variants[rng.integers(len(variants))], np.intp)
+        if self.any:
+            return np.array([rng.integers(len(space.choices[choice].options)) for choice in piece.choices], np.intp)
+        return np.asarray(self.variants[number][rng.integers(len(self.variants[number]))])
 
 
 def best_variants(

@@ -1,8 +1,11 @@
-"""Exhaustive search: every recipe of a small space, or of one reduced to the best options of every choice."""
+"""Exhaustive search: every recipe of a small space, or of one reduced to the best options of every choice.
+
+With a file of a reduced space (`q2.search.reduced`) it is AutoBuild's evaluation of the top k (CVPR'24).
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,7 +14,7 @@ from pydantic import Field
 from q2.errors import ConfigError
 from q2.passes import Step
 from q2.search.building.feasible import admitted
-from q2.search.space import Indices, Space
+from q2.search.space import Indices, Space, SpaceUnit
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.trials.trial import Trial
 
@@ -25,10 +28,13 @@ _BLOCK = 10**4
 class Exhaustive(Strategy):
     """Every recipe; with `top`, of the `top` options of each choice that have the least error in the bank.
 
+    Of a unit that has variants these count, with their summed errors.
+
     Recipes that break a constraint are left out; the rest must fit into the search's trials.
     """
 
     name: ClassVar[str] = "exhaustive"
+    keeps_units: ClassVar[bool] = True
     top: Annotated[int, Field(ge=0)] = 0
 
     def check(self, problem: Problem) -> None:
@@ -44,11 +50,8 @@ class Exhaustive(Strategy):
 class _Exhaustive(Searcher):
     def __init__(self, strategy: Exhaustive, problem: Problem) -> None:
         self.problem = problem
-        self.options = [list(range(len(choice.options))) for choice in problem.space.choices]
-        if strategy.top:
-            self.options = _least_errors(problem, strategy.top)
-        pairs = zip(problem.space.choices, self.options, strict=True)
-        reduced = Space(tuple(type(c)(c.layers, tuple(c.options[i] for i in own), c.weights) for c, own in pairs))
+        self.groups = _least_errors(problem, strategy.top) if strategy.top else problem.space.groups
+        reduced = Space(problem.space.choices, self.groups)
         count = sum(map(len, self._blocks())) if problem.constraints and reduced.size <= _COUNTED else reduced.size
         within = f", {count:,} within the constraints" if problem.constraints and reduced.size <= _COUNTED else ""
         problem.show(Step(strategy.name, 0, f"{reduced}{within}"))
@@ -70,15 +73,21 @@ class _Exhaustive(Searcher):
 
     def _blocks(self) -> Iterator[Indices]:
         """Yield the recipes that keep to the constraints, many at a time (recipes, choices)."""
-        every = itertools.product(*self.options)
+        every = itertools.product(*(range(len(group.variants)) for group in self.groups))
+        tables = [(list(group.choices), np.array(group.variants, np.intp)) for group in self.groups]
         while block := list(itertools.islice(every, _BLOCK)):
-            indices = np.array(block, np.intp).reshape(len(block), len(self.options))
+            picked = np.array(block, np.intp).reshape(len(block), len(self.groups))
+            indices = np.zeros((len(block), len(self.problem.space)), np.intp)
+            for (choices, variants), column in zip(tables, picked.T, strict=True):
+                indices[:, choices] = variants[column]
             yield indices[admitted(self.problem.costs, self.problem.constraints, indices)]
 
 
-def _least_errors(problem: Problem, top: int) -> list[list[int]]:
-    """Return, per choice, the places of its `top` options with the least error, in the order of its options."""
+def _least_errors(problem: Problem, top: int) -> tuple[SpaceUnit, ...]:
+    """Return what is chosen independently with its `top` variants of least error, in the order that they had."""
     problem.costs.check([problem.costs.error])
-    errors = problem.costs.tables[problem.costs.error]
-    rows = [own[row[row >= 0]] for own, row in zip(errors, problem.space.columns, strict=True)]
-    return [sorted(np.argsort(row, kind="stable")[:top].tolist()) for row in rows]
+    items = problem.space.items
+    errors = np.split(items.added(problem.costs.tables[problem.costs.error]), items.start[1:])
+    kept = [sorted(np.argsort(row, kind="stable")[:top].tolist()) for row in errors]
+    pairs = zip(problem.space.groups, kept, strict=True)
+    return tuple(replace(group, variants=tuple(group.variants[i] for i in own)) for group, own in pairs)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, BruteForceSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
@@ -19,7 +18,8 @@ from q2.errors import ConfigError, TargetError
 from q2.search.metrics.base import LADDER
 from q2.search.objective.target import Target
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
-from q2.search.strategies.study import Claim, Direction, SharedStudy, key_of
+from q2.search.strategies.parameters import Parameters, key_of
+from q2.search.strategies.study import Claim, Direction, SharedStudy
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
@@ -48,6 +48,7 @@ class Optuna(Strategy):
     """
 
     name: ClassVar[str] = "optuna"
+    keeps_units: ClassVar[bool] = True
     sampler: Sampler = "tpe"
     batch: Annotated[int, Field(ge=0)] = 0
     population: Annotated[int, Field(ge=2)] = 20
@@ -114,9 +115,8 @@ class _Optuna(Searcher):
 
     def __init__(self, options: Optuna, problem: Problem) -> None:
         self.options, self.problem = options, problem
-        self.choices = [choice for choice in problem.space.choices if len(choice.options) > 1]
-        self.numeric = options.sampler == "cmaes"
-        self.distributions = {choice.name: self._distribution(choice.options) for choice in self.choices}
+        self.parameters = Parameters(problem.space, numeric=options.sampler == "cmaes")
+        self.distributions = self.parameters.distributions
         self.several = options.combine == "pareto"
         self.rankings = _rankings(options, problem)
         self.tried: set[tuple[str, ...]] = set()
@@ -175,7 +175,7 @@ class _Optuna(Searcher):
             self._update()
             if self.known:
                 self.known = self.known[: self.most]
-                self.handed |= {self._key(proposal.recipe) for proposal in self.known}
+                self.handed |= {self.parameters.key(proposal.recipe) for proposal in self.known}
                 return
             for params in self.shared.abandoned():
                 self.batch += filter(None, [self._claimed(self._ask(params))])
@@ -230,7 +230,7 @@ class _Optuna(Searcher):
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
             self.copies[claim.number] = trial.number
-        return _Asked(trial, self._recipe(trial.params), claim)
+        return _Asked(trial, self.parameters.recipe(trial.params), claim)
 
     def _turn_down(self, trial: optuna.Trial) -> None:
         """Tell Optuna of a recipe that breaks a constraint; it is not measured, and no trial of the search."""
@@ -284,7 +284,7 @@ class _Optuna(Searcher):
 
     def _violations(self, params: Mapping[str, Any], *, signed: bool = False) -> dict[str, float]:
         """Return by how much every constraint is broken; 0 where it holds, or with `signed` how far off it is."""
-        indices = self.problem.space.encode(self._recipe(params))
+        indices = self.problem.space.encode(self.parameters.recipe(params))
         found = {}
         for bound in self.problem.constraints:
             value = float(self.problem.costs.value(bound.metric, indices))
@@ -293,33 +293,10 @@ class _Optuna(Searcher):
         return found
 
     def _untried(self) -> dict[str, Any]:
-        """Return the parameters of a recipe that is new: one drawn at random, or the next in order that is."""
+        """Return the parameters of a recipe that is new."""
         rng = np.random.default_rng([self.problem.seed, self.drawn])
         self.drawn += 1
-        digits = [int(rng.integers(len(choice.options))) for choice in self.choices]
-        while True:
-            pairs = list(zip(self.choices, digits, strict=True))
-            params = {c.name: digit if self.numeric else c.options[digit] for c, digit in pairs}
-            if key_of(params) not in self.tried | self.broken:
-                return params
-            for place, (choice, digit) in enumerate(pairs):
-                digits[place] = (digit + 1) % len(choice.options)
-                if digits[place]:
-                    break
-
-    def _recipe(self, params: Mapping[str, Any]) -> dict[str, str]:
-        chosen = {c.name: c.options[params[c.name]] if self.numeric else params[c.name] for c in self.choices}
-        return {
-            layer: str(chosen.get(choice.name, choice.options[0]))
-            for choice in self.problem.space.choices
-            for layer in choice.layers
-        }
-
-    def _key(self, recipe: Mapping[str, str]) -> tuple[str, ...]:
-        return key_of({choice.name: recipe[choice.name] for choice in self.choices})
-
-    def _distribution(self, options: Sequence[str]) -> BaseDistribution:
-        return IntDistribution(0, len(options) - 1) if self.numeric else CategoricalDistribution(options)
+        return self.parameters.untried(self.tried | self.broken, rng)
 
     def _update(self) -> None:
         """Bring the copy of the shared study up to date, and find what this run has measured of it already."""
@@ -336,7 +313,7 @@ class _Optuna(Searcher):
             if copy is None:
                 self.study.add_trial(self._copy(trial))
                 self.copies[trial.number] = len(self.study.get_trials(deepcopy=False)) - 1
-            proposal = Proposal(self._recipe(trial.params))
+            proposal = Proposal(self.parameters.recipe(trial.params))
             done = trial.state == TrialState.COMPLETE and key_of(trial.params) not in self.handed
             if done and self.shared.foreign(trial) and self.problem.known(proposal):
                 self.known.append(proposal)

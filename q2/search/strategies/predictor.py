@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from q2.errors import ConfigError
+from q2.quant.sensitivity import signal_of
 from q2.search.metrics.base import LADDER, Array
-from q2.search.strategies.alone import Alone, LeastErrors, check_alone, signal_of
+from q2.search.strategies.alone import Alone, LeastErrors, check_alone, one_option_each
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.random import Random
 from q2.search.trials.trial import Trial
@@ -26,7 +27,8 @@ class Predictor(Strategy):
 
     `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
     predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
-    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time.
+    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time on `device`, where
+    ``auto`` is CUDA if there is one; `attention` is the code that passes messages.
 
     With `alone`, a fidelity, every choice is first quantized alone, as `sensitivity` does it; at the search's own
     fidelity these trials count. Then the errors are weighted by what that says, and in place of random recipes come
@@ -41,6 +43,8 @@ class Predictor(Strategy):
     folds: int = 5
     epochs: int = 60
     jobs: int = 1
+    device: str = "auto"
+    attention: Literal["auto", "fused", "pyg"] = "auto"
     alone: Literal["", "forward", "few-step"] = ""
 
     def expressions(self) -> dict[str, str]:
@@ -58,6 +62,10 @@ class Predictor(Strategy):
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key}: expected {least} or more, not {getattr(self, key)}")
+        if self.scores != "ridge":
+            from q2.search.predictor.train import Training
+
+            Training(device=self.device, attention=self.attention).place()
         trials = problem.trials
         if self.alone:
             check_alone(problem.space)
@@ -91,7 +99,8 @@ class _Searcher(Searcher):
         self.errors: Array | None = None
         counted = 0
         if options.alone:
-            self.alone = Alone(problem, problem.costs.finite().tables[problem.costs.error], options.alone)
+            self.plain = problem.costs.finite().tables[problem.costs.error]
+            self.alone = Alone(problem, options.alone, one_option_each(problem.space, self.plain))
             counted = len(self.alone.proposals()) if options.alone == problem.fidelity else 0
         self.problem = replace(problem, trials=problem.trials - counted)
         self.first = round(options.random * self.problem.trials)
@@ -111,7 +120,7 @@ class _Searcher(Searcher):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Keep the trials for the next round to learn from; those of single choices say what errors weigh."""
         if self.alone:
-            self.errors, self.alone = self.alone.weighted(trials, self.options.name), None
+            self.errors, self.alone = self.alone.weighted(trials, self.plain, self.options.name), None
             self.first_ones = LeastErrors(self.problem, self.errors)
             return
         self.told += len(trials)

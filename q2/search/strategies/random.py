@@ -21,6 +21,7 @@ class Random(Strategy):
     """
 
     name: ClassVar[str] = "random"
+    keeps_units: ClassVar[bool] = True
     low: float = 0.0
     high: float = 1.0
 

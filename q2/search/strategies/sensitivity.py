@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from q2.errors import ConfigError
-from q2.search.metrics.base import LADDER
+from q2.quant.sensitivity import signal_of
+from q2.search.metrics.base import LADDER, Array
 from q2.search.space import Indices
-from q2.search.strategies.alone import Alone, check_alone, signal_of
+from q2.search.strategies.alone import Alone, check_alone, one_option_each
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
 from q2.search.trials.trial import Trial
@@ -56,14 +57,15 @@ class Sensitivity(Strategy):
         """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
         error = self.error or problem.costs.error
         problem.costs.check([error, self.metric])
-        return _Probing(self, problem, Alone(problem, problem.costs.finite().tables[error], self.fidelity))
+        return _Probing(self, problem, problem.costs.finite().tables[error])
 
 
 class _Probing(Searcher):
     """Asks for single choices, then for the recipes that follow."""
 
-    def __init__(self, options: Sensitivity, problem: Problem, alone: Alone) -> None:
-        self.options, self.problem, self.alone = options, problem, alone
+    def __init__(self, options: Sensitivity, problem: Problem, errors: Array) -> None:
+        self.options, self.problem, self.errors = options, problem, errors
+        self.alone = Alone(problem, options.fidelity, one_option_each(problem.space, errors))
         self.found: Iterator[Indices] | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
@@ -76,5 +78,5 @@ class _Probing(Searcher):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take in what single choices do."""
         if self.found is None:
-            errors = self.alone.weighted(trials, self.options.name)
+            errors = self.alone.weighted(trials, self.errors, self.options.name)
             self.found = least_errors(self.problem, errors, self.options.metric, self.options.name)

@@ -21,8 +21,9 @@ from q2.errors import ConfigError, Q2Error
 from q2.passes import Step
 from q2.plugins.catalogue import one_line
 from q2.search.strategies.base import Problem
+from q2.search.strategies.parameters import key_of
 
-__all__ = ["Claim", "Direction", "SharedStudy", "key_of"]
+__all__ = ["Claim", "Direction", "SharedStudy"]
 
 Direction = Literal["maximize", "minimize"]
 
@@ -40,15 +41,6 @@ class Claim:
 
     id: int
     number: int
-
-
-def key_of(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what tells one recipe from another.
-
-    >>> key_of({"b": "uaq-4", "a": "uaq-3"})
-    ('a=uaq-3', 'b=uaq-4')
-    """
-    return tuple(f"{name}={value}" for name, value in sorted(params.items()))
 
 
 class SharedStudy:
@@ -197,7 +189,9 @@ class SharedStudy:
 
     def _same_problem(self, directions: Sequence[Direction]) -> None:
         """Raise `ConfigError` for the study of another search: what differs."""
-        options = [[*choice.layers, *choice.options] for choice in self.problem.space.choices]
+        space = self.problem.space
+        options: list[object] = [[*choice.layers, *choice.options] for choice in space.choices]
+        options += [[unit.name, unit.choices, unit.variants] for unit in space.units]
         mine = {
             "target": str(self.problem.target),
             "seed": self.problem.seed,

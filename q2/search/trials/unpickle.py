@@ -5,9 +5,10 @@ rebuilt from their bytes, as lists and Python numbers.
 """
 
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,12 +19,15 @@ __all__ = ["read_pickle"]
 _KINDS = "biufSU"
 
 
-def read_pickle(path: str | Path) -> object:
-    """Return what a pickle holds, as plain Python values. Raises `TrialError` for anything else, with one line."""
+def read_pickle(path: str | Path, records: Collection[str] = ()) -> object:
+    """Return what a pickle holds, as plain Python values. Raises `TrialError` for anything else, with one line.
+
+    `records` are classes (``module.Class``) whose instances are read as dictionaries of their attributes.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _plain(_Unpickler(file).load(), {})
+            return _plain(_Unpickler(file, records).load(), {})
     except _RefusedError as error:
         raise TrialError(
             f"{path}: refused, {error}; only containers, numbers, text and NumPy arrays are read"
@@ -85,10 +89,35 @@ def _empty() -> bytes:
     return b""
 
 
+class _Record:
+    """Stands for an instance of a class that is read as its attributes, whatever it is made of."""
+
+    def __init__(self, *_: object) -> None:
+        self.attributes: dict[object, object] = {}
+
+    def __new__(cls, *_: object) -> "_Record":
+        made = super().__new__(cls)
+        made.attributes = {}
+        return made
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, dict):
+            raise _RefusedError("an object's state is no dictionary")
+        self.attributes = state
+
+
 class _Unpickler(pickle.Unpickler):  # it finds the stand-ins and nothing else
+    def __init__(self, file: BinaryIO, records: Collection[str]) -> None:
+        super().__init__(file)
+        self.records = records
+
     def find_class(self, module: str, name: str) -> Any:
         known: dict[str, Any] = {
             "collections.OrderedDict": OrderedDict,
+            "collections.defaultdict": defaultdict,
+            "builtins.list": list,
+            "builtins.set": set,
+            "builtins.dict": dict,
             "_codecs.encode": _encode,
             "__builtin__.bytes": _empty,
             "builtins.bytes": _empty,
@@ -98,6 +127,8 @@ class _Unpickler(pickle.Unpickler):  # it finds the stand-ins and nothing else
             "numpy.multiarray.scalar": _scalar,
             "numpy.numeric._frombuffer": _rebuild,
         }
+        if f"{module}.{name}" in self.records:
+            return _Record
         place = module.replace("numpy._core.", "numpy.").replace("numpy.core.", "numpy.")  # NumPy 2, NumPy 1
         if f"{place}.{name}" not in known:
             raise _RefusedError(f"it names '{module}.{name}'")
@@ -111,7 +142,9 @@ def _plain(value: object, done: dict[int, object]) -> object:
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     if id(value) not in done:
-        if isinstance(value, dict):
+        if isinstance(value, _Record):
+            done[id(value)] = _plain(value.attributes, done)
+        elif isinstance(value, dict):
             done[id(value)] = {_plain(key, done): _plain(inner, done) for key, inner in value.items()}
         elif isinstance(value, list | tuple | set | frozenset):
             done[id(value)] = type(value)(_plain(inner, done) for inner in value)

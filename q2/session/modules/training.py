@@ -5,7 +5,6 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from q2.config import to_toml
 from q2.files import replacing, write_json, write_text
 from q2.models.evaluation import Score, evaluate
 from q2.models.training import train
@@ -54,7 +53,7 @@ def train_module(session: ModuleSession, folder: Path) -> Trained:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "model.safetensors") as beside:
             save_file({name: each.contiguous() for name, each in model.module.state_dict().items()}, beside)
-        write_text(folder / "effective.toml", to_toml(session.effective))
+        write_text(folder / "effective.toml", session.effective_toml)
         write_json(folder / "manifest.json", manifest(session, model, "train"))
         write_json(folder / "report.json", {"test": asdict(score), "epochs": epochs})
     names = ("model.safetensors", "effective.toml", "manifest.json", "report.json")

@@ -1,18 +1,20 @@
 """A transform of a module: its passes, and how good it is before and after."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from q2.config import to_toml
 from q2.files import write_json, write_text
 from q2.graph import Graph
 from q2.models.evaluation import Score, evaluate
 from q2.models.model import Model
-from q2.passes import PassManager, PassResult, Step
+from q2.passes import Instrument, PassManager, PassResult, Step, pipeline_text
 from q2.session.modules.saving import save_graph
 from q2.session.modules.session import ModuleSession
 from q2.session.report import manifest, writing
+from q2.session.reproducer import reproducing
+from q2.session.timing import Spent, TimeSpent
 from q2.version import version
 
 __all__ = ["ModuleTransformed", "transform_module"]
@@ -27,6 +29,7 @@ class ModuleTransformed:
     before: Score | None
     after: Score | None
     files: list[Path] = field(default_factory=list)
+    timing: TimeSpent | None = None
 
     @property
     def model(self) -> Model:
@@ -44,25 +47,34 @@ class ModuleTransformed:
         report: dict[str, object] = {
             "q2": version(),
             "model": {"name": self.model.label, "fingerprint": self.model.fingerprint},
+            "pass_pipeline": pipeline_text([(each.title, each.step) for each in self.results if not each.needed_by]),
             "passes": {
                 each.title: {"seconds": round(each.seconds, 3), "summary": each.report.summary, **each.report.data}
                 for each in self.results
             },
         }
+        if self.timing:
+            report["timing"] = self.timing.data
         if self.before and self.after:
             report["test"] = {"before": asdict(self.before), "after": asdict(self.after)}
         return report
 
 
 def transform_module(
-    session: ModuleSession, folder: Path | None, *, save: Path | None = None, verify_each: bool = False
+    session: ModuleSession,
+    folder: Path | None,
+    *,
+    save: Path | None = None,
+    verify_each: bool = False,
+    instruments: Sequence[Instrument] = (),
 ) -> ModuleTransformed:
     """Run the passes of a session over its module and write report, settings, manifest and pictures into `folder`.
 
-    With data the module is evaluated on the test split before and after; with `save` the graph is written there. Raises
-    `Q2Error`, before anything is written.
+    With data the module is evaluated on the test split before and after; with `save` the graph is written there.
+    `instruments` are told of every pass. Raises `Q2Error`, before anything is written but a reproducer beside `folder`.
     """
-    session, show = session.fork(), session.show
+    session, spent = session.fork(), Spent(session.show)
+    show = spent.show
     start = time.perf_counter()
     model = session.model
     show(Step("load", time.perf_counter() - start, f"{model.label}: {model.source} ({model.fingerprint})"))
@@ -70,16 +82,21 @@ def transform_module(
     graph = session.graph
     facts = f"{len(graph.fx.nodes)} nodes, {len(graph.weight_layers)} weight layers"
     show(Step("trace", time.perf_counter() - start, facts))
-    manager = PassManager(session.passes, session.context(), verify_each)
+    ctx = session.context()
+    manager = PassManager(session.passes, ctx, verify_each, instruments=instruments, where=session.where)
     with session.at():
         manager.check(graph)
     before = _score(session, "before")
+    spent.on("evaluation before", before.seconds if before else 0)
+    spent.passes()
     results = []
-    for result in manager.each(graph):
-        results.append(result)
-        show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
+    with reproducing(session, folder, verify_each=verify_each):
+        for result in manager.each(graph):
+            results.append(result)
+            session.show(Step(result.title, result.seconds, result.report.summary, result.report.tables))
     after = _score(session, "after") if before else None
-    outcome = ModuleTransformed(session, results, before, after)
+    spent.on("evaluation after", after.seconds if after else 0)
+    outcome = ModuleTransformed(session, results, before, after, timing=spent.timing(instruments))
     if save is not None:
         save_graph(graph, session.settings.model, save)
         show(Step("save", 0, f"{save}/"))
@@ -105,7 +122,7 @@ def _write(outcome: ModuleTransformed, folder: Path) -> None:
     pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
     for name, data in pictures.items():
         (folder / name).write_bytes(data)
-    write_text(folder / "effective.toml", to_toml(outcome.session.effective))
+    write_text(folder / "effective.toml", outcome.session.effective_toml)
     write_json(folder / "manifest.json", manifest(outcome.session, outcome.model, "transform"))
     write_json(folder / "report.json", outcome.report)
     names = [*pictures, "effective.toml", "manifest.json", "report.json"]

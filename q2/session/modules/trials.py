@@ -132,6 +132,8 @@ def space_of(session: ModuleSession, graph: Graph) -> ListSpace:
         else {name: layer.type for name, layer in graph.weight_layers.items()}
     )
     with session.at("search", "space"):
+        if wanted.files:
+            raise ConfigError("files: reduced spaces are of denoisers; a module has lists")
         space = ListSpace.of_lists(wanted, types, weights)
     first = {choice.name: choice.options[0] for choice in space.choices}
     for choice in space.choices:

@@ -10,15 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import pytest
-
-from q2.errors import ConfigError
 from q2.search.engines.base import Load
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Evaluated
 from q2.settings import EngineSettings
-from tests.search.engines import workers
-from tests.search.engines.workers import jobs, made, values
+from q2.testing import EngineSuite, workers
+from q2.testing.workers import jobs, made, values
 
 KILLED = """
 import sys, time
@@ -26,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from q2.search.engines.local import Local
 from q2.settings import EngineSettings
-from tests.search.engines import workers
+from q2.testing import workers
 with Local(EngineSettings(workers=2), partial(workers.load, Path(sys.argv[1])), {}) as engine:
     print(int(next(engine.run(workers.jobs(2))).trial.metrics["pid"]), flush=True)
     time.sleep(300)
@@ -51,6 +48,10 @@ def pids(found: list[Evaluated]) -> set[float]:
     return {result.trial.metrics["pid"] for result in found}
 
 
+class TestLocal(EngineSuite):
+    engine = Local
+
+
 def test_one_worker_works_in_this_very_process_and_is_made_once(tmp_path: Path) -> None:
     with local(tmp_path, 1) as engine:
         engine.warm()
@@ -71,38 +72,6 @@ def test_a_worker_stays_that_grows_as_it_loads_a_denoiser(tmp_path: Path) -> Non
     assert made(tmp_path) == 2
 
 
-def test_two_processes_do_every_job_once_with_their_share_of_the_cores_and_are_gone_at_the_end(tmp_path: Path) -> None:
-    with local(tmp_path, 2) as engine:
-        engine.warm()
-        found = list(engine.run(jobs(6, job0="sleep 1", job1="sleep 1")))
-        used = pids(found)
-        assert len(used) == 2
-        assert os.getpid() not in used
-        assert pids(list(engine.run(jobs(2)))) <= used
-    assert values(found) == {number: number**2 for number in range(6)}
-    assert {result.trial.metrics["threads"] for result in found} == {max(1, (os.cpu_count() or 1) // 2)}
-    assert made(tmp_path) == 2
-    assert not any(map(alive, used))
-
-
-def test_the_job_of_a_worker_that_is_killed_is_done_again(tmp_path: Path) -> None:
-    with local(tmp_path, 2) as engine:
-        found = list(engine.run(jobs(4, job1="kill once")))
-    assert values(found) == {number: number**2 for number in range(4)}
-    assert (tmp_path / "done-1").exists()
-
-
-def test_a_job_that_kills_every_worker_becomes_a_failed_trial_after_the_retries(tmp_path: Path) -> None:
-    with local(tmp_path, 2, retries=1) as engine:
-        found = list(engine.run(jobs(3, job0="kill")))
-    (failed,) = (result.trial for result in found if result.trial.state == "failed")
-    assert (failed.number, failed.fidelity, failed.metrics) == (0, "weights", {})
-    assert failed.error.startswith("the worker died 2 times: TerminatedWorkerError: ")
-    assert "SIGKILL" in failed.error
-    assert "\n" not in failed.error
-    assert values(found) == {1: 1, 2: 4}
-
-
 def test_a_worker_that_dies_while_it_is_idle_is_started_again(tmp_path: Path) -> None:
     with local(tmp_path, 2) as engine:
         used = pids(list(engine.run(jobs(2, job0="sleep 1"))))
@@ -114,23 +83,6 @@ def test_a_worker_that_dies_while_it_is_idle_is_started_again(tmp_path: Path) ->
         found = list(engine.run(jobs(2)))
     assert values(found) == {0: 0, 1: 1}
     assert not pids(found) & used
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_what_making_a_worker_raises_is_raised_as_it_is(tmp_path: Path, count: int) -> None:
-    with (
-        local(tmp_path, count, load=workers.broken) as engine,
-        pytest.raises(ConfigError, match=r"^run\.toml: denoiser\.name: no such thing here$"),
-    ):
-        list(engine.run(jobs(2)))
-
-
-def test_a_search_that_ends_early_leaves_no_process(tmp_path: Path) -> None:
-    with local(tmp_path, 2) as engine:
-        first = next(engine.run(jobs(4, job1="sleep 60", job2="sleep 60")))
-        start = time.monotonic()
-    assert time.monotonic() - start < 20
-    assert not alive(first.trial.metrics["pid"])
 
 
 def test_the_processes_of_a_search_that_is_killed_end_with_it(tmp_path: Path) -> None:

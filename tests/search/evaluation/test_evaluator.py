@@ -12,9 +12,10 @@ import torch
 import q2
 from q2.config import RunFile
 from q2.denoisers import Samples
+from q2.denoisers.recorded import outputs_of
 from q2.errors import TrialError
 from q2.search.evaluation.evaluator import Evaluator, Job
-from q2.search.evaluation.reference import Reference, outputs_of
+from q2.search.evaluation.reference import Reference
 from q2.search.metrics.base import Array, Chunk, ImageMetric, metrics_at
 from q2.search.metrics.costs import AvgBits
 from q2.search.metrics.intervals import Estimate, Labels

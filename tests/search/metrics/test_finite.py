@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 import q2
 from q2.denoisers import Samples
+from q2.denoisers.pairs import psnr, sqnr, ssim
 from q2.search.metrics.base import Chunk
 from q2.search.metrics.finite import NotFiniteError, check_finite
 from q2.search.metrics.frechet import frechet_estimate, moments
 from q2.search.metrics.intervals import Estimate, accuracy, mean_estimate
 from q2.search.metrics.judged import JudgeAccuracy
 from q2.search.metrics.kernel import cmmd_estimate, kid_estimate
-from q2.search.metrics.pairs import psnr, sqnr, ssim
 from q2.search.metrics.pareto import pareto_front
 from q2.search.metrics.rank import spearman, spearman_estimate
 from q2.search.predictor.losses import ndcg, srcc

@@ -58,6 +58,7 @@ TRIAL = {
         ("--a", 5),
         ("+a", 5),
         (".5*a + 1.e1 + 2E-1", 12.7),
+        ("np.power(a, b)/(np.log10(FID+1)+1)", 5.0**3.0 / (math.log10(9) + 1)),
         ("log(a) + np.exp(b) - numpy.sqrt(FID)", math.log(5) + math.exp(3) - math.sqrt(8)),
         ("log * log(log)", 6 * math.log(6)),
         ("max(a, b, 9) + min(a, b) + clip(FID, 0, 1) + abs(-a)", 9 + 3 + 1 + 5),

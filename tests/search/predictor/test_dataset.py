@@ -111,3 +111,18 @@ def test_malformed_graphs_are_one_line(change: dict[str, Any], message: str) -> 
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(PredictorError, match="without graphs"):
         GraphSet.of([])
+
+
+def test_nodes_that_name_a_unit_are_modules_with_their_last_node_and_hops() -> None:
+    nodes = [{"op": "a", "unit": u, "name": f"n{i}"} for i, u in enumerate(["s1", "s1", "s1", "s2", "s2"])]
+    graph = {"nodes": [*nodes, {"op": "b"}], "edges": [[0, 2], [2, 1], [1, 3], [3, 4], [4, 5]], "metrics": {"y": 1.0}}
+    made = GraphSet.of([graph, graph])
+    assert list(made.fields) == ["op"]
+    assert (len(made.topologies), made.which.tolist()) == (1, [0, 0])
+    first, second = made.topologies[0].units
+    assert (first.name, first.nodes, first.last, first.hops) == ("s1", (0, 1, 2), 1, 2)
+    assert (second.name, second.nodes, second.last, second.hops) == ("s2", (3, 4), 4, 1)
+    assert made.topologies[0].nodes == ("n0", "n1", "n2", "n3", "n4", "5")
+    assert made.hops(4) == (0, 1, 2)
+    deep = {"nodes": [{"op": "a", "unit": "all"}] * 7, "edges": [[i, i + 1] for i in range(6)], "metrics": {}}
+    assert GraphSet.of([deep]).topologies[0].units[0].hops == 4  # no embedding sees farther

@@ -1,6 +1,7 @@
 """Labels: every variant's score is that of its own graph, copies count once, what is too large is searched."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,11 @@ def test_a_file_gives_back_the_labels(tmp_path: Path) -> None:
 def test_a_predictor_of_another_denoiser_is_one_line() -> None:
     with pytest.raises(PredictorError, match="^the predictor is for another denoiser: its method, bits"):
         label(space("sdxl"), trained("dit"))
+
+
+def test_labels_are_the_same_through_pytorch_geometric() -> None:
+    of, done = space("dit"), trained("dit")
+    other = replace(done, training=replace(done.training, attention="pyg"))
+    for ours, theirs in zip(label(of, done).units, label(of, other).units, strict=True):
+        np.testing.assert_array_equal(ours.variants, theirs.variants)
+        np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from q2.errors import PredictorError
+from q2.errors import PredictorError, Q2Error
 from q2.search.predictor.additive import additive, priors
 from q2.search.predictor.dataset import GraphSet
 from q2.search.predictor.losses import srcc
@@ -167,3 +167,38 @@ def test_what_cannot_be_trained_on_is_one_line() -> None:
         Training(embedding="big")  # type: ignore[arg-type]
     with pytest.raises(PredictorError, match="^training: expected two folds or more"):
         Training(folds=1)
+
+
+def test_a_predictor_saved_before_there_was_a_choice_of_devices_is_read(tmp_path: Path) -> None:
+    trained("dit").save(tmp_path)
+    file = tmp_path / "predictor.json"
+    head = json.loads(file.read_text(encoding="utf-8"))
+    del head["training"]["device"], head["training"]["attention"]
+    file.write_text(json.dumps(head), encoding="utf-8")
+    made = graphs(space("dit"), 5, seed=3)
+    assert Trained.load(tmp_path).predict(made)[0].tolist() == trained("dit").predict(made)[0].tolist()
+
+
+def test_a_place_that_is_not_here_is_one_line() -> None:
+    with pytest.raises(PredictorError, match="^attention: expected auto, fused or pyg, found 'fast'$"):
+        replace(QUICK, attention="fast")  # type: ignore[arg-type]
+    with pytest.raises(Q2Error, match="^device 'tpu' cannot be used here: "):
+        replace(QUICK, device="tpu").place()
+    with pytest.raises(PredictorError, match="^attention: 'fused' runs on the CPU, not on meta; expected auto or pyg$"):
+        replace(QUICK, device="meta", attention="fused").place()
+    assert replace(QUICK, attention="fused").place().type == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("embedding", ["plain", "fe-mlp"])
+def test_training_on_cuda_learns_what_the_cpu_learns(embedding: str) -> None:
+    """The same start and batches: the folds agree, and what CUDA made is read and predicts on the CPU."""
+    made = graphs(space("dit"), 60)
+    settings = replace(QUICK, embedding="plain" if embedding == "plain" else "fe-mlp", epochs=2)
+    cuda, cpu = (train(made, "y", replace(settings, device=name)) for name in ("cuda", "cpu"))
+    assert all(tensor.device.type == "cpu" for fold in cuda.folds for tensor in fold.weights.values())
+    assert replace(QUICK).place().type == "cuda"
+    for a, b in zip(cuda.folds, cpu.folds, strict=True):
+        assert np.corrcoef(a.predicted, b.predicted)[0, 1] > 0.99
+        np.testing.assert_allclose(a.hop_means, b.hop_means, rtol=0.05)
+    assert np.corrcoef(cuda.predict(made)[0], cpu.predict(made)[0])[0, 1] > 0.99

@@ -117,6 +117,12 @@ def test_networks_are_trained_and_kept_with_labels_and_space(
     assert "most tolerant" in steps[-1].summary
     folder = tmp_path / "predictor"
     space, labels = NodeSpace.load(folder / "space.npz"), Labels.load(folder / "labels.npz")
+    made = labels.made
+    assert space.made == made
+    assert (made.by, made.trials, made.fidelity) == ("q2 search", str(tmp_path / "trials"), "forward")
+    assert (made.scores, made.level) == (("networks", "unit") if scores == "labels" else ("effects", "node"))
+    assert dict(made.known) == {"avg_bits": -2.0}  # of the target, which the scores leave out
+    assert (made.scale_unit == 1.0) == (scores == "effects")
     assert Trained.load(folder).fields == space.fields
     assert labels.choices == space.choices
 

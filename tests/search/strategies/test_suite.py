@@ -1,18 +1,23 @@
 """The strategies that ship pass the suite that plugins' strategies are held to; one that breaks its rules does not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
-from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.metrics.base import Array
+from q2.search.strategies.base import Estimator, Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.evolution import Evolution
 from q2.search.strategies.exhaustive import Exhaustive
+from q2.search.strategies.fisher import Fisher
 from q2.search.strategies.greedy import Greedy
 from q2.search.strategies.ilp import IlpError
+from q2.search.strategies.mixdq import MixDQ
 from q2.search.strategies.optuna import Optuna
 from q2.search.strategies.random import Random
+from q2.search.strategies.sensitivity import Sensitivity
 from q2.search.trials.trial import Trial
 from q2.testing import StrategySuite
 
@@ -44,6 +49,33 @@ class TestGreedy(StrategySuite):
 
 class TestIlpError(StrategySuite):
     strategy = IlpError()
+
+
+class TestSensitivity(StrategySuite):
+    strategy = Sensitivity()
+    options = ("none", "kmeans-c-4", "uaq-3")
+
+
+class TestMixDQ(StrategySuite):
+    strategy = MixDQ()
+    options = ("none", "kmeans-c-4", "uaq-3")
+
+
+class TestFisher(StrategySuite):
+    strategy = Fisher()
+
+    def problem(self, *, seed: int = 0, constraints: Sequence[str] = ()) -> Problem:
+        return _with_gradients(super().problem(seed=seed, constraints=constraints))
+
+    def tiny(self) -> Problem:
+        return _with_gradients(super().tiny())
+
+
+def _with_gradients(problem: Problem) -> Problem:
+    def errors(passes: int, estimate: Estimator, memory: float) -> Array:
+        return np.asarray(problem.costs.tables["quantized_error"])
+
+    return replace(problem, gradient_errors=errors)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from q2.search.metrics.pairs import LIMIT, psnr, sqnr, ssim
+from q2.denoisers.pairs import LIMIT, psnr, sqnr, ssim
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

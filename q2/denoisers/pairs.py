@@ -3,11 +3,13 @@
 A sample that holds NaN or infinity, on either side, has NaN.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "psnr", "sqnr", "ssim"]
+__all__ = ["LIMIT", "psnr", "sqnr", "sqnr_by_image", "ssim"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -33,6 +35,16 @@ def sqnr(values: Floats, reference: Floats) -> Array:
     """
     x, y = (array.reshape(len(array), -1) for array in _checked(values, reference))
     return _decibel((y**2).sum(axis=1), ((x - y) ** 2).sum(axis=1))
+
+
+def sqnr_by_image(values: Floats, reference: Floats, images: NDArray[np.integer[Any]]) -> Array:
+    """Return the mean `sqnr` of the samples (N, ...) of each image, dB, by the images' numbers (N,), ascending.
+
+    >>> sqnr_by_image(np.array([[0.9], [0.99], [0.9]]), np.ones((3, 1)), np.array([4, 4, 7])).round(6)
+    array([30., 20.])
+    """
+    _, image = np.unique(images, return_inverse=True)
+    return np.asarray(np.bincount(image, sqnr(values, reference)) / np.bincount(image))
 
 
 def ssim(images: Floats, reference: Floats) -> Array:

@@ -1,4 +1,4 @@
-"""Workers that measure nothing: what a recipe says they do."""
+"""Workers that measure nothing: the option of the layer ``do`` says what they do. They import no torch."""
 
 import os
 import signal
@@ -11,11 +11,16 @@ from q2.search.engines.base import Make, Places, Worker
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.trials.trial import Trial
 
+__all__ = ["broken", "jobs", "load", "made", "reader", "values"]
+
 _HELD: list[bytes] = []
 
 
 def jobs(count: int, **do: str) -> list[Job]:
-    """Jobs 0 to `count`; of those named ``job3="kill"`` that layer's option says what to do."""
+    """Return jobs 0 to `count`; ``job3="kill"`` says what number 3 does.
+
+    That is ``kill`` its process, ``kill once``, ``sleep SECONDS``, ``hold MEGABYTES`` or ``measure``.
+    """
     return [
         Job({"number": str(number), "do": do.get(f"job{number}", "measure")}, "weights", number=number)
         for number in range(count)
@@ -38,7 +43,7 @@ def _note(scratch: Path, what: str) -> None:
 
 
 def broken() -> Make:
-    """Load nothing."""
+    """Raise `ConfigError`, as a run file's mistake that shows where a worker loads."""
     raise ConfigError("run.toml: denoiser.name: no such thing here")
 
 

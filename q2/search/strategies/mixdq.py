@@ -1,0 +1,133 @@
+"""Exact budgets on measured noise: every option of every choice is measured alone, as in MixDQ (ECCV'24).
+
+The noise that single choices add is summed, so no error of a bank takes part. It costs a cheap trial for every option
+of every choice, where `sensitivity` has one for every choice.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from q2.errors import ConfigError
+from q2.passes import Step
+from q2.quant.sensitivity import AloneFidelity, SensitivityTable, signal_of
+from q2.search.metrics.base import LADDER, Array
+from q2.search.space import Indices, Space
+from q2.search.strategies.alone import Alone, check_alone, every_option
+from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.strategies.ilp import least_errors
+from q2.search.trials.trial import Trial
+from q2.settings import Fidelity
+
+__all__ = ["MixDQ"]
+
+
+@dataclass(frozen=True)
+class MixDQ(Strategy):
+    """Recipes with the least sum of noise, each option's measured alone, at evenly spaced budgets of `metric`.
+
+    `fidelity` is that of the trials of single choices, a cheaper one than the search's, which are no part of the
+    budget: ``forward`` tells by the denoiser's outputs, ``few-step`` by the latents. With `file`, what the pass
+    ``sensitivity`` wrote, nothing is measured.
+    """
+
+    name: ClassVar[str] = "mixdq"
+    fidelity: AloneFidelity = "forward"
+    metric: str = "avg_bits"
+    file: str = ""
+
+    def expressions(self) -> dict[str, str]:
+        """Return what must be measured."""
+        return {} if self.file else {"fidelity": signal_of(self.fidelity)}
+
+    def fidelities(self) -> Sequence[Fidelity]:
+        """Return the fidelity of the trials of single choices."""
+        return [] if self.file else [self.fidelity]
+
+    def check(self, problem: Problem) -> None:
+        """Raise `ConfigError` where a choice cannot stay exact, and for a file that lacks an option."""
+        if self.file:
+            _read(self.file, problem)
+            return
+        check_alone(problem.space)
+        if LADDER.index(self.fidelity) >= LADDER.index(problem.fidelity):
+            raise ConfigError(f"fidelity: expected a cheaper one than the search's, {problem.fidelity!r}")
+
+    def searcher(self, problem: Problem) -> Searcher:
+        """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
+        problem.costs.check([self.metric])
+        return _Measuring(self, problem)
+
+
+class _Measuring(Searcher):
+    """Asks for single choices, unless they are known, then for the recipes that follow."""
+
+    def __init__(self, options: MixDQ, problem: Problem) -> None:
+        self.options, self.problem = options, problem
+        self.alone = Alone(problem, options.fidelity, every_option(problem.space))
+        self.found = self._built(_read(options.file, problem)) if options.file else None
+
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return all trials of single choices at once, and later the recipes at the budgets."""
+        if self.found is None:
+            asked = self.alone.proposals()
+            line = f"{len(asked)} trials of single choices at {self.options.fidelity} come first; none is counted"
+            self.problem.show(Step(self.options.name, 0, line))
+            return asked
+        decode = self.problem.space.decode
+        return [Proposal(decode(recipe)) for recipe, _ in zip(self.found, range(most), strict=False)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take in what single choices do."""
+        if self.found is None:
+            self.found = self._built(self.alone.measured(trials))
+
+    def _built(self, table: SensitivityTable) -> Iterator[Indices]:
+        name = self.options.name
+        noise = _noise(table, self.problem.space)
+        known = int(np.isfinite(noise).sum())
+        most, spread = table.ranked()[0]
+        self.problem.show(Step(name, 0, f"{known} options measured alone; most sensitive: {most} ({spread:.1e})"))
+        return _distinct(least_errors(self.problem, _finite(noise), self.options.metric, name))
+
+
+def _distinct(recipes: Iterator[Indices]) -> Iterator[Indices]:
+    asked = set[bytes]()
+    for recipe in recipes:
+        if recipe.tobytes() not in asked:
+            asked.add(recipe.tobytes())
+            yield recipe
+
+
+def _noise(table: SensitivityTable, space: Space) -> Array:
+    """Return what every option adds to the noise (choices, options of the space); NaN where a trial failed."""
+    return np.array([
+        [table.added(choice.name, option) if option in choice.options else math.nan for option in space.options]
+        for choice in space.choices
+    ])  # fmt: skip
+
+
+def _finite(noise: Array) -> Array:
+    """Return the same with more than all others together where nothing is known: the last to be taken."""
+    good = np.isfinite(noise)
+    return np.where(good, noise, 1 + 2 * len(noise) * noise[good].max(initial=0))
+
+
+def _read(file: str, problem: Problem) -> SensitivityTable:
+    """Return the table in a file. Raises `ConfigError` for one of other weights, and for one that lacks an option."""
+    table = SensitivityTable.load(Path(file))
+    if problem.subject.fingerprint and table.fingerprint != problem.subject.fingerprint:
+        raise ConfigError(
+            f"file: {file}: measured on weights {table.fingerprint}, not on {problem.subject.fingerprint}"
+        )
+    if table.base:
+        raise ConfigError(f"file: {file}: measured from a recipe, expected from full precision")
+    for choice in problem.space.choices:
+        for option in choice.options:
+            if option != table.base.get(choice.name, "none") and option not in table.sqnr_db.get(choice.name, {}):
+                raise ConfigError(f"file: {file}: lacks {option} of {choice.name!r}; measure it: the pass sensitivity")
+    return table
