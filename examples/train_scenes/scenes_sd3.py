@@ -25,7 +25,7 @@ from text import WIDTH, Encoders, encode_prompts, text_side
 from torch import Tensor, nn
 from torch.nn import functional as F
 from train_dit import public
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel
 
 from q2.denoisers.shapes import COLOURS, LAYOUTS, SCENES, SHAPES
 
@@ -39,6 +39,14 @@ def scene_side() -> tuple[CLIPTokenizer, Encoders]:
     """Return the text side: a tokenizer for the words of the captions, and two encoders."""
     words = ("a", "an", *" ".join(LAYOUTS[1:]).split(), *COLOURS, *SHAPES)
     return text_side(words, (CLIPTextModelWithProjection,) * 2, LENGTH, gain=2.0, places=1.0)
+
+
+def silent_encoder(tokenizer: CLIPTokenizer) -> T5EncoderModel:
+    """Return a T5 that says zeros: what the pipeline puts in its place without one, which diffusers cannot load."""
+    config = T5Config(vocab_size=len(tokenizer), d_model=2 * WIDTH, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
+    encoder = T5EncoderModel(config).train(False).requires_grad_(False)
+    nn.init.zeros_(encoder.encoder.final_layer_norm.weight)
+    return encoder
 
 
 def encode_captions() -> tuple[Tensor, Tensor]:
@@ -124,8 +132,8 @@ def export(folder: Path, vae: AutoencoderKL, model: SD3Transformer2DModel, avera
         tokenizer,
         encoders[1],
         tokenizer,
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder_3=silent_encoder(tokenizer),
+        tokenizer_3=tokenizer,
     )
     pipeline.to(dtype=torch.float16)
     for encoder in encoders:  # transformers loads what the file holds, diffusers float32 unless told otherwise
