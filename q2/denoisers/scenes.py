@@ -26,7 +26,7 @@ class ScenesSD3(SD35Large):
     protocol = Protocol(steps=12, guidance=3.5)
     size: ClassVar[int] = 64
     latent: ClassVar[int] = 8
-    tokens: ClassVar[int] = 11  # ten of the CLIPs, one zero of the silent T5
+    tokens: ClassVar[int] = 12  # ten of the CLIPs, two zeros of the silent T5
     prompts = tuple(map(str, SCENES))
 
     @property
@@ -39,7 +39,7 @@ class ScenesSD3(SD35Large):
         return ScenesJudge.load(packaged("scenes-judge"))
 
     def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
-        """Return the caption of every image; its T5 is silent, so one of its 256 tokens is enough."""
+        """Return the caption of every image; its T5 is silent, so two of its 256 tokens, start and end, are enough."""
         prompts = ask.prompts or [self.prompts[each] for each in ask.classes] or self.prompts
         made = self._request(ask).conditions(images, ask.turn(tuple(prompts), images))
-        return {"max_sequence_length": 1, **made}
+        return {"max_sequence_length": 2, **made}
