@@ -44,7 +44,7 @@ def scene_side() -> tuple[CLIPTokenizer, Encoders]:
 def silent_encoder(tokenizer: CLIPTokenizer) -> T5EncoderModel:
     """Return a T5 that says zeros: what the pipeline puts in its place without one, which diffusers cannot load."""
     config = T5Config(vocab_size=len(tokenizer), d_model=2 * WIDTH, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
-    encoder = T5EncoderModel(config).train(False).requires_grad_(False)
+    encoder: T5EncoderModel = T5EncoderModel(config).train(False).requires_grad_(False)
     nn.init.zeros_(encoder.encoder.final_layer_norm.weight)
     return encoder
 
