@@ -3,12 +3,14 @@
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from q2.errors import TrialError
+from q2.search.trials.encoding import EncodedRecipe, plain
 
 __all__ = ["State", "Trial", "join"]
 
@@ -56,9 +58,10 @@ class Trial:
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise TrialError(f"trial {self.id}: {name} is {value}, expected a finite number")
-        bounded = {name: (float(low), float(high)) for name, (low, high) in self.intervals.items()}
-        object.__setattr__(self, "recipe", dict(self.recipe))
-        object.__setattr__(self, "metrics", {name: float(value) for name, value in self.metrics.items()})
+        bounded = {_shared(name): (float(low), float(high)) for name, (low, high) in self.intervals.items()}
+        if not isinstance(self.recipe, EncodedRecipe):  # which nobody can change
+            object.__setattr__(self, "recipe", dict(self.recipe))
+        object.__setattr__(self, "metrics", {_shared(name): float(value) for name, value in self.metrics.items()})
         object.__setattr__(self, "intervals", bounded)
 
     def __repr__(self) -> str:
@@ -106,13 +109,22 @@ class Trial:
 
     def table(self) -> dict[str, object]:
         """Return its fields as a table, without those that have their default."""
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: value for name, value in given.items() if name == "recipe" or value != getattr(_PLAIN, name)}
+        return {"recipe": plain(self.recipe), **self.facts()}
+
+    def facts(self) -> dict[str, object]:
+        """Return the table without the recipe."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "recipe"}
+        return {name: value for name, value in given.items() if value != getattr(_PLAIN, name)}
 
     @classmethod
     def from_json(cls, text: str) -> "Trial":
         """Return the trial that `to_json` wrote; its form is not checked."""
         return cls(**json.loads(text))
+
+
+def _shared(name: str) -> str:
+    """Return the one copy of a metric's name that all trials share."""
+    return sys.intern(str(name))
 
 
 _PLAIN = Trial({})
