@@ -1,4 +1,4 @@
-"""The example plugins, installed from their folders as their READMEs say, are found, run, and pass their own tests."""
+"""The example plugins, installed from their folders as their READMEs say, are found and run."""
 
 import json
 import os
@@ -75,20 +75,14 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
     assert max(shares.values()) > 0
 
 
-def test_the_plugins_with_tests_are_found_where_they_are_installed_and_pass_them(tmp_path: Path) -> None:
+def test_the_plugins_with_tests_are_found_where_they_are_installed(tmp_path: Path) -> None:
+    """Their own tests run beside these, from their folders; `tools/try_wheel.py` runs them installed."""
     site = installed(tmp_path, *TESTED)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-
-    def run(*args: str) -> str:
-        command = [sys.executable, "-m", *args]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    listed = [line.split()[:2] for line in run("q2", "list", "plugins").splitlines()]
+    command = [sys.executable, "-m", "q2", "list", "plugins"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    listed = [line.split()[:2] for line in done.stdout.splitlines()]
     assert all([name.removeprefix("q2-plugin-"), "0.1.0"] in listed for name in TESTED)
-    tests = [str(EXAMPLES / name / "tests") for name in TESTED]
-    run("pytest", "-q", "--import-mode=importlib", f"--rootdir={tmp_path}", "-p", "no:cacheprovider", *tests)
 
 
 def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tmp_path: Path) -> None:
