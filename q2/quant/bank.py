@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from q2.errors import BankError, Q2Error, there_are, why
-from q2.files import alone, replacing, write_json
+from q2.files import alone, read_json, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
 from q2.quant.calibration.fit import fit_outputs
@@ -374,7 +374,7 @@ def _damaged(path: Path, error: Exception) -> BankError:
 def _plan(folder: Path) -> BankPlan:
     path = folder / _INDEX
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         if table.pop("q2") != "bank":
             raise ValueError("it is something else")
         if table.pop("version") != _VERSION:

@@ -3,7 +3,6 @@
 Files are read, not mapped: pages of a mapped file count as memory of the process, up to the whole checkpoint.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from q2.errors import CheckpointError
+from q2.files import parse_json
 
 __all__ = ["StoredWeights"]
 
@@ -87,7 +87,7 @@ def _places(path: Path) -> dict[str, _Place]:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 raise ValueError("its head is longer than it is")
-            head = json.loads(file.read(length))
+            head = parse_json(file.read(length))
         places = {}
         for name, entry in head.items():
             if name != "__metadata__":

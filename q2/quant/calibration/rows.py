@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from q2.errors import CalibrationError, did_you_mean, why
-from q2.files import replacing, write_json
+from q2.files import read_json, replacing, write_json
 
 __all__ = ["INDEX", "RowPlan", "RowStore", "Rows"]
 
@@ -193,7 +193,7 @@ def write_index(folder: Path, plan: RowPlan, seen: Seen) -> None:
 def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
     """Return what the rows in a folder are of, and how many went by. Raises `CalibrationError`."""
     try:
-        table = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        table = read_json(folder / INDEX)
         if table.pop("q2") != "rows":
             raise ValueError("it is something else")
         if table.pop("version") != _VERSION:

@@ -7,7 +7,9 @@ weight layer's rows are its options, so the table stays small however many trial
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from q2.errors import PredictorError, why
-from q2.files import replacing
+from q2.files import parse_json, read_json, replacing
 
 __all__ = ["GraphSet", "Layout", "Topology", "UnitNodes", "shared_topologies", "unit_nodes"]
 
@@ -28,6 +30,11 @@ Bools = npt.NDArray[np.bool_]
 _VERSION = 1
 MOST_HOPS = 4  # the layers of the network: no embedding sees farther
 _UNIT, _NAME = "unit", "name"
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, MemoryError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and zipfile raise for files that are damaged, claim impossible sizes, or are packed in ways unknown."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,7 @@ class GraphSet:
     def read_json(cls, path: str | Path) -> GraphSet:
         """Read graphs from a JSON file ``{"graphs": [...]}``; see `of`. Raises PredictorError with the file."""
         try:
-            return cls.of(json.loads(Path(path).read_text(encoding="utf-8"))["graphs"])
+            return cls.of(read_json(Path(path))["graphs"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PredictorError(f"{path}: no file of graphs: {error}") from error
         except PredictorError as error:
@@ -324,8 +331,8 @@ def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any],
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}
-        head = json.loads(arrays.pop("head").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        head = parse_json(arrays.pop("head").tobytes())
+    except (*_DAMAGED, OSError) as error:
         raise PredictorError(f"{path}: cannot be read: {why(error)}") from error
     if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != (kind, version):
         raise PredictorError(f"{path}: expected a file of {kind}, version {version}")

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from q2.errors import PredictorError, there_are, why
-from q2.files import replacing, write_text
+from q2.files import read_json, replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.features import FeatureMLP
@@ -163,7 +164,7 @@ class Trained:
     def load(cls, folder: str | Path) -> Trained:
         """Read a folder that `save` wrote. Raises PredictorError, one line, for a missing or damaged one."""
         try:
-            head = json.loads((Path(folder) / _HEAD).read_text(encoding="utf-8"))
+            head = read_json(Path(folder) / _HEAD)
             data = (Path(folder) / _TENSORS).read_bytes()
         except (OSError, ValueError) as error:
             raise PredictorError(f"{folder}: no predictor can be read: {why(error)}") from error
@@ -179,7 +180,15 @@ class Trained:
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
             trained = cls(Training(**head["training"]), str(head["target"]), *shape, scale, folds)
             list(trained.models())
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, PredictorError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+            PredictorError,
+        ) as error:
             reason = str(error).partition("\n")[0]
             raise PredictorError(f"{folder}: {_HEAD} is damaged: {type(error).__name__} {reason}") from error
         return trained

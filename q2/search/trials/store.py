@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError, why
+from q2.files import read_json
 from q2.search.trials.trial import Trial, join
 
 __all__ = ["Fingerprint", "TrialStore", "store_in"]
@@ -104,7 +105,7 @@ class TrialStore:
         path = Path(path)
         head = path / _HEAD
         try:
-            table = json.loads(head.read_text(encoding="utf-8"))
+            table = read_json(head)
         except (FileNotFoundError, NotADirectoryError):
             raise TrialError(f"{path}: no trial store, expected a folder with {_HEAD}") from None
         except (OSError, ValueError) as error:
@@ -177,10 +178,12 @@ class TrialStore:
         for line in whole.split(b"\n") if newline else ():
             self._lines[segment.name] = self._lines.get(segment.name, 0) + 1
             body = _checked(line)
-            if body is None:
-                self.damaged.append(f"{segment}: line {self._lines[segment.name]}")
-            else:
+            try:
+                if body is None:
+                    raise TrialError("not what was written")
                 new += self._remember(body)
+            except (TrialError, UnicodeDecodeError):
+                self.damaged.append(f"{segment}: line {self._lines[segment.name]}")
         return new
 
     def _remember(self, body: bytes) -> bool:
