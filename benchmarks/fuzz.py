@@ -27,6 +27,9 @@ from q2.errors import Q2Error
 from q2.tables import drawn
 
 SECONDS, MEMORY = 2.0, 2**30
+PROGRESS = 5000
+TURNS, SLOW = 20, ("packed folders", "saved modules")
+"""In so many rounds over the readers, those that load a whole model have one turn."""
 
 
 class TooSlowError(BaseException):
@@ -66,7 +69,7 @@ def main() -> None:
     print(table(found))
     for name, count in found.items():
         for fault, many in count.faults.most_common():
-            print(f"{name}: {fault} ({many} cases, first {count.first[fault]})")
+            print(f"{name}: {many} times, first in case {count.first[fault]}: {fault}")
     total, seconds = sum(count.cases for count in counts), sum(count.seconds for count in counts)
     print(f"{total} cases of seed {options.seed} from {options.start}, {faults} faults, {seconds:.0f} s")
     raise SystemExit(1 if faults else 0)
@@ -77,9 +80,14 @@ def fuzz(folder: Path, cases: int, options: argparse.Namespace | None = None, se
     start, only, seed = (options.start, options.only, options.seed) if options else (0, [], seed)
     chosen = [each for each in readers(folder) if not only or each.name in only]
     found = {each.name: Count() for each in chosen}
+    turns = [each for turn in range(TURNS) for each in chosen if turn == 0 or each.name not in SLOW]
+    for each in chosen:
+        each.whole()
     with limited():
         for number in range(start, start + cases):
-            one = chosen[number % len(chosen)]
+            one = turns[number % len(turns)]
+            if number % PROGRESS == PROGRESS - 1:
+                print(f"{number + 1 - start} cases", flush=True)
             run(one, number, random.Random(f"{seed} {number}"), found[one.name], bool(options and options.traceback))
     return found
 
@@ -98,6 +106,8 @@ def run(reader: Reader, number: int, rng: random.Random, count: Count, shown: bo
         count.refused += 1
     else:
         place = where(fault)
+        if place not in count.faults:
+            print(f"{reader.name}, case {number}: {place}", flush=True)
         count.first.setdefault(place, number)
         count.faults[place] += 1
         if shown:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,7 +127,7 @@ class RunFile:
 
     def find(self, path: str) -> str:
         """Return where `path` lies: beside the run file, else in the working folder, else just `path`."""
-        found = (place / path for place in (self.folder, Path.cwd()) if path and (place / path).exists())
+        found = (place / path for place in (self.folder, Path.cwd()) if path and os.path.exists(place / path))
         return str(next(found, path))
 
     def with_recipe(self, recipe: Path) -> "RunFile":
@@ -256,12 +257,12 @@ def _configs() -> Path:
 
 def _find(config: str) -> Path:
     path = Path(config)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     packaged = _configs() / (config if config.endswith(".toml") else f"{config}.toml")
-    if path.name == config and packaged.is_file():
+    if path.name == config and os.path.isfile(packaged):
         return packaged
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{config}: is a folder, expected a TOML file")
     alike = [name for name in shipped() if did_you_mean(path.stem, [Path(name).stem])]  # the ending says nothing
     near = did_you_mean(config, alike)

@@ -33,7 +33,7 @@ def code_in(table: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     >>> code_in({"plugins": {"modules": ["mine.py", "q2.plugins.tensorboard"]}, "model": {"import": "os:system"}})
     {('plugins', 'modules'): 'mine.py', ('model', 'import'): 'os:system'}
     """
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for section, key in _CODE:
         part = table.get(section)
         value = part.get(key) if isinstance(part, Mapping) else None

@@ -16,7 +16,7 @@ __all__ = ["damaged", "damaged_text", "damaged_value"]
 
 DEEP = 3000
 """Nested deeper than Python calls functions."""
-SPECIAL = [
+SPECIAL: list[Any] = [
     None,
     True,
     False,
@@ -111,14 +111,15 @@ Path = tuple[str | int, ...]
 def damaged(name: str, data: bytes, rng: random.Random) -> bytes:
     """Return the bytes of a valid file called `name` with something wrong in them."""
     kind = name.rpartition(".")[2]
-    inside = {
+    kinds: dict[str, Callable[[bytes, random.Random], bytes]] = {
         "json": _json,
         "jsonl": _jsonl,
         "npz": _npz,
         "safetensors": _safetensors,
         "pkl": _pickle,
-        "toml": lambda data, rng: damaged_text(data.decode(), rng).encode("utf-8", "surrogatepass"),
-    }.get(kind)
+        "toml": _toml,
+    }
+    inside = kinds.get(kind)
     if inside is None or rng.random() < 0.3:
         return _bytes(data, rng)
     return inside(data, rng)
@@ -131,7 +132,7 @@ def damaged_text(text: str, rng: random.Random) -> str:  # noqa: PLR0911 (a way 
         spots = [match.span(1) for match in re.finditer(r"=\s*([^\n,{}]+)", text)]
         if spots:
             start, stop = rng.choice(spots)
-            return text[:start] + rng.choice([_literal(rng), rng.choice(TEXTS)]) + text[stop:]
+            return text[:start] + str(rng.choice([_literal(rng), rng.choice(TEXTS)])) + text[stop:]
     if way == 1:
         lines = text.split("\n")
         lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))  # a key twice
@@ -142,7 +143,7 @@ def damaged_text(text: str, rng: random.Random) -> str:  # noqa: PLR0911 (a way 
         return "\n".join(lines)
     if way == 3:
         words = re.findall(r"[\w.-]+", text) or ["x"]
-        word, other = rng.choice(words), rng.choice([*words, *TEXTS])
+        word, other = str(rng.choice(words)), rng.choice([*words, *TEXTS])
         at = text.find(word)
         return text[: max(at, 0)] + other + text[max(at, 0) + len(word) :]
     at = rng.randrange(len(text) + 1)
@@ -160,7 +161,7 @@ def damaged_value(value: Any, rng: random.Random) -> Any:
         paths = list(_paths(value))
         path = rng.choice(paths)
         if not path or rng.random() < 0.02:
-            return _nested(rng) if rng.random() < 0.3 else rng.choice(SPECIAL)
+            return _nested(rng) if rng.random() < 0.3 else _special(rng)
         owner = value
         for part in path[:-1]:
             owner = owner[part]
@@ -176,13 +177,13 @@ def _change(owner: Any, key: str | int, rng: random.Random) -> None:
     elif way == 1 and isinstance(owner, dict):
         owner[rng.choice(["", "x", "é", str(key).upper(), "__class__", f"{key}/../.."])] = owner.pop(key)
     elif way == 2 and isinstance(old, list):
-        old += rng.choice([old[:], [rng.choice(SPECIAL)]])
+        old += rng.choice([old[:], [_special(rng)]])
     elif way == 3 and isinstance(old, int | float) and not isinstance(old, bool):
         owner[key] = rng.choice([old + 1, old - 1, -old, old * 1000, float(old), str(old), [old]])
     elif way == 4:
         owner[key] = rng.choice([[old], {"a": old}, str(old), _nested(rng)])
     else:
-        owner[key] = rng.choice(SPECIAL)
+        owner[key] = _special(rng)
 
 
 def _paths(value: Any, above: Path = ()) -> Any:
@@ -200,8 +201,12 @@ def _nested(rng: random.Random) -> Any:
     return value
 
 
+def _special(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(SPECIAL))
+
+
 def _literal(rng: random.Random) -> str:
-    value = rng.choice(SPECIAL)
+    value = _special(rng)
     if value is None or (isinstance(value, dict) and None in value.values()):
         return "null"
     return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf").replace('":', '"=')
@@ -239,6 +244,10 @@ def _dumped(value: Any, rng: random.Random) -> bytes:
     elif way == 3:
         text = text.replace(": ", ": " + '{"a":' * 100_000, 1)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _toml(data: bytes, rng: random.Random) -> bytes:
+    return damaged_text(data.decode(), rng).encode("utf-8", "surrogatepass")
 
 
 def _json(data: bytes, rng: random.Random) -> bytes:

@@ -29,6 +29,7 @@ _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*\"""")
 _WHOLE = re.compile(r"[+-]?\d+")
 _REAL = re.compile(r"[+-]?(?:(?:\d+\.\d*|\.?\d+)(?:[eE][+-]?\d+)?|inf|nan)")
 _SPACE = re.compile(r"\s*")
+_DEEPEST = 50
 _LITERALS = {"true": True, "false": False}
 
 
@@ -126,6 +127,8 @@ class _Reader:
 
     def _value(self, what: str, key: Key, places: dict[Key, str]) -> Any:
         start = self.at
+        if len(key) > _DEEPEST:
+            raise self._error(f"nested deeper than {_DEEPEST}", start)
         if self._take("{"):
             return self._table(start, key, places)
         if self._take("["):

@@ -192,7 +192,7 @@ class Bank:
                 for i, (choice, channels) in enumerate(plan.choices.items())
                 for j, option in enumerate(options)
             }
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise _damaged(self.folder / _file(layer), error) from error
 
     def _with_outputs(self, choice: str, fitted: Fitted) -> Fitted:
@@ -380,16 +380,21 @@ def _plan(folder: Path) -> BankPlan:
         if table.pop("version") != _VERSION:
             raise BankError(f"{folder}: is a bank of another version of q2; build it anew")
         layers = {name: _layer_plan(layer) for name, layer in table.pop("layers").items()}
-        return BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        plan = BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
+        texts = (plan.denoiser, plan.weights, plan.dtype, plan.calibration, *plan.options)
+        if not all(isinstance(text, str) for text in texts) or type(plan.prec) is not int:
+            raise ValueError("a value is of another type")
+        return plan
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise BankError(f"{folder}: is no bank: {_INDEX} cannot be read ({why(error)})") from error
 
 
 def _layer_plan(table: Mapping[str, object]) -> LayerPlan:
     shape, choices = table["shape"], table["choices"]
-    assert isinstance(shape, Sequence)
-    assert isinstance(choices, Mapping)
-    return LayerPlan(tuple(shape), {name: tuple(part) if part else None for name, part in choices.items()})
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape) or not isinstance(choices, dict):
+        raise ValueError("the shape or the choices of a layer are none")
+    ranges = {name: None if part is None else (int(part[0]), int(part[1])) for name, part in choices.items()}
+    return LayerPlan(tuple(shape), ranges)
 
 
 def _owner(plan: BankPlan, layer: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ MOST_HOPS = 4  # the layers of the network: no embedding sees farther
 _UNIT, _NAME = "unit", "name"
 _DAMAGED = (
     *(ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, MemoryError, SyntaxError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
 """What NumPy and zipfile raise for files that are damaged, claim impossible sizes, or are packed in ways unknown."""
 
@@ -163,6 +164,10 @@ class GraphSet:
     def __post_init__(self) -> None:
         if not self.topologies or not len(self):
             raise PredictorError("a graph set without graphs")
+        if not all(np.issubdtype(each.dtype, np.integer) for each in (self.which, self.rows, self.codes)):
+            raise PredictorError("which, rows, codes: expected whole numbers")
+        if self.which.ndim != 1 or self.rows.ndim != 1:
+            raise PredictorError(f"which, rows: expected a list each, found {self.which.shape} and {self.rows.shape}")
         if np.any(self.which < 0) or np.any(self.which >= len(self.topologies)):
             raise PredictorError(f"a graph names a topology outside 0 to {len(self.topologies) - 1}")
         if self.codes.shape[1:] != (len(self.fields),) or self.values.shape != (len(self.codes), len(self.numbers)):
@@ -251,7 +256,7 @@ class GraphSet:
             topologies, which = shared_topologies([_topology(graph) for graph in listed])
             names = list(listed[0]["metrics"]) if listed else []
             metrics = {name: np.array([float(graph["metrics"][name]) for graph in listed]) for name in names}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PredictorError(f"graphs: malformed, {type(error).__name__} at {error}") from error
         table = np.array(codes, dtype=np.int64).reshape(len(nodes), len(texts))
         floats = np.array(values, dtype=np.float64).reshape(len(nodes), len(numbers))

@@ -64,6 +64,8 @@ class UnitScores:
         if not rows or self.variants.shape != (rows, len(self.choices)) or self.scores.shape != (rows, folds):
             shapes = f"{self.variants.shape} and {self.scores.shape}"
             raise PredictorError(f"unit {self.name!r}: variants and scores of shape {shapes} do not fit")
+        if not np.isfinite(self.scores).all():
+            raise PredictorError(f"unit {self.name!r}: a score is NaN or infinite")
         if self.variants.size and not 0 <= self.variants.min() <= self.variants.max() < len(labels.options):
             raise PredictorError(f"unit {self.name!r}: a variant has an option outside 0 to {len(labels.options) - 1}")
 
@@ -94,8 +96,8 @@ class Labels:
         if self.nodes.ndim != 3 or self.nodes.shape[:2] != (len(self.choices), len(self.options)):
             expected = f"({len(self.choices)}, {len(self.options)}, folds)"
             raise PredictorError(f"nodes: expected the shape {expected}, found {self.nodes.shape}")
-        if not (np.issubdtype(self.nodes.dtype, np.floating) and self.nodes.size):
-            raise PredictorError(f"nodes: expected scores, found {self.nodes.size} of {self.nodes.dtype}")
+        if not (np.issubdtype(self.nodes.dtype, np.floating) and self.nodes.size) or np.isinf(self.nodes).any():
+            raise PredictorError(f"nodes: expected finite scores, found {self.nodes.size} of {self.nodes.dtype}")
         for unit in self.units:
             unit.check(self)
 
@@ -130,7 +132,7 @@ class Labels:
                     unit["name"],
                     unit["kind"],
                     tuple(unit["choices"]),
-                    arrays[f"variants.{i}"].astype(np.int64),
+                    arrays[f"variants.{i}"].astype(np.int64, casting="safe"),
                     arrays[f"scores.{i}"].astype(np.float64),
                     bool(unit["complete"]),
                 )

@@ -78,7 +78,7 @@ class Modules:
         try:
             units = {unit: tuple(_module(unit, entry) for entry in found) for unit, found in head["units"].items()}
             return cls(str(head["target"]), units)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 

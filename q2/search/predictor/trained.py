@@ -17,7 +17,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from q2.errors import PredictorError, there_are, why
+from q2.config import dotted, validate
+from q2.errors import PredictorError, Q2Error, there_are, why
 from q2.files import read_json, replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "train"]
 
 _VERSION = 2
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
 _TENSORS, _HEAD = "predictor.safetensors", "predictor.json"
 
 
@@ -178,17 +180,12 @@ class Trained:
             fields = {name: tuple(values) for name, values in head["fields"].items()}
             scale = Scale(**{key: np.array(value, dtype=np.float64) for key, value in head["scale"].items()})
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
-            trained = cls(Training(**head["training"]), str(head["target"]), *shape, scale, folds)
+            training = validate(Training, head["training"], lambda key: f"training.{dotted(key)}")
+            trained = cls(training, str(head["target"]), *shape, scale, folds)
+            if not folds or not all(isinstance(text, str) for values in fields.values() for text in values):
+                raise ValueError("no folds, or a value of a feature that is no text")
             list(trained.models())
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-            PredictorError,
-        ) as error:
+        except (*_DAMAGED, SafetensorError, Q2Error) as error:
             reason = str(error).partition("\n")[0]
             raise PredictorError(f"{folder}: {_HEAD} is damaged: {type(error).__name__} {reason}") from error
         return trained
@@ -207,4 +204,13 @@ def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
     prior = arrays.pop("prior")
     if prior is not None:
         prior = Prior(np.array(prior["rows"]), float(prior["constant"]), Link(**prior["link"]), np.zeros(0))
-    return Fold(weights=weights, **arrays, prior=prior)
+        rows = prior.rows
+        if rows.ndim != 1 or not all(isinstance(each, float) for each in vars(prior.link).values()):
+            raise ValueError(f"the prior of fold {i}")
+    fold = Fold(weights=weights, **arrays, prior=prior)
+    hops = (fold.hop_weights, fold.hop_means, fold.hop_deviations)
+    numbers = (fold.mean, fold.deviation, fold.seconds, fold.epochs, *fold.metrics.values())
+    plain = all(isinstance(number, int | float) for number in numbers)
+    if not plain or any(each.shape != (LAYERS + 1,) or each.dtype.kind not in "fi" for each in hops):
+        raise ValueError(f"the numbers of fold {i}")
+    return fold

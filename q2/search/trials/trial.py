@@ -116,7 +116,7 @@ class Trial:
         try:
             trial = cls(**parse_json(text))
             trial._check()
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
             raise TrialError(f"no trial: {error}") from None
         return trial
 
