@@ -5,8 +5,9 @@
 A round starts a command, kills it (SIGKILL, with no chance to clean up) at a random moment and starts it again, up to
 three times, then lets it end. It passes if the result is byte for byte that of an undisturbed run (of trials all but
 the seconds), nothing that was complete was lost or changed, no file is left over and no process. The other checks run a
-command once each: SIGTERM, a full disk (a small tmpfs, where one can be mounted), a closed standard output, `LC_ALL=C`, a home that
-cannot be written to, a read-only folder, two processes in one folder. Prints a table of rounds, kills and failures.
+command once each: SIGTERM, a full disk (a small tmpfs, where one can be mounted), a closed standard output, `LC_ALL=C`,
+a home that cannot be written to, a read-only folder, two processes in one folder. Prints a table of rounds,
+kills and failures.
 
 Commands run in forks of this process, which has imported q2's libraries: a kill may come at any moment of their work.
 """

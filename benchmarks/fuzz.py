@@ -75,10 +75,10 @@ def main() -> None:
     raise SystemExit(1 if faults else 0)
 
 
-def fuzz(folder: Path, cases: int, options: argparse.Namespace | None = None, seed: int = 0) -> dict[str, Count]:
-    """Run `cases` cases, and return what became of them by reader."""
-    start, only, seed = (options.start, options.only, options.seed) if options else (0, [], seed)
-    chosen = [each for each in readers(folder) if not only or each.name in only]
+def fuzz(folder: Path, cases: int, options: argparse.Namespace | None = None) -> dict[str, Count]:
+    """Run `cases` cases, and return what became of them by reader; without `options` of the quick ones alone."""
+    start, only, seed = (options.start, options.only, options.seed) if options else (0, [], 0)
+    chosen = [each for each in readers(folder, slow=options is not None) if not only or each.name in only]
     found = {each.name: Count() for each in chosen}
     turns = [each for turn in range(TURNS) for each in chosen if turn == 0 or each.name not in SLOW]
     for each in chosen:

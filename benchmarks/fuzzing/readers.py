@@ -109,9 +109,13 @@ class Texts:
         yield lambda: self.read(text)
 
 
-def readers(folder: Path) -> list[Reader]:
-    """Return all readers; what they read is made below `folder`."""
-    return [*text_readers(folder), *file_readers(folder)]
+def readers(folder: Path, *, slow: bool = True) -> list[Reader]:
+    """Return the readers, all of them if `slow`; what they read is made below `folder`."""
+    files = file_readers(folder, slow=slow)
+    return [
+        *text_readers(folder),
+        *(each for each in files if all((each.folder / name).exists() for name in each.files)),
+    ]
 
 
 def text_readers(folder: Path) -> list[Reader]:
@@ -164,7 +168,7 @@ def text_readers(folder: Path) -> list[Reader]:
     ]
 
 
-def file_readers(folder: Path) -> list[Reader]:  # noqa: PLR0915 (a list)
+def file_readers(folder: Path, *, slow: bool = True) -> list[Files]:  # noqa: PLR0915 (a list)
     """Return those of files and folders."""
     from q2.compat.mase.run_file import imported
     from q2.denoisers.checkpoints.stored import StoredWeights
@@ -189,7 +193,7 @@ def file_readers(folder: Path) -> list[Reader]:  # noqa: PLR0915 (a list)
     from q2.session.predict import read_labels
     from q2.session.reproducer import Reproducer
 
-    made = make_samples(folder)
+    made = make_samples(folder, slow=slow)
 
     def recipe(at: Path) -> None:
         found = Recipe.load(at / "recipe.toml")

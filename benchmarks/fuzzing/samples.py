@@ -128,8 +128,8 @@ class Samples:
         _ = load(checkpoint=str(folder), device="cpu").model
 
 
-def make_samples(root: Path) -> Samples:
-    """Make everything below `root` that is not there yet."""
+def make_samples(root: Path, *, slow: bool = True) -> Samples:
+    """Make everything below `root` that is not there yet; what takes long, a denoiser and its labels, if `slow`."""
     torch.manual_seed(0)
     made = {
         "recipes": _recipes,
@@ -142,8 +142,10 @@ def make_samples(root: Path) -> Samples:
         "packed": _denoiser,
     }
     for name, make in made.items():
-        if not (root / name).exists():
+        if not (root / name).exists() and (slow or name != "packed"):
             make(root)
+    if slow and not (root / "predictor").exists():
+        _predictor(root)
     graphs = GraphSet.load(root / "graph_files" / "graphs.npz")
     (segment,) = (file.name for file in (root / "run" / "trials").glob("*.jsonl"))
     weights = "transformer/diffusion_pytorch_model.safetensors"
@@ -238,6 +240,10 @@ def _graphs(root: Path) -> None:
     write_json(root / "graph_files" / "graphs.json", {"graphs": plain[:3]})
     graphs = GraphSet.of(plain)
     graphs.save(root / "graph_files" / "graphs.npz")
+
+
+def _predictor(root: Path) -> None:
+    graphs = GraphSet.load(root / "graph_files" / "graphs.npz")
     trained = train(graphs, "acc", QUICK)
     trained.save(root / "predictor")
     score_modules(graphs, trained).save(root / "graph_files" / "modules.json")

@@ -93,7 +93,7 @@ def _places(path: Path) -> dict[str, _Place]:
             if name != "__metadata__":
                 start, stop = (8 + length + offset for offset in entry["data_offsets"])
                 dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
-                if not all(type(side) is int and side >= 0 for side in (start, stop - start, *shape)):
+                if not all(type(side) is int and side >= 0 for side in (start - 8 - length, stop - start, *shape)):
                     raise ValueError(f"{name} has no sizes")
                 if stop - start != math.prod(shape) * dtype.itemsize or stop > path.stat().st_size:
                     raise ValueError(f"{name} does not fit")

@@ -106,7 +106,8 @@ class Trained:
     def predict(self, graphs: GraphSet) -> tuple[Floats, Floats]:
         """Return the target's predicted mean over the folds, and its deviation over them, both (graphs,)."""
         found = self.each(graphs)
-        return found.mean(axis=0), found.std(axis=0)
+        with np.errstate(over="ignore"):
+            return found.mean(axis=0), found.std(axis=0)
 
     def each(self, graphs: GraphSet) -> Floats:
         """Return the target as every fold predicts it (folds, graphs)."""
