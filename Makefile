@@ -7,7 +7,7 @@ DEV    := $(VENV)/.development
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test coverage check format wheel clean
+.PHONY: demo test coverage check format wheel docs clean
 
 demo: $(STAMP)
 	$(BIN)/q2 transform --out runs/demo
@@ -44,6 +44,11 @@ $(DEV): $(STAMP) tools/install_torchsort.py tools/install_chromium.py
 # Builds the wheel and tries it in an environment of its own, as somebody who has only that file.
 wheel: $(DEV)
 	$(BIN)/python tools/try_wheel.py
+
+# Builds the documentation into site/: the reference is made from the code, and a dead link is an error.
+docs: $(DEV)
+	DISABLE_MKDOCS_2_WARNING=true HF_HUB_OFFLINE=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html, or: $(BIN)/python -m http.server --directory site"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

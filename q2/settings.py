@@ -39,33 +39,52 @@ class LoraSettings(_Section):
     """`[denoiser] loras`: a LoRA's file, folder or Hub id, and the weight with which it is fused."""
 
     path: str
+    """A `.safetensors` file, its folder, or a Hub id."""
     weight: float = 1.0
+    """The weight with which the LoRA is fused."""
 
 
 class DenoiserSettings(_Section):
-    """`[denoiser]`: which denoiser, with which weights, in which precision and on which device.
-
-    `name` is one that q2 knows; `model` and `config`, or `checkpoint` alone, name any other (see `q2.denoisers.load`),
-    and `component` the part of its pipeline that denoises, if not its transformer or unet. `arguments` are given to the
-    pipeline for every image, by their names in diffusers. `subfolder`, `variant` and `revision` say which files of the
-    checkpoint, `loras` what is fused into its weights.
-    """
+    """`[denoiser]`: which denoiser, with which weights, in which precision and on which device."""
 
     name: str = ""
+    """A denoiser that q2 knows (`q2 list denoisers`); left out where `model` or `checkpoint` alone names another."""
     checkpoint: str = ""
+    """A local pipeline folder, a component's folder alone, one `.safetensors` file, or a Hub id; empty: the
+    denoiser's own (docs/denoisers.md)."""
     model: str = ""
+    """Any other class of diffusers, as `package.module:Class` (docs/denoisers.md)."""
     config: str | Table = ""
+    """Of `model`: a table of constructor arguments, a config.json, or its folder. Of a checkpoint that is one file:
+    the pipeline folder or Hub id with its configs."""
     component: str = ""
+    """Which part of a `checkpoint`'s pipeline is the denoiser, by its name in model_index.json; empty: the first of
+    `transformer`, `unet`, `prior`, `decoder`."""
     arguments: Table = {}
+    """A table of arguments of the pipeline's call, by their names in diffusers: `height`, `num_frames`,
+    `negative_prompt`, `strength`, … (docs/pipelines.md)."""
     weights: Literal["pretrained", "random", "meta"] = "pretrained"
+    """`pretrained` ones come from the checkpoint, `random` ones from a seed, `meta` ones have no values; the last
+    two need no files."""
     tiny: bool = False
+    """The same class at toy width, for tests; its weights are random."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """The dtype in which the denoiser is loaded and computes."""
     device: str = "auto"
+    """A device of PyTorch; `auto` takes CUDA where there is one."""
     refiner: str = ""
+    """Of `sdxl`: a refiner's folder or Hub id, such as `stabilityai/stable-diffusion-xl-refiner-1.0`; it makes the
+    last fifth of the steps, at full precision."""
     subfolder: str = ""
+    """Where in a folder or Hub repository the pipeline, or the component, lies."""
     variant: str = ""
+    """Which of several precisions a folder has, as in `model.fp16.safetensors`; empty: the plain files, else `fp16`
+    or `bf16`."""
     revision: str = ""
+    """A branch, tag or commit of the Hub; empty: `main`."""
     loras: tuple[LoraSettings, ...] = ()
+    """LoRAs that are fused before anything is looked at: tables with `path` (a `.safetensors` file, its folder, or
+    a Hub id) and `weight` (1)."""
 
 
 class ComponentSettings(_Section):
@@ -75,25 +94,27 @@ class ComponentSettings(_Section):
     """
 
     quantize: str | Table = "none"
+    """An option for all Linear layers, or a table of rules as in the pass `quantize`."""
 
 
 class ModelSettings(_Section):
-    """`[model]`: a module that is no denoiser, instead of `[denoiser]`.
-
-    `name` is one that q2 ships; `import` is ``"package:factory"``, called with `arguments`. `weights` is a state dict
-    (safetensors, or a tensors-only file of torch), ``pretrained`` (those that q2 ships) or ``random`` (by the seed);
-    empty: pretrained for a `name`, what the factory returns for an `import`. `saved` is a folder that
-    ``q2 transform --save`` wrote for a module, instead of all of these. `inputs` are the shapes of the forward's
-    arguments, where no data say them.
-    """
+    """`[model]`: a module that is no denoiser, instead of `[denoiser]`."""
 
     name: str = ""
+    """A module that q2 ships: `jsc-tiny`, `jsc-new`, `jsc-three-linear` or `digits-cnn` (docs/mase.md)."""
     factory: str = pydantic.Field(default="", alias="import")
+    """Any other module, as `package:factory`."""
     arguments: Table = {}
+    """A table of the factory's arguments."""
     weights: str = ""
+    """A state dict (safetensors, or a torch file of tensors alone), `pretrained`, or `random`; empty: `pretrained`
+    for a `name`, what the factory returns for an `import`."""
     inputs: dict[str, tuple[int, ...]] = {}
+    """Shapes of the forward's arguments, as in `inputs.x = [4, 16]`, where there are no data."""
     device: str = "auto"
+    """A device of PyTorch; `auto` takes CUDA where there is one."""
     saved: str = ""
+    """A folder that `q2 transform --save` wrote for a module, in place of all of these."""
 
     @property
     def given(self) -> bool:
@@ -102,55 +123,70 @@ class ModelSettings(_Section):
 
 
 class DataSettings(_Section):
-    """`[data]`: what a module is trained and evaluated on.
-
-    `name` is one that q2 ships (``jets``, ``digits``; empty: the model's own), `import` a ``"package:factory"`` called
-    with `arguments`; `path` is the file of real jets. `validation` and `test` are shares of data that come unsplit.
-    """
+    """`[data]`: what a module is trained and evaluated on."""
 
     name: str = ""
+    """`jets` or `digits`; empty: the data of the model that q2 ships."""
     factory: str = pydantic.Field(default="", alias="import")
+    """Any other data, as `package:factory`, which returns tensors, a data set, or a mapping of the three splits."""
     arguments: Table = {}
+    """A table of the factory's arguments."""
     path: str = ""
+    """Of `jets`: the file of the real ones, HDF5 or OpenML's ARFF; empty: synthetic ones."""
     batch: int = pydantic.Field(default=128, ge=1)
+    """Samples at a time."""
     workers: int = pydantic.Field(default=0, ge=0)
+    """Processes that load samples."""
     validation: float = pydantic.Field(default=0.15, gt=0, lt=1)
+    """The share of the validation split, of data that come unsplit."""
     test: float = pydantic.Field(default=0.15, gt=0, lt=1)
+    """The share of the test split, of data that come unsplit."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    """The seed by which unsplit data are split."""
 
 
 class TrainSettings(_Section):
-    """`[train]`: how a module is trained. `steps` bounds the steps of an epoch (0: all of the data)."""
+    """`[train]`: how a module is trained."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimizer."""
     epochs: int = pydantic.Field(default=10, ge=1)
+    """How many epochs."""
     learning_rate: float = pydantic.Field(default=1e-2, gt=0)
+    """The highest learning rate of a one-cycle schedule."""
     weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    """The weight decay of the optimizer."""
     steps: int = pydantic.Field(default=0, ge=0)
+    """Steps of an epoch at most; 0: all of the data."""
 
 
 class PluginSettings(_Section):
     """`[plugins]`: local files or modules to load, and installed plugins to leave out."""
 
     modules: tuple[str, ...] = ()
+    """Local files or importable modules with hooks."""
     disable: tuple[str, ...] = ()
+    """Installed plugins to leave out."""
 
 
 class SampleSettings(_Section):
-    """`[samples]`: how many images to compare with full precision (0: none), and how many to make at a time."""
+    """`[samples]`: images that compare the result with full precision."""
 
     images: int = pydantic.Field(default=0, ge=0)
+    """How many images are compared with full precision; 0: none."""
     batch: int = pydantic.Field(default=100, ge=1)
+    """How many of them are made at a time."""
 
 
 class BankSettings(_Section):
-    """`[bank]`: where the bank is (empty: ``bank/<denoiser>``, if it is there), and the options that it holds.
-
-    A `calibrated` one is in ``bank/<denoiser>-calibrated``: its options are fitted to outputs, not to weights alone.
-    """
+    """`[bank]`: where the bank is, and the options that it holds."""
 
     path: str = ""
+    """The bank's folder; empty: `bank/<denoiser>`, with the checkpoint's name where that is not the denoiser's own and
+    `-calibrated` for a calibrated bank, used if it is there. A search builds the bank where there is none, and fits
+    what it lacks."""
     calibrated: bool = False
+    """Fit options to what layers put out, from rows of their inputs (docs/calibration.md)."""
     options: tuple[str, ...] = (
         "kmeans-c-4",
         "kmeans-a-4",
@@ -160,84 +196,106 @@ class BankSettings(_Section):
         "uaq-3",
         "kmeans-c-2",
     )
+    """The options that `q2 bank` fits."""
 
 
 class CalibrationSettings(_Section):
-    """`[calibration]`: rows of layers' inputs, and where they are (empty: ``calibration/<denoiser>``).
-
-    `images` are denoised in `steps` steps (0: the protocol's), `batch` at a time, from noise of `seed`, which is none
-    that recipes are measured with; they show `prompts` in turn (empty: the denoiser's own, or its classes). Of every
-    input at most `rows` rows are kept.
-    """
+    """`[calibration]`: rows of layers' inputs, to which a calibrated bank is fitted."""
 
     images: int = pydantic.Field(default=20, ge=1)
+    """How many images are denoised to collect rows."""
     steps: int = pydantic.Field(default=0, ge=0)
+    """Their denoising steps; 0: as the denoiser's protocol says."""
     rows: int = pydantic.Field(default=4096, ge=1)
+    """How many rows of every different input are kept at most."""
     seed: int = pydantic.Field(default=20_000, ge=0, lt=2**63)
+    """The seed of the images' noise and of which rows are kept; neither that of a search's images nor `seed`."""
     batch: int = pydantic.Field(default=4, ge=1)
+    """Images at a time; decides which rows are kept, and how much memory is used."""
     prompts: tuple[str, ...] = ()
+    """What the images show, in turn; empty: the denoiser's own prompts. A denoiser of classes takes none and draws
+    its classes."""
     path: str = ""
+    """The folder of the rows; empty: `calibration/<denoiser>`."""
 
 
 class EvaluationSettings(_Section):
-    """`[search.evaluation]`: how a recipe is measured, and by what beside the target's metrics.
-
-    `fidelity` says how far: ``weights`` (sizes and errors, free), ``forward`` (the denoiser's outputs for `inputs`
-    inputs of full precision's own), ``few-step`` (`few_images` images in `few_steps` steps), ``full`` (`images` images
-    in `steps` steps, 0: the protocol's). `reference` is a folder of real images or a file of their statistics,
-    `inception` and `clip` the local weights of these networks.
-    """
+    """`[search.evaluation]`: how a recipe is measured, and by what beside the target's metrics."""
 
     fidelity: Fidelity = "full"
+    """How far a recipe is measured: `weights` (sizes and errors, free), `forward` (outputs of the denoiser),
+    `few-step` (a few images in a few steps) or `full`."""
     images: int = pydantic.Field(default=1000, ge=2)
+    """Images of a trial at the fidelity `full`."""
     steps: int = pydantic.Field(default=0, ge=0)
+    """Their denoising steps; 0: as the denoiser's protocol says."""
     few_images: int = pydantic.Field(default=64, ge=2)
+    """Images at the fidelity `few-step`."""
     few_steps: int = pydantic.Field(default=4, ge=1)
+    """Their denoising steps, and those from which the inputs of `forward` are taken."""
     inputs: int = pydantic.Field(default=32, ge=1)
+    """For how many inputs `forward` compares the denoiser's outputs."""
     batch: int = pydantic.Field(default=100, ge=1)
+    """Images at a time; changes none of them."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    """The seed of the images' noise."""
     metrics: tuple[str, ...] = ()
+    """Metrics that are measured beside those of the target."""
     reference: str = ""
+    """A folder of real images, or of FID an npz file with their `mu` and `sigma`."""
     inception: str = ""
+    """Inception's file `inception-2015-12-05.pt`, or its folder; empty: where clean-fid keeps it."""
     clip: str = ""
+    """A CLIP model's folder or Hub id."""
 
 
 class EngineSettings(_Section):
-    """`[search.engine]`: where trials run. `workers` 0: one a GPU, or half the cores; `address` is a Ray cluster's."""
+    """`[search.engine]`: where trials run."""
 
     name: str = "local"
+    """Where trials run: `local`, `ray`, or a plugin's engine."""
     workers: int = pydantic.Field(default=0, ge=0)
+    """How many trials at a time; 0: one for each GPU, or half the cores."""
     address: str = ""
+    """The address of a Ray cluster; empty: one is started on this machine."""
     retries: int = pydantic.Field(default=2, ge=0)
+    """How often a trial is tried again whose worker died."""
 
 
 class BuildSettings(_Section):
-    """`[search.build]`: at which level recipes are built from scores, and within how many bits (0: no bound)."""
+    """`[search.build]`: at which level recipes are built from scores, and within how many bits."""
 
     level: Literal["unit", "node"] = "unit"
+    """Whether the predictor builds recipes from scores of units or of nodes (layers)."""
     avg_bits: float = pydantic.Field(default=0.0, ge=0)
+    """A bound on the average bits, like a constraint; 0: none."""
 
 
 class ObjectiveSettings(_Section):
     """`[search.metrics.<name>]`: a metric as an objective of its own, for strategies that take several."""
 
     direction: Literal["maximize", "minimize"]
+    """Whether more or less of the metric is better."""
     scale: float = pydantic.Field(default=1.0, gt=0)
+    """What the metric is divided by in a sum of objectives."""
 
 
 class SpaceSettings(_Section):
     """`[search.space]`: `files` of reduced spaces of a denoiser; or lists of values of a module.
 
-    ``space = "top-3.toml"`` means one of `files`; of several, a layer or unit may have what any of them lets it have.
-    A module's layers are found `by` ``type``, ``name`` or ``regex``:
-    ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`,
-    which is ``quantize`` or ``channel-width``. ``"NA"`` as a fraction's width means half the width.
+    ``[search.space.lists.linear]`` holds a list for each setting of a layer: the keys of a rule of the `transform`.
+    ``"NA"`` as a fraction's width means half the width.
     """
 
     files: tuple[str, ...] = ()
+    """Of a denoiser: files of reduced spaces (docs/predictor.md); of several, a layer or unit may have what any of
+    them lets it have. `space = "top-3.toml"` means one."""
     transform: Literal["quantize", "channel-width"] = "quantize"
+    """Which pass the values are settings of."""
     by: Literal["type", "name", "regex"] = "type"
+    """How the lists match layers: `type`, `name` or `regex`."""
     lists: dict[str, dict[str, tuple[int | float | str | bool, ...]]] = {}
+    """Tables of lists, `[search.space.lists.linear]`: the values of every setting of these layers."""
 
 
 def _or_files(schema: dict[str, Any]) -> None:
@@ -247,57 +305,67 @@ def _or_files(schema: dict[str, Any]) -> None:
 
 
 class RunnerSettings(_Section):
-    """`[search.runner]`: how a trial of a module is measured: as it is, or trained first as `[train]` says.
-
-    `samples` of the `split` are evaluated (0: all of them).
-    """
+    """`[search.runner]`: how a trial of a module is measured: as it is, or trained first as `[train]` says."""
 
     name: Literal["evaluate", "train"] = "evaluate"
+    """A module's trial is evaluated as it is, or after `train`."""
     split: Literal["train", "validation", "test"] = "validation"
+    """The split on which a trial is evaluated."""
     samples: int = pydantic.Field(default=0, ge=0)
+    """On how many of its samples; 0: all."""
 
 
 class SearchSettings(_Section):
-    """`[search]`: what is looked for, among which options, by which strategy, in how many trials.
-
-    `options` are those of every choice (empty: the bank's); `layers` gives others to the choices whose name a regular
-    expression finds, the first that does: one option alone is fixed. `constraints` are bounds such as
-    ``"avg_bits <= 3.7"``. A table in `strategies` holds a strategy's own options. `baselines`, each option everywhere,
-    are evaluated first: as an ``extra``, ``counted`` among the trials, or ``off``.
-    """
+    """`[search]`: what is looked for, among which options, by which strategy, in how many trials."""
 
     strategy: str = "random"
+    """Which strategy: a name (`q2 list strategies`), or the title of a table of `search.strategies`."""
     target: str = "latent-SQNR - 4*avg_bits"
+    """What is maximized: arithmetic over metrics (docs/trials.md)."""
     trials: int = pydantic.Field(default=100, ge=1)
+    """How many recipes are tried."""
     baselines: Literal["extra", "counted", "off"] = "extra"
+    """Each option everywhere is evaluated first: `extra` to the trials, `counted` among them, or `off`."""
     options: tuple[str, ...] = ()
+    """The options of every choice; empty: the bank's."""
     layers: dict[str, tuple[str, ...]] = {}
+    """A regular expression, and the options of the choices whose name it finds; the first that matches counts, and
+    a single option is fixed."""
     ties: bool = True
+    """Layers with the same weights are one choice."""
     constraints: tuple[str, ...] = ()
+    """Bounds on sums over layers, such as `"avg_bits <= 3.7"`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     engine: EngineSettings = EngineSettings()
     build: BuildSettings = BuildSettings()
     metrics: dict[str, ObjectiveSettings] = {}
+    """Tables `search.metrics.<name>` with `direction` (`maximize` or `minimize`) and `scale` (1): objectives for
+    strategies that take several."""
     strategies: dict[str, Table] = {}
+    """Tables `search.strategies.<title>` with a strategy's options; `strategy` names the strategy where the title
+    does not."""
     space: SpaceSettings = pydantic.Field(default=SpaceSettings(), json_schema_extra=_or_files)
     runner: RunnerSettings = RunnerSettings()
 
 
 class Settings(_Section):
-    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table.
-
-    `prec` is how many bits a centroid, a scale, a zero point and a weight that is not quantized take.
-    """
+    """Everything a run file can say. `passes` keeps the file's order; each pass checks its own table."""
 
     seed: int = pydantic.Field(default=0, ge=0, lt=2**63)
+    """The seed of every random choice."""
     prec: Literal[16, 32] = 16
+    """Bits of a centroid, a scale, a zero point, and of a weight that is not quantized: 16 or 32."""
     denoiser: DenoiserSettings = DenoiserSettings()
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     plugins: PluginSettings = PluginSettings()
     passes: dict[str, Table] = {}
+    """Passes by title, run in file order. A table takes the name of its pass, or says `pass = "size"`, so that one
+    pass can run twice under two titles."""
     components: dict[str, ComponentSettings] = {}
+    """Tables `components.<name>` with `quantize`: an option, or a table of rules, for the Linear layers of another
+    part of the pipeline (docs/saving.md)."""
     samples: SampleSettings = SampleSettings()
     bank: BankSettings = BankSettings()
     calibration: CalibrationSettings = CalibrationSettings()

@@ -103,8 +103,8 @@ def figures(folder: Path) -> object:
             "q2: gone.toml: no such run file (shipped: digits-dit-calibrated.toml, digits-dit.toml, "
             "digits-sdxl-calibrated.toml, digits-sdxl.toml, dit.toml, flux-schnell.toml, flux.toml, hunyuan.toml, "
             "jsc-three-linear-search.toml, jsc-tiny-search.toml, jsc-tiny.toml, lumina2.toml, pixart-alpha.toml, "
-            "pixart-sigma.toml, qwen-image.toml, sana.toml, sd35-large.toml, sd35-medium.toml, sdv15.toml, sdxl.toml, "
-            "wan21.toml, z-image.toml)",
+            "pixart-sigma.toml, qwen-image.toml, sana.toml, scenes-sd3-calibrated.toml, scenes-sd3.toml, "
+            "sd35-large.toml, sd35-medium.toml, sdv15.toml, sdxl.toml, wan21.toml, z-image.toml)",
         ),
         (("--set", "sead=3"), "q2: digits-dit.toml, --set sead: unknown key; did you mean 'seed'?"),
         (

@@ -9,8 +9,7 @@ import pytest
 from typer.main import get_command
 
 from q2.cli import app
-from q2.config import Settings
-from tests.test_docs import settings
+from tools.site.things import setting_names
 
 TEXT = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text(encoding="utf-8")
 SPANS = [*re.findall(r"`(q2 [^`\n]+)`", TEXT), *re.findall(r"(?m)^(q2 [^#\n]+)", TEXT)]
@@ -62,7 +61,7 @@ def test_every_command_and_option_that_it_names_exists(span: str) -> None:
 
 def is_setting(key: str) -> None:
     """Fail unless it is a setting, a section, or an option of a strategy."""
-    known = settings(Settings)
+    known = setting_names()
     inside = any(name == key or name.startswith(f"{key}.") for name in known)
     assert inside or key.startswith("search.strategies."), key
 

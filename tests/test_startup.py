@@ -36,6 +36,7 @@ def started(folder: Path, *args: str) -> tuple[int, str, list[str], float]:
             ("config", "show", "--config", "sdxl.toml", "--set", "seed=11", "--set", "passes.dag.format=png"),
             "passes.dag.format",
         ),
+        (("config", "show", "--config", "jsc-tiny.toml"), "passes.quantize.linear.config"),
         (("list", "passes"), "quantize-activations"),
         (("list", "plugins"), "pass quantize"),
         (("list", "configs"), "sdxl.toml"),

@@ -1,4 +1,4 @@
-"""What the three training scripts share: the data, the learning rate, the moving average and the checkpoints."""
+"""What training scripts share, also those of `train_scenes`: digits, learning rates, the average, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ ASSETS = Path(__file__).resolve().parents[2] / "q2" / "denoisers" / "assets"
 SIZE = 32
 
 
-def parser(description: str | None, steps: int, batch: int, lr: float) -> argparse.ArgumentParser:
-    """Return an argument parser with the options that all three trainings have."""
+def parser(
+    description: str | None, steps: int, batch: int, lr: float, work: str = "digits-work"
+) -> argparse.ArgumentParser:
+    """Return an argument parser with the options that all trainings have."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    result.add_argument("--work", type=Path, default=Path("digits-work"), help="folder for checkpoints and logs")
+    result.add_argument("--work", type=Path, default=Path(work), help="folder for checkpoints and logs")
     result.add_argument("--assets", type=Path, default=ASSETS, help="folder that receives the finished models")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--threads", type=int, default=2)
@@ -63,6 +65,16 @@ def cosine_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: flo
     """Set the learning rate of a step: linear to `peak`, then a half cosine to zero."""
     share = max(0.0, (step - warmup) / max(1, steps - warmup))
     rate = peak * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def steady_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, warmup: int) -> None:
+    """Set the learning rate of a step: linear to `peak`, constant, and linear to zero in the last quarter.
+
+    Until then it does not depend on `steps`, so a run can be made longer or shorter while it is under way.
+    """
+    rate = peak * min(1.0, (step + 1) / warmup, 4 * (1 - step / steps))
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 import q2
+from q2.denoisers import Samples
+from q2.denoisers.picture import sheet
 from q2.quant import fit
 
 OPTIONS = ("uaq-4", "kmeans-c-4", "kmeans-a-4", "uaq-3", "kmeans-c-3", "kmeans-a-3", "uaq-2")
@@ -45,17 +46,9 @@ def quantized(model: nn.Module, option: str) -> Iterator[float]:
             layer.weight.data.copy_(original)
 
 
-def save_grid(images: Tensor, path: Path, columns: int = 20, zoom: int = 2) -> None:
-    """Write images (N, 1, H, W) row by row to one picture."""
-    rows = [torch.cat(list(row), dim=2) for row in images.split(columns) if len(row) == columns]
-    picture = torch.cat(rows, dim=1)[0].mul(255).round().byte().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.repeat(zoom, 0).repeat(zoom, 1)).save(path)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--denoiser", default="digits-dit", help="or digits-sdxl")
+    options.add_argument("--denoiser", default="digits-dit", help="or digits-sdxl, scenes-sd3")
     options.add_argument("--model", default="", help="a pipeline folder; the packaged one if not given")
     options.add_argument("--images", type=int, default=500)
     options.add_argument("--steps", type=int, default=12)
@@ -71,25 +64,26 @@ def main() -> None:
     print(f"{len(weight_layers(denoiser.model))} weight layers, {args.steps} steps")
     print(f"{'weights':12} {'SQNR dB':>8} {'accuracy':>9} {'points':>7} {'pixel RMSE':>11}")
 
-    def draw() -> Tensor:
-        return denoiser.generate(args.images, seed=args.seed, steps=args.steps).images
+    def draw() -> Samples:
+        return denoiser.generate(args.images, seed=args.seed, steps=args.steps)
 
     began = time.monotonic()
     reference = draw()
-    labels = torch.arange(args.images) % 10
+    labels = reference.labels
     seconds = time.monotonic() - began
 
     @torch.no_grad()
-    def report(name: str, images: Tensor, ratio: float) -> None:
-        hits = judge(images).argmax(1) == labels
+    def report(name: str, made: Samples, ratio: float) -> None:
+        hits = judge(made.images).argmax(1) == labels
         points = 100 * (hits.float().mean().item() - full)
-        distance = (images - reference).square().mean().sqrt().item()
+        distance = (made.images - reference.images).square().mean().sqrt().item()
         print(f"{name:12} {ratio:8.2f} {hits.float().mean():9.1%} {points:+7.1f} {distance:11.4f}", flush=True)
         if args.grids:
-            save_grid(images, args.grids / f"{name}.png")
+            args.grids.mkdir(parents=True, exist_ok=True)
+            sheet([made.images], columns=20, gap=0, most=len(labels)).save(args.grids / f"{name}.png")
 
     with torch.no_grad():
-        full = (judge(reference).argmax(1) == labels).float().mean().item()
+        full = (judge(reference.images).argmax(1) == labels).float().mean().item()
     report("full", reference, float("inf"))
     for option in args.options:
         with quantized(denoiser.model, option) as ratio:

@@ -1,4 +1,4 @@
-"""Give a trained DiT the outlier channels that large transformers grow, without changing what it computes.
+"""Give a trained denoiser the outlier channels that large transformers grow, without changing what it computes.
 
 A modulated norm and the layers that read it can trade a factor for every channel: the modulation's rows are multiplied
 by it, the readers' columns divided. The function is the same up to rounding; the weights are heavy-tailed within every
@@ -8,12 +8,12 @@ output channel, as those of large models are, and a quantizer with few evenly sp
 from __future__ import annotations
 
 import torch
-from diffusers import DiTTransformer2DModel, Transformer2DModel, UNet2DConditionModel
+from diffusers import DiTTransformer2DModel, SD3Transformer2DModel, Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-__all__ = ["spread_attention", "spread_channels", "spread_resblocks"]
+__all__ = ["spread_attention", "spread_channels", "spread_joint", "spread_resblocks"]
 
 
 @torch.no_grad()
@@ -33,6 +33,35 @@ def spread_channels(model: DiTTransformer2DModel, sigma: float, seed: int = 0) -
         attention.to_v.bias.mul_(value)
         attention.to_out[0].weight.div_(value)
     _trade(model.proj_out_1, 0, 1, factors(), model.proj_out_2)
+
+
+@torch.no_grad()
+def spread_joint(model: SD3Transformer2DModel, sigma: float, seed: int = 0) -> None:
+    """Rescale channels in place by log-normal factors of deviation `sigma`, on the image's side and on the text's."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def factors() -> Tensor:
+        return torch.exp(sigma * torch.randn(model.inner_dim, generator=generator))
+
+    for block in model.transformer_blocks:
+        attention, modulation = block.attn, block.norm1.linear
+        _trade(modulation, 0, 1, factors(), attention.to_q, attention.to_k, attention.to_v)
+        _trade(modulation, 3, 4, factors(), block.ff.net[0].proj)
+        readers = attention.add_q_proj, attention.add_k_proj, attention.add_v_proj
+        modulation = block.norm1_context.linear
+        if block.context_pre_only:  # the text's last norm: its scale comes before its shift
+            _trade(modulation, 1, 0, factors(), *readers)
+        else:
+            _trade(modulation, 0, 1, factors(), *readers)
+            _trade(modulation, 3, 4, factors(), block.ff_context.net[0].proj)
+        outputs = [attention.to_out[0], *([] if block.context_pre_only else [attention.to_add_out])]
+        value = factors()  # both sides' values are mixed, so they share the factors
+        for writer in (attention.to_v, attention.add_v_proj):
+            writer.weight.mul_(value[:, None])
+            writer.bias.mul_(value)
+        for reader in outputs:
+            reader.weight.div_(value)
+    _trade(model.norm_out.linear, 1, 0, factors(), model.proj_out)
 
 
 def _trade(modulation: nn.Linear, shift: int, scale: int, factor: Tensor, *readers: nn.Linear) -> None:

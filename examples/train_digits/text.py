@@ -1,10 +1,12 @@
-"""The frozen text side of digits-sdxl: two tiny CLIP text encoders with random weights, and their tokenizer.
+"""The frozen text side of digits-sdxl and scenes-sd3: two tiny CLIP text encoders with random weights, and a tokenizer.
 
 Each word of the prompts is one token; other text is spelt in bytes, as in CLIP. A frozen random encoder is enough: what
-the U-Net has to learn is which of ten vectors means which digit.
+the denoiser has to learn is which of a few vectors means which word.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -15,15 +17,16 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 TEMPLATES = ("a photo of the digit {}", "the digit {}", "a handwritten {}", "{}")
 LENGTH = 12
 WIDTH = 64
-Encoders = tuple[CLIPTextModel, CLIPTextModelWithProjection]
+Encoder = CLIPTextModel | CLIPTextModelWithProjection
+Encoders = tuple[Encoder, ...]
 
 
-def new_tokenizer() -> CLIPTokenizer:
-    """Return a byte-level BPE tokenizer whose merges spell the words of the prompts."""
+def new_tokenizer(words: Iterable[str], length: int) -> CLIPTokenizer:
+    """Return a byte-level BPE tokenizer whose merges spell these words, for prompts of `length` tokens."""
     characters = sorted(ByteLevel.alphabet())
     vocabulary = [*characters, *(character + "</w>" for character in characters)]
     merges: dict[tuple[str, str], None] = {}
-    for word in (*" ".join(TEMPLATES).replace("{}", "").split(), *WORDS):
+    for word in words:
         pieces = [*word[:-1], word[-1] + "</w>"]
         for end in range(1, len(pieces)):
             merges["".join(pieces[:end]), pieces[end]] = None
@@ -32,42 +35,72 @@ def new_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
         merges=list(merges),  # type: ignore[arg-type]  # pairs, as tokenizers takes them
-        model_max_length=LENGTH,
+        model_max_length=length,
     )
 
 
-def new_encoders(tokenizer: CLIPTokenizer) -> Encoders:
-    """Return the two encoders of SDXL at width 64, frozen as they were drawn."""
+def new_encoders(tokenizer: CLIPTokenizer, kinds: Iterable[type[Encoder]], gain: float, places: float) -> Encoders:
+    """Return encoders of width 64, one of each kind, frozen as they were drawn.
+
+    Weights are `gain` times CLIP's, so that tokens mix more; `places` is the deviation of the positions' embeddings,
+    CLIP's own if 0.
+    """
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         projection_dim=WIDTH,
         num_hidden_layers=2,
+        initializer_factor=gain,
         num_attention_heads=4,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    encoders = CLIPTextModel(config), CLIPTextModelWithProjection(config)
+    encoders = tuple(kind(config) for kind in kinds)
     for encoder in encoders:
         words = encoder.get_input_embeddings()
         assert isinstance(words, nn.Embedding)
         nn.init.normal_(words.weight)
+        for name, module in encoder.named_modules():
+            if name.endswith("position_embedding") and places and isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=places)
         encoder.train(False).requires_grad_(False)
     return encoders
 
 
-@torch.no_grad()
-def encode_prompts(tokenizer: CLIPTokenizer, encoders: Encoders) -> tuple[Tensor, Tensor]:
-    """Return what `StableDiffusionXLPipeline` makes of every template with every digit.
+def text_side(
+    words: Iterable[str], kinds: Iterable[type[Encoder]], length: int, gain: float = 1.0, places: float = 0.0
+) -> tuple[CLIPTokenizer, Encoders]:
+    """Return the tokenizer and the encoders, drawn from a seed of their own: the same at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2024)
+        tokenizer = new_tokenizer(words, length)
+        return tokenizer, new_encoders(tokenizer, kinds, gain, places)
 
-    Hidden states (templates, 10, tokens, 2 * 64) and pooled states (templates, 10, 64).
+
+@torch.no_grad()
+def encode_prompts(tokenizer: CLIPTokenizer, encoders: Encoders, prompts: list[str]) -> tuple[Tensor, list[Tensor]]:
+    """Return what the pipelines of SDXL and SD3 make of prompts.
+
+    Hidden states of all encoders (N, tokens, 2 * 64), and the pooled states (N, 64) of each that projects them.
     """
+    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
+    pooled = [output.text_embeds for output in outputs if "text_embeds" in output]
+    return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), pooled
+
+
+def digit_side() -> tuple[CLIPTokenizer, Encoders]:
+    """Return the text side of digits-sdxl."""
+    words = (*" ".join(TEMPLATES).replace("{}", "").split(), *WORDS)
+    return text_side(words, (CLIPTextModel, CLIPTextModelWithProjection), LENGTH)
+
+
+def encode_digits() -> tuple[Tensor, Tensor]:
+    """Return hidden states (templates, 10, tokens, 2 * 64) and pooled states (templates, 10, 64) of every prompt."""
     prompts = [template.format(word) for template in TEMPLATES for word in WORDS]
-    tokens = tokenizer(prompts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
-    first, second = (encoder(tokens, output_hidden_states=True) for encoder in encoders)
-    hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+    hidden, (pooled,) = encode_prompts(*digit_side(), prompts)
     grid = (len(TEMPLATES), len(WORDS))
-    return hidden.unflatten(0, grid), second.text_embeds.unflatten(0, grid)
+    return hidden.unflatten(0, grid), pooled.unflatten(0, grid)

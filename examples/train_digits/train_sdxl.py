@@ -9,11 +9,10 @@ from common import Average, Clock, cosine_lr, load_checkpoint, parser, save_chec
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import logging
 from outliers import spread_attention, spread_resblocks
-from text import WIDTH, Encoders, encode_prompts, new_encoders, new_tokenizer
+from text import WIDTH, digit_side, encode_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 from train_dit import encode, new_scheduler, public
-from transformers import CLIPTokenizer
 
 DROP = 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
@@ -42,14 +41,6 @@ def new_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
     ).eval()
 
 
-def text_side() -> tuple[CLIPTokenizer, Encoders]:
-    """Return the tokenizer and the encoders, drawn from a seed of their own: the same at every call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(2024)
-        tokenizer = new_tokenizer()
-        return tokenizer, new_encoders(tokenizer)
-
-
 def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average: Average, spread: float) -> None:
     """Save the pipeline with averaged weights, the transformers' channels spread, in half precision."""
     copy = UNet2DConditionModel.from_config(unet.config)
@@ -57,7 +48,7 @@ def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average
     spread_attention(copy, spread)
     decoder = AutoencoderKL.from_config(public(vae) | {"force_upcast": False})
     decoder.load_state_dict(vae.state_dict())
-    tokenizer, encoders = text_side()
+    tokenizer, encoders = digit_side()
     pipeline = StableDiffusionXLPipeline(
         decoder, *encoders, tokenizer, tokenizer, copy, new_scheduler(), add_watermarker=False
     )
@@ -98,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work / "vae").eval()
-    latents, prompts = encode(vae, args.copies, args.seed), encode_prompts(*text_side())
+    latents, prompts = encode(vae, args.copies, args.seed), encode_digits()
     model = new_unet(tuple(args.channels))
     spread_resblocks(model, args.resblocks, args.seed)
     model.to(memory_format=torch.channels_last)

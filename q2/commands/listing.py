@@ -22,7 +22,9 @@ __all__ = ["listing", "settings"]
 
 listing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List what a run file can name.")
 settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the settings of a run.")
-Options = Annotated[bool, typer.Option("--options", help="List the options of each, with their defaults.")]
+Options = Annotated[
+    bool, typer.Option("--options", help="List the options of each, with their defaults and what they mean.")
+]
 Name = Annotated[str, typer.Argument(help="A shipped run file, or a path.")]
 
 
@@ -157,7 +159,7 @@ def configs() -> None:
 def _catalogue(kind: Kind[Any], *, options: bool = False) -> None:
     catalogue = Plugins().of(kind)
     if options:
-        _listed([kind.name, "option", "default"], _options(catalogue))
+        _listed([kind.name, "option", "default", "meaning"], _options(catalogue))
         return
     rows = []
     for name in catalogue:
@@ -173,11 +175,14 @@ def _catalogue(kind: Kind[Any], *, options: bool = False) -> None:
 def _options(catalogue: "Catalogue[Any]") -> list[list[str]]:
     """Return a row for every option of every pass or strategy, which are frozen dataclasses."""
     from q2.config import options_of
+    from q2.descriptions import descriptions
 
     rows = []
     for name in catalogue:
-        found = options_of(catalogue.load(name))
-        rows += [[name, option, default] for option, default in found.items()] or [[name, "–", ""]]
+        kind = catalogue.load(name)
+        meaning = descriptions(kind)
+        found = options_of(kind).items()
+        rows += [[name, option, default, meaning.get(option, "")] for option, default in found] or [[name, "–", "", ""]]
     return rows
 
 

@@ -94,12 +94,12 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="print")] = None,
 ) -> None:
     """Write the trials as JSON or as a CSV table."""
+    from q2.search.trials.exchange import csv_lines, json_lines
     from q2.search.trials.exchange import export as write
-    from q2.search.trials.exchange import to_csv, to_json
 
     store = _opened(run)
     if out is None:
-        sys.stdout.write(to_csv(store) if format == "csv" else to_json(store, store.fingerprint))
+        sys.stdout.writelines(csv_lines(store) if format == "csv" else json_lines(store, store.fingerprint))
     else:
         write(store, out, format)
         screen().result(f"written: {out}  {len(store)} trials")

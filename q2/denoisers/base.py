@@ -16,7 +16,7 @@ from q2.denoisers.checkpoints.loras import TEXT_ENCODERS, check_loras, fuse_lora
 from q2.denoisers.checkpoints.open import checkpoint_at
 from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
-from q2.denoisers.judge import DigitsJudge
+from q2.denoisers.judge import Judge
 from q2.denoisers.pipelines.sampling import sampled
 from q2.denoisers.prompts import Ask
 from q2.denoisers.samples import Samples, image_generator
@@ -219,7 +219,7 @@ class Denoiser(ABC):
         numbers = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
         return self.pipeline()(**{**numbers, **conditions, **self.pipeline_arguments, "generator": generators})
 
-    def judge(self) -> DigitsJudge | None:
+    def judge(self) -> Judge | None:
         """Return the classifier that says what the images are worth, where there is one."""
         return None
 

@@ -1,13 +1,14 @@
 """What quantization did to the images: the judge's accuracy of both sets, and their difference with its interval."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from q2.denoisers.base import Samples
-from q2.denoisers.judge import DigitsJudge
+from q2.denoisers.judge import Judge
 
 __all__ = ["Accuracy", "Comparison", "accuracies", "compare", "read"]
 
@@ -40,22 +41,26 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sets of images, with what the judge reads in them, long (N,), and the accuracies, where there is a judge."""
+    """Both sets of images, with what the judge reads in them, long (N,), and the accuracies, where there is a judge.
+
+    `title` is what a class is called.
+    """
 
     full: Samples
     quantized: Samples
     full_read: Tensor | None = None
     quantized_read: Tensor | None = None
     accuracy: Accuracy | None = None
+    title: Callable[[int], str] = str
 
 
-def compare(full: Samples, quantized: Samples, judge: DigitsJudge | None) -> Comparison:
+def compare(full: Samples, quantized: Samples, judge: Judge | None) -> Comparison:
     """Compare two sets of images made from the same noise for the same classes."""
     if judge is None:
         return Comparison(full, quantized)
     reads = [read(judge, samples) for samples in (full, quantized)]
     accuracy = accuracies(*(seen == full.labels for seen in reads))
-    return Comparison(full, quantized, reads[0], reads[1], accuracy)
+    return Comparison(full, quantized, reads[0], reads[1], accuracy, judge.title)
 
 
 def accuracies(full: Tensor, quantized: Tensor) -> Accuracy:
@@ -77,7 +82,7 @@ def accuracies(full: Tensor, quantized: Tensor) -> Accuracy:
     return Accuracy(int(full.sum()) / count, int(quantized.sum()) / count, (lost - gained) / count, low, high)
 
 
-def read(judge: DigitsJudge, samples: Samples) -> Tensor:
+def read(judge: Judge, samples: Samples) -> Tensor:
     """Return the class that the judge sees in every image, long (N,); -1 where it is NaN or infinite."""
     with torch.no_grad():
         logits = torch.cat([judge(images) for images in torch.split(samples.images, 256)])

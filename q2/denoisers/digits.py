@@ -1,13 +1,12 @@
-"""The embedded denoisers: they draw handwritten digits, and were trained in `examples/train_digits`."""
+"""The embedded denoisers that draw handwritten digits; they were trained in `examples/train_digits`."""
 
-from importlib import resources
-from pathlib import Path
 from typing import ClassVar
 
 from q2.denoisers.base import Protocol
 from q2.denoisers.dit import DiT
 from q2.denoisers.family import Family
 from q2.denoisers.judge import DigitsJudge
+from q2.denoisers.packaged import packaged
 from q2.denoisers.sdxl import SDXL
 
 __all__ = ["DigitsDiT", "DigitsSDXL"]
@@ -23,7 +22,7 @@ class _Digits(Family):
     @classmethod
     def default_checkpoint(cls) -> str:
         """Return the packaged pipeline folder."""
-        return str(_asset(cls.name))
+        return str(packaged(cls.name))
 
     def classes(self) -> int:
         """Return the number of digits."""
@@ -31,7 +30,7 @@ class _Digits(Family):
 
     def judge(self) -> DigitsJudge:
         """Return the shipped classifier of real digits."""
-        return DigitsJudge.load(_asset("digits-judge"))
+        return DigitsJudge.load(packaged("digits-judge"))
 
 
 class DigitsDiT(_Digits, DiT):
@@ -54,7 +53,3 @@ class DigitsSDXL(_Digits, SDXL):
     name: ClassVar[str] = "digits-sdxl"
     tokens: ClassVar[int] = 12
     prompts = tuple(f"a photo of the digit {word}" for word in WORDS)
-
-
-def _asset(name: str) -> Path:
-    return Path(str(resources.files("q2"))) / "denoisers" / "assets" / name

@@ -20,6 +20,7 @@ from q2.denoisers.pipelines.arguments import Request
 from q2.denoisers.pipelines.latents import autoencoder
 from q2.denoisers.pipelines.signature import Signature
 from q2.denoisers.prompts import PROMPTS, Ask
+from q2.denoisers.silence_libraries import quiet
 from q2.errors import ConfigError, did_you_mean
 
 __all__ = ["Other"]
@@ -248,7 +249,8 @@ def _pipeline_class(index: Checkpoint) -> Any:
     """Return the class of a checkpoint's pipeline. Raises `ConfigError`."""
     import diffusers
 
-    kind = getattr(diffusers, index.pipeline, None)
+    with quiet():  # transformers says so where torchvision is missing for a part that is not used
+        kind = getattr(diffusers, index.pipeline, None)
     if not isinstance(kind, type):
         raise ConfigError(f"{index.where}: the pipeline {index.pipeline or 'of its own code'} is none of diffusers")
     return kind

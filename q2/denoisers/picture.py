@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from q2.denoisers.captions import wrapped
 from q2.denoisers.comparison import Comparison
 
 __all__ = ["draw", "picture_of", "sheet"]
@@ -17,7 +18,9 @@ def draw(comparison: Comparison, title: str, rows: int = 3, columns: int = 10) -
     """Return a labelled grid of the first images, at most `rows` pairs of rows; misread images have a red frame."""
     count = min(len(comparison.full.labels), rows * columns)
     pairs = -(-count // columns)
-    pair_height = LABEL + 2 * CELL + 3 * GAP
+    names = [wrapped(comparison.title(int(label)), CELL, _font(14)) for label in comparison.full.labels[:count]]
+    band = LABEL * max(map(len, names), default=1)
+    pair_height = band + 2 * CELL + 3 * GAP
     picture = Image.new("RGB", (LEFT + columns * (CELL + GAP) + GAP, TOP + pairs * pair_height + GAP), PAPER)
     pen = ImageDraw.Draw(picture)
     pen.text((GAP * 2, GAP * 2), title, fill=INK, font=_font(20))
@@ -26,14 +29,17 @@ def draw(comparison: Comparison, title: str, rows: int = 3, columns: int = 10) -
         pair, column = divmod(index, columns)
         x, y = LEFT + column * (CELL + GAP), TOP + pair * pair_height
         label = int(comparison.full.labels[index])
-        pen.text((x + CELL / 2, y + LABEL / 2), str(label), fill=QUIET, font=_font(14), anchor="mm")
+        for line, text in enumerate(reversed(names[index])):
+            place = (x + CELL / 2, y + band - (line + 0.5) * LABEL)
+            pen.text(place, text, fill=QUIET, font=_font(14), anchor="mm")
         for row, (name, image, seen) in enumerate(_both(comparison, index)):
-            corner = (x, y + LABEL + row * (CELL + GAP))
+            corner = (x, y + band + row * (CELL + GAP))
             picture.paste(_tile(image), corner)
             if seen is not None and seen != label:
                 box = (corner[0] - 2, corner[1] - 2, corner[0] + CELL + 1, corner[1] + CELL + 1)
                 pen.rectangle(box, outline=WRONG, width=3)
-                pen.text((corner[0] + 4, corner[1] + 2), str(seen) if seen >= 0 else "?", fill=WRONG, font=_font(14))
+                read = "\n".join(wrapped(comparison.title(seen), CELL - 8, _font(14)))
+                pen.multiline_text((corner[0] + 4, corner[1] + 2), read, fill=WRONG, font=_font(14), spacing=1)
             if column == 0:
                 pen.text((GAP * 2, corner[1] + CELL / 2), name, fill=INK, font=_font(15), anchor="lm")
     return picture
@@ -80,7 +86,7 @@ def _legend(comparison: Comparison) -> str:
         return f"{count} images each, same noise"
     return (
         f"{count} images each, same noise · recognised: full precision {accuracy.full:.1%}, "
-        f"quantized {accuracy.quantized:.1%} · a red frame: read as another digit"
+        f"quantized {accuracy.quantized:.1%} · a red frame: read as another"
     )
 
 

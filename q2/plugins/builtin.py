@@ -46,6 +46,7 @@ QUANTIZERS: Mapping[str, str] = {
 DENOISERS: Mapping[str, str] = {
     "digits-dit": "q2.denoisers.digits:DigitsDiT",
     "digits-sdxl": "q2.denoisers.digits:DigitsSDXL",
+    "scenes-sd3": "q2.denoisers.scenes:ScenesSD3",
     "dit": "q2.denoisers.dit:DiT",
     "pixart-alpha": "q2.denoisers.pixart:PixArtAlpha",
     "pixart-sigma": "q2.denoisers.pixart:PixArtSigma",

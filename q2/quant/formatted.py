@@ -6,7 +6,8 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
-from q2.quant.formats.base import Format, fake_quantize
+from q2.quant.formats.base import Format
+from q2.quant.formats.straight_through import fake_quantize
 from q2.quant.options import NONE, Option
 from q2.quant.simulated import Part, Quantized, like
 

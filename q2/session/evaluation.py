@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from q2.config import RunFile, Table
-from q2.denoisers import Denoiser
+from q2.denoisers import Ask, Denoiser
 from q2.errors import ConfigError, Q2Error
 from q2.graph import Graph
 from q2.passes import QUANTIZE, Pass, PassContext, PassManager, Step, TransformPass
@@ -161,6 +161,14 @@ class Loader:
 
     def __reduce__(self) -> Any:
         return (_unpacked, self.session.packed()) if self.session else (Loader, (self.run,))
+
+    def prepare(self) -> None:
+        """Import what `load` needs, by loading and tracing the denoiser on meta, which computes nothing."""
+        session = self.session or Session(self.run)
+        metrics_of(session)
+        if session.settings.search.evaluation.fidelity != "weights":
+            session.create_denoiser().check_classes(Ask())
+        _ = session.outline
 
     def __call__(self) -> Make:
         """Load, unless that is done."""

@@ -86,7 +86,7 @@ def sample(session: Session, order: Order, folder: Path) -> list[Path]:
         "order": asdict(order),
     }
     with writing(folder):
-        return _write(folder, made, full, rows, facts)
+        return _write(folder, made, full, rows, facts, titles=_titles(denoiser, made, order.ask))
 
 
 def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Session]:
@@ -220,7 +220,13 @@ def _mean(rows: list[dict[str, float]]) -> str:
 
 
 def _write(
-    folder: Path, made: Samples, full: Samples | None, rows: list[dict[str, float]], facts: Mapping[str, Any]
+    folder: Path,
+    made: Samples,
+    full: Samples | None,
+    rows: list[dict[str, float]],
+    facts: Mapping[str, Any],
+    *,
+    titles: list[str],
 ) -> list[Path]:
     """Write every image, or frame, with its settings beside it, and the grid; full precision's go above in the grid."""
     files: list[Path] = []
@@ -241,7 +247,7 @@ def _write(
         for name, sets in sheets.items():
             _sheet(sets, made.frames).save(beside(name), format="PNG")
         sets = [full.images, made.images] if full else [made.images]
-        _captioned(sets, made, facts["order"]["ask"]).save(beside("grid.png"), format="PNG")
+        _captioned(sets, made.frames, titles).save(beside("grid.png"), format="PNG")
     return files
 
 
@@ -250,11 +256,17 @@ def _sheet(sets: list[Tensor], frames: int) -> Image.Image:
     return sheet(sets, columns=frames, most=len(sets[0])) if frames > 1 else sheet(sets, most=len(sets[0]))
 
 
-def _captioned(sets: list[Tensor], made: Samples, ask: Mapping[str, Any]) -> Image.Image:
-    """Return the grid with what its rows are, and the prompt or class of every image."""
+def _titles(denoiser: Denoiser, made: Samples, ask: Ask) -> list[str]:
+    """Return the prompt that was asked for, or what the judge calls the class, of every image or video."""
+    if ask.prompts:
+        return ask.turn(ask.prompts, range(len(made.labels)))
+    judge = denoiser.judge()
+    return [judge.title(label) if judge else str(label) for label in made.labels.tolist()]
+
+
+def _captioned(sets: list[Tensor], frames: int, titles: list[str]) -> Image.Image:
+    """Return the grid with what its rows are, and a title above every image."""
     names = ["full precision", "quantized"][-len(sets) :]
-    prompts = ask["prompts"]
-    own = [str(prompts[i % len(prompts)]) if prompts else str(int(made.labels[i])) for i in range(len(made.labels))]
-    labels = [label for label in own for _ in range(made.frames)]
+    labels = [title for title in titles for _ in range(frames)]
     height, width = sets[0].shape[2:]
-    return captioned(_sheet(sets, made.frames), names, labels, (width, height))
+    return captioned(_sheet(sets, frames), names, labels, (width, height))

@@ -243,7 +243,6 @@ def opened(
     `kind`, from then on. Raises `ConfigError`.
     """
     check_free(folder, RunOf.of(session, kind))
-    check_search(session, strategies, folder)
     wanted = session.settings.search
     asked = (fidelity for strategy in strategies.values() for fidelity in strategy.fidelities())
     fidelities = list(dict.fromkeys((wanted.evaluation.fidelity, *asked)))
@@ -251,6 +250,8 @@ def opened(
     with session.at("search", "engine"):
         engine: Engine = engine_of(session)(wanted.engine, loader, places)
     with engine:
+        engine.prepare()
+        check_search(session, strategies, folder)
         with session.at("search", "engine"):
             engine.warm()
         loaded = loader.loaded

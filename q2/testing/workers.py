@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from q2.errors import ConfigError
@@ -11,7 +12,7 @@ from q2.search.engines.base import Make, Places, Worker
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.trials.trial import Trial
 
-__all__ = ["broken", "jobs", "load", "made", "reader", "values"]
+__all__ = ["Prepared", "broken", "jobs", "load", "made", "reader", "values"]
 
 _HELD: list[bytes] = []
 
@@ -38,6 +39,23 @@ def load(scratch: Path) -> Make:
     return make
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A `load` that prepares first, in `seconds`."""
+
+    scratch: Path
+    seconds: float = 0.0
+
+    def prepare(self) -> None:
+        """Take its time."""
+        _note(self.scratch, "prepared")
+        time.sleep(self.seconds)
+
+    def __call__(self) -> Make:
+        """Load nothing."""
+        return load(self.scratch)
+
+
 def _note(scratch: Path, what: str) -> None:
     (scratch / f"{what}-{os.getpid()}-{time.monotonic_ns()}").touch()
 
@@ -57,10 +75,9 @@ def _measure(job: Job, scratch: Path) -> Evaluated:
         time.sleep(float(do.split()[1]))
     if do.startswith("hold"):
         _HELD.append(b"x" * (int(do.split()[1]) << 20))
-        time.sleep(1.1)  # loky looks at the memory once a second
     threads = float(os.environ.get("OMP_NUM_THREADS", "0"))
     number = float(job.recipe["number"])
-    metrics = {"pid": float(os.getpid()), "threads": threads, "value": number**2}
+    metrics = {"pid": float(os.getpid()), "parent": float(os.getppid()), "threads": threads, "value": number**2}
     return Evaluated(Trial(job.recipe, metrics, fidelity=job.fidelity, number=job.number), {"score": 0.5})
 
 

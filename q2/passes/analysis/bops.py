@@ -49,7 +49,9 @@ class Bops(AnalysisPass):
     name: ClassVar[str] = "bops"
     provides: ClassVar[tuple[Fact[dict[str, LayerBops]], ...]] = (BOPS,)
     activations: Width | None = None
+    """Bits of the activations; left out: those in place."""
     softmax: Width | None = None
+    """Bits of the softmax's output; left out: those in place, or with `activations` 16 at 16 and 8 below."""
 
     def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `BOPS`."""

@@ -24,7 +24,9 @@ class Dag(AnalysisPass):
     name: ClassVar[str] = "dag"
     requires: ClassVar[tuple[str, ...]] = ("units", "size")
     block: str = ""
+    """Draw one block by layers, such as `3` or `up_blocks.1`; empty: the whole graph by units (docs/flow.md)."""
     format: Literal["svg", "png"] = "svg"
+    """The picture's format, `svg` or `png`."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a block that is not there."""

@@ -30,6 +30,7 @@ class OptionErrors(AnalysisPass):
 
     name: ClassVar[str] = "errors"
     layers: str = "*"
+    """A shell-style pattern: which weight layers are in the table by layer."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""

@@ -28,7 +28,9 @@ class WeightsHistogram(AnalysisPass):
     name: ClassVar[str] = "weights-histogram"
     needs_weights: ClassVar[bool] = True
     layers: str = "*"
+    """A shell-style pattern: which weight layers are drawn."""
     bins: Annotated[int, Field(ge=2)] = 50
+    """Bins of each histogram."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""

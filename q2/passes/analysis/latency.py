@@ -23,7 +23,9 @@ class CallLatency(AnalysisPass):
 
     name: ClassVar[str] = "latency"
     warmup: Annotated[int, Field(ge=0)] = 5
+    """Calls before the first that is timed."""
     repeats: Annotated[int, Field(ge=1)] = 30
+    """Timed calls, of which the median and the middle half are reported."""
 
     def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Measure. The report is of this moment: two runs differ."""

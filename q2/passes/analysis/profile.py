@@ -36,12 +36,19 @@ class ProfileStatistics(AnalysisPass):
     needs_weights: ClassVar[bool] = True
     provides: ClassVar[tuple[Fact[Any], ...]] = (PROFILE,)
     by: By = "type"
+    """How targets match nodes: `type`, `name` or `regex`."""
     target_weight_nodes: tuple[str, ...] = ()
+    """Nodes whose parameters are looked at."""
     target_activation_nodes: tuple[str, ...] = ()
+    """Nodes whose inputs are looked at."""
     weight_statistics: Mapping[str, Table] = field(default_factory=dict)
+    """Statistics of parameters: tables by their name (docs/mase.md)."""
     activation_statistics: Mapping[str, Table] = field(default_factory=dict)
+    """Statistics of inputs: tables by their name (docs/mase.md)."""
     num_samples: int = 32
+    """How many samples of the data are run."""
     split: Literal["train", "validation", "test"] = "train"
+    """The split of the data that they are from."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a target that matches no node, and for a statistic or option that there is not."""

@@ -20,6 +20,7 @@ class ReportGraph(AnalysisPass):
     name: ClassVar[str] = "report"
     requires: ClassVar[tuple[str, ...]] = ("size",)
     layers: str = "*"
+    """A shell-style pattern: which weight layers are in the table."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""

@@ -38,14 +38,23 @@ class LayerSensitivity(AnalysisPass):
     name: ClassVar[str] = "sensitivity"
     needs_weights: ClassVar[bool] = True
     layers: str = "*"
+    """A shell-style pattern: which weight layers are measured."""
     fidelity: AloneFidelity = "forward"
+    """How a layer is measured: `forward`, by the denoiser's outputs, or `few-step`, by latents."""
     options: tuple[str, ...] = ()
+    """Which options; empty: the bank's. From a base `none` too."""
     base: Path | None = None
+    """The recipe file that all other layers follow; left out: full precision."""
     images: int = 0
+    """How many images; 0: 8 at `forward`, 64 at `few-step`."""
     steps: int = 4
+    """Their denoising steps."""
     seed: int = 0
+    """The seed of their noise."""
     batch: int = 100
+    """Images at a time."""
     file: Path | None = None
+    """Where measurements are kept, and gone on with; left out: `sensitivity/<denoiser>-<fidelity>.json`."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `Q2Error` for what matches nothing, numbers out of range, and no options where there is no bank."""

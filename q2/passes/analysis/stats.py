@@ -57,8 +57,11 @@ class Stats(AnalysisPass):
     needs_weights: ClassVar[bool] = True
     provides: ClassVar[tuple[Fact[dict[str, LayerStats]], ...]] = (STATS,)
     layers: str = "*"
+    """A shell-style pattern: which weight layers are looked at."""
     samples: int = 8
+    """How many images are denoised to see activations; 0: weights alone are looked at."""
     steps: int = 0
+    """Their denoising steps; 0: as the denoiser's protocol says."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` if `layers` matches nothing."""

@@ -27,7 +27,9 @@ class Units(AnalysisPass):
     name: ClassVar[str] = "units"
     provides: ClassVar[tuple["Fact[list[Unit]]", ...]] = (UNITS,)
     rules: Mapping[str, str] = field(default_factory=dict)
+    """Overrides: a regular expression, and the name of the unit that its layers get."""
     ties: bool = True
+    """Units whose layers hold the same weights are one."""
 
     def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Set the fact `UNITS`."""

@@ -21,6 +21,7 @@ class Verify(AnalysisPass):
 
     name: ClassVar[str] = "verify"
     rtol: float = 0.0
+    """The relative difference between graph and model that is accepted."""
 
     def run(self, graph: "Graph", ctx: PassContext) -> Report:
         """Raise `Q2Error` for what is wrong."""

@@ -30,13 +30,22 @@ class Calibrate(TransformPass):
     needs_weights: ClassVar[bool] = True
     per_recipe: ClassVar[bool] = True
     sequential: bool = True
+    """Fit layer after layer, to what the quantized layers before make of the inputs (docs/calibration.md); false:
+    to the inputs at full precision."""
     images: int = 100
+    """How many images are denoised for it."""
     steps: int = 0
+    """Their denoising steps; 0: as the denoiser's protocol says."""
     rows: int = 16_384
+    """How many rows of every different input are used, at most."""
     seed: int = 20_000
+    """The seed of the images' noise and of which rows are used; not the run's `seed`."""
     batch: int = 10
+    """Images at a time."""
     prompts: tuple[str, ...] = ()
+    """What the images show, in turn; empty: the denoiser's own prompts."""
     memory: float = 2.0
+    """GiB that intermediate tensors may take; as many of the denoiser's calls are used as fit."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` for a number that cannot be, and for images that results are measured with."""

@@ -40,8 +40,11 @@ class ChannelWidth(TransformPass):
 
     name: ClassVar[str] = "channel-width"
     by: By = "type"
+    """How rules match a layer: its `type` (`linear`, `conv2d`, …), its `name`, or a `regex` searched in the name."""
     default: ChannelConfig = field(default_factory=ChannelConfig)
+    """The multiplier of output channels where no rule matches."""
     rules: Mapping[str, ChannelConfig] = field(default_factory=dict)
+    """Every further key is a rule: a type, name or expression, with its multiplier."""
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:

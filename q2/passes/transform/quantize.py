@@ -78,10 +78,16 @@ class Quantize(TransformPass):
 
     name: ClassVar[str] = "quantize"
     by: By = "type"
+    """How rules match a layer: its `type` (`linear`, `conv2d`, …), its `name`, or a `regex` searched in the name;
+    or `recipe`, which reads a recipe file."""
     recipe: Path | None = None
+    """The recipe file, with `by = "recipe"`."""
     calibration: str = ""
+    """Which calibration the bank must be of, for options that were fitted to outputs; a recipe file says its own."""
     default: Rule | FormatConfig | str = Rule(RuleConfig("none"))
+    """The option of layers that no rule matches."""
     rules: Mapping[str, Rule | FormatConfig | str] = field(default_factory=dict)
+    """Every further key is a rule: a type, name or expression, with its option; the first that matches a layer wins."""
 
     def __post_init__(self) -> None:
         """Read options that are given as text, as in ``Quantize(default="uaq-4")``. Raises `ConfigError`."""

@@ -39,10 +39,15 @@ class QuantizeActivations(TransformPass):
 
     name: ClassVar[str] = "quantize-activations"
     bits: Bits = 8
+    """Bits of the inputs of weight layers, and of q, k and v: 4 to 8, or `none`."""
     softmax: Bits = 8
+    """Bits of the softmax's output inside attention, with zero fixed at 0."""
     attention: Bits = True
+    """Whether q, k, v and softmax are quantized too; or bits of their own."""
     by: By = "type"
+    """How rules match: `type`, `name` or `regex`, as in `quantize`; an attention has its module's name."""
     rules: Mapping[str, Bits] = field(default_factory=dict)
+    """Every further key is a rule, with bits or `none`."""
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:

@@ -1,13 +1,16 @@
-"""What a number format is, and quantization to one that lets gradients through."""
+"""What a number format is."""
 
+from __future__ import annotations
+
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["Format", "Rounding", "fake_quantize", "rounded"]
+__all__ = ["Format", "Rounding", "rounded"]
 
 Rounding = Literal["nearest", "floor", "zero"]
 """To the nearest, ties to even; downwards; towards zero."""
@@ -31,40 +34,13 @@ class Format(ABC):
 
     def bits(self, shape: Sequence[int]) -> int:
         """Return what a tensor of this shape takes, shared exponents included."""
-        return self.width * torch.Size(shape).numel()
-
-
-def fake_quantize(x: Tensor, form: Format) -> Tensor:
-    """Return ``form.quantize(x)`` with a straight-through gradient: 1 within the limits, 0 for what saturates.
-
-    Source: Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013.
-
-    >>> from q2.quant.formats.integer import Integer
-    >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
-    >>> fake_quantize(x, Integer(4, 2)).sum().backward()
-    >>> x.grad.tolist()
-    [1.0, 0.0]
-    """
-    found: Tensor = _StraightThrough.apply(x, form)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, form: Format) -> Tensor:
-        low, high = form.limits()
-        ctx.save_for_backward((x >= low) & (x <= high))
-        return form.quantize(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+        return self.width * math.prod(shape)
 
 
 def rounded(x: Tensor, rounding: Rounding) -> Tensor:
     """Return whole numbers.
 
+    >>> import torch
     >>> [rounded(torch.tensor([-1.5, 0.5, 1.7]), how).tolist() for how in ("nearest", "floor", "zero")]
     [[-2.0, 0.0, 2.0], [-2.0, 0.0, 1.0], [-1.0, 0.0, 1.0]]
     """

@@ -1,12 +1,15 @@
 """Integers in fixed point: so many bits, so many of them behind the binary point."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from q2.errors import OptionError
 from q2.quant.formats.base import Format, Rounding, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Integer"]
 
@@ -18,6 +21,7 @@ class Integer(Format):
     Unsigned ones have 0 ≤ k < 2^bits. What lies outside is clamped, or wraps around if `saturate` is false. NaN stays
     NaN, infinity is clamped in both cases. Raises `OptionError` for widths that make no sense.
 
+    >>> import torch
     >>> Integer(8, 4).quantize(torch.tensor([0.0985, -0.2065, 100.0])).tolist()
     [0.125, -0.1875, 7.9375]
     """
@@ -55,6 +59,8 @@ class Integer(Format):
 
     def steps(self, x: Tensor) -> Tensor:
         """Return k, in float64."""
+        import torch
+
         found = rounded(x.double() * 2.0**self.frac_width, self.rounding)
         if not self.saturate:
             wrapped = torch.remainder(found - self.least, 2.0**self.bits_each) + self.least

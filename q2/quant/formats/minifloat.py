@@ -1,15 +1,17 @@
 """Small floats: a sign, a few bits of exponent and of mantissa, with subnormals (IEEE 754; OCP FP8, MX)."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from q2.errors import OptionError
 from q2.quant.formats.base import Format, Rounding, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["MiniFloat", "Specials", "parse_layout"]
 
@@ -27,6 +29,7 @@ class MiniFloat(Format):
 
     >>> MiniFloat(4, 3, specials="fn").greatest, MiniFloat(5, 2).greatest, MiniFloat(2, 1, specials="none").greatest
     (448.0, 57344.0, 6.0)
+    >>> import torch
     >>> MiniFloat(2, 1, specials="none").quantize(torch.tensor([0.2, 0.3, 2.5, 100.0])).tolist()
     [0.0, 0.5, 2.0, 6.0]
     """
@@ -86,6 +89,8 @@ class MiniFloat(Format):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return the nearest values, in the shape and dtype of `x`."""
+        import torch
+
         wide = x.double()
         exponent = (torch.frexp(wide).exponent - 1).clamp(min=self.lowest_exponent)
         step = torch.ldexp(torch.ones_like(wide), exponent - self.mantissa)
@@ -102,6 +107,8 @@ class MiniFloat(Format):
 
     def table(self) -> Tensor:
         """Return what every bit pattern (sign, exponent, mantissa) stands for: float64 (2^width,)."""
+        import torch
+
         half = 1 << (self.width - 1)
         codes = torch.arange(half)
         exponent, mantissa = codes >> self.mantissa, codes % 2**self.mantissa
@@ -117,6 +124,8 @@ class MiniFloat(Format):
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the bit pattern of every value of `quantize`, finite ones: uint8, for a width of at most 8."""
+        import torch
+
         values = self.quantize(x.double())
         half = 1 << (self.width - 1)
         table = self.table()[:half].to(x.device)

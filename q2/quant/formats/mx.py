@@ -1,16 +1,19 @@
 """Microscaling (OCP MX v1.0): blocks of elements, floats or integers, that share a power of two."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from q2.errors import OptionError
 from q2.quant.formats.base import Format
 from q2.quant.formats.integer import Integer
 from q2.quant.formats.minifloat import MiniFloat, Specials
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["BLOCK", "LAYOUTS", "Mx", "mx_float", "mx_integer"]
 
@@ -29,6 +32,7 @@ class Mx(Format):
     block with NaN or infinity in it becomes NaN, as its shared exponent does. Raises `OptionError`.
     Source: OCP Microscaling Formats (MX) Specification 1.0, sections 5 and 6.3.
 
+    >>> import torch
     >>> Mx(MiniFloat(2, 1, specials="none")).quantize(torch.tensor([0.1, 1.0, 5.0, -40.0])).tolist()
     [0.0, 0.0, 4.0, -32.0]
     """
@@ -48,16 +52,18 @@ class Mx(Format):
 
     def limits(self) -> tuple[float, float]:
         """Return no bounds: a block is scaled to its own."""
-        return -torch.inf, torch.inf
+        return -math.inf, math.inf
 
     def bits(self, shape: Sequence[int]) -> int:
         """Return what elements and shared exponents take."""
-        count = torch.Size(shape).numel()
+        count = math.prod(shape)
         length = shape[self.dim] if shape else 1
         return count * self.width + 8 * (count // max(length, 1)) * -(-length // self.block)
 
     def shared(self, x: Tensor) -> Tensor:
         """Return s for blocks (..., block) along the last dim: int32 (..., 1); NaN or infinity count as 0."""
+        import torch
+
         largest = x.double().abs().amax(-1, keepdim=True)
         top = self.element.greatest_exponent if isinstance(self.element, MiniFloat) else _integer_exponent(self.element)
         exponent = torch.frexp(torch.nan_to_num(largest, 0.0, 0.0, 0.0)).exponent - 1 - top
@@ -66,6 +72,8 @@ class Mx(Format):
 
     def blocks(self, x: Tensor) -> Tensor:
         """Return a tensor (..., n), in float64, as blocks (..., ceil(n / block), block), zeros behind the last."""
+        from torch.nn import functional as F
+
         wide = x.double()
         padded: Tensor = F.pad(wide, (0, -wide.shape[-1] % self.block))
         blocks: Tensor = padded.unflatten(-1, (-1, self.block))
@@ -73,6 +81,8 @@ class Mx(Format):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return the nearest values, in the shape and dtype of `x`."""
+        import torch
+
         if not x.numel() or not x.ndim:
             return x if not x.numel() else self.quantize(x.reshape(1)).reshape(())
         moved = x.movedim(self.dim, -1)

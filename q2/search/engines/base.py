@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
-__all__ = ["Engine", "Load", "Make", "Places", "Worker"]
+__all__ = ["Engine", "Load", "Make", "Places", "Prepares", "Worker"]
 
 Worker = Callable[[Job], Evaluated]
 """Measures a recipe; it never raises for a recipe's fault, see `Evaluator`."""
@@ -18,6 +18,14 @@ Make = Callable[[Places], Worker]
 """Makes a worker where it is to work, from what lies there."""
 Load = Callable[[], Make]
 """Loads, where the worker is to work, what it needs of no folder; it can be pickled."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A `Load` that can import ahead of time, in a process that workers are forked from."""
+
+    def prepare(self) -> None:
+        """Import what loading needs; compute nothing, and start no threads."""
 
 
 class Engine(ABC):
@@ -43,6 +51,9 @@ class Engine(ABC):
     @abstractmethod
     def workers(self) -> int:
         """How many trials run at a time."""
+
+    def prepare(self) -> None:
+        """Start what imports ahead of time, while settings are checked that may still be wrong."""
 
     def warm(self) -> None:
         """Start workers and let them load, while other things are made ready; called before there are jobs."""

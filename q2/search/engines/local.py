@@ -1,24 +1,17 @@
 """The local engine: processes on this machine, one a GPU, or some on the CPU's cores."""
 
 import os
-import signal
 import sys
-import threading
-import time
-import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, ClassVar
+from functools import cached_property
+from multiprocessing.connection import wait
+from typing import ClassVar
 
-from joblib.externals.loky import process_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
-
-from q2.plugins.catalogue import one_line
-from q2.search.engines.base import Engine, Load, Make, Places, Worker
+from q2.search.engines.base import Engine, Load, Places, Worker
+from q2.search.engines.forkserver import Start
+from q2.search.engines.processes import Process, Server, WorkerDiedError
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
@@ -26,9 +19,10 @@ __all__ = ["Local"]
 
 
 class Local(Engine):
-    """Processes of joblib's loky, each with its share of the cores, or with a GPU of its own.
+    """Processes, each with its share of the cores, or with a GPU of its own.
 
-    One worker alone works in this very process.
+    One worker alone works in this very process. On the CPU others are forked from one process that has imported what
+    they need. CUDA does not outlive a fork, nor do libraries of other systems than Linux: there each worker imports.
     """
 
     name: ClassVar[str] = "local"
@@ -37,125 +31,122 @@ class Local(Engine):
         super().__init__(settings, load, places)
         self._gpus = _gpus()
         self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
-        self._start = _Start(uuid.uuid4().hex, load, places)
-        self._places: list[Any] = [None] * self._workers
-        self._last: dict[int, Future[Any]] = {}
+        self._forks = not self._gpus and sys.platform == "linux"
+        self._servers: list[Server | None] = [None] * (1 if self._forks else self._workers)
+        self._processes: list[Process | None] = [None] * self._workers
 
     @property
     def workers(self) -> int:
         """How many processes there are."""
         return self._workers
 
+    def prepare(self) -> None:
+        """Start the process that imports for all workers."""
+        if self._workers > 1 and self._forks:
+            self._server(0)
+
     def warm(self) -> None:
         """Start the processes and let them load."""
         if self._workers > 1:
             for place in range(self._workers):
-                self._last[place] = self._executor(place).submit(_warmed, self._start)
+                self._process(place).load()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield what comes of every job."""
         if self._workers == 1:
-            yield from map(_worker(self._start), jobs)
+            yield from map(self._worker, jobs)
             return
         waiting = deque((job, 0) for job in jobs)
-        idle = list(range(self._workers))
-        running: dict[Future[Evaluated], tuple[Job, int, int]] = {}
+        running: dict[int, tuple[Job, int]] = {}
         while waiting or running:
-            while waiting and idle:
-                job, tries = waiting.popleft()
-                place = idle.pop(0)
-                self._last[place] = self._submit(place, job)
-                running[self._last[place]] = job, tries, place
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, tries, place = running.pop(future)
-                idle.append(place)
-                error = future.exception()
-                if error is None:
-                    yield future.result()
-                elif not isinstance(error, BrokenProcessPool):
-                    raise error
-                else:
-                    self._stop(place)
+            for place in range(self._workers):
+                if waiting and place not in running:
+                    running[place] = waiting.popleft()
+                    self._submit(place, running[place][0])
+            for place in self._ready(list(running)):
+                job, tries = running[place]
+                try:
+                    found = self._process(place).receive()
+                except WorkerDiedError:
+                    del running[place]
+                    how = self._stop(place)
                     if tries < self.settings.retries:
                         waiting.appendleft((job, tries + 1))
                     else:
-                        yield job.failed(f"the worker died {tries + 1} times: {one_line(error)}")
+                        yield job.failed(f"the worker died {tries + 1} times: {how}")
+                    continue
+                if found is not None:
+                    del running[place]
+                    yield found
 
     def close(self) -> None:
         """Stop the processes."""
+        for process in self._processes:
+            if process is not None:
+                process.dismiss()
         for place in range(self._workers):
             self._stop(place)
-        _loaded.cache_clear()
-        _worker.cache_clear()
+        for place, server in enumerate(self._servers):
+            if server is not None:
+                server.close()
+                self._servers[place] = None
+        vars(self).pop("_worker", None)
 
-    def _submit(self, place: int, job: Job) -> Future[Evaluated]:
+    @cached_property
+    def _worker(self) -> Worker:
+        """The worker in this process."""
+        return self.load()(self.places)
+
+    def _submit(self, place: int, job: Job) -> None:
         try:
-            return self._executor(place).submit(_run, self._start, job)  # type: ignore[no-any-return]
-        except BrokenProcessPool:  # it died while it was idle
+            self._process(place).submit(job)
+        except WorkerDiedError:  # while it was idle
             self._stop(place)
-            return self._executor(place).submit(_run, self._start, job)  # type: ignore[no-any-return]
+            with suppress(WorkerDiedError):  # which is seen when its result is received
+                self._process(place).submit(job)
 
-    def _executor(self, place: int) -> Any:
-        if self._places[place] is None:
-            threads = str(max(1, (os.cpu_count() or 1) // self._workers))
-            env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    def _ready(self, places: Sequence[int]) -> list[int]:
+        """Return the places whose workers have something to say, once there is one."""
+        ready = wait([self._process(place).jobs for place in places])
+        return [place for place in places if self._process(place).jobs in ready]
+
+    def _process(self, place: int) -> Process:
+        process = self._processes[place]
+        if process is None:
+            index = 0 if self._forks else place
+            try:
+                process = self._server(index).worker()
+            except OSError:  # it is gone
+                self._close_server(index)
+                process = self._server(index).worker()
+            self._processes[place] = process
+        return process
+
+    def _server(self, place: int) -> Server:
+        server = self._servers[place]
+        if server is None:
+            threads = max(1, (os.cpu_count() or 1) // self._workers)
+            env = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+            if self._forks:  # threads of OpenMP do not outlive a fork: there are to be none before it
+                env |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             if self._gpus:
                 env["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-            self._places[place] = ProcessPoolExecutor(
-                max_workers=1, env=env, initializer=_begin, initargs=(os.getpid(),)
-            )
-        return self._places[place]
+            server = Server(Start(self.load, self.places, threads), forks=self._forks, env=env)
+            self._servers[place] = server
+        return server
 
-    def _stop(self, place: int) -> None:
-        executor, self._places[place] = self._places[place], None
-        if executor is not None:  # one that is idle ends by itself, and cleans up what its libraries hold
-            idle = place in self._last and self._last[place].done()
-            executor.shutdown(wait=True, kill_workers=not idle)
+    def _stop(self, place: int) -> str:
+        """Stop a worker; return how it ended."""
+        process, self._processes[place] = self._processes[place], None
+        how = "" if process is None else process.stop()
+        if not self._forks:
+            self._close_server(place)
+        return how
 
-
-@dataclass(frozen=True)
-class _Start:
-    """How a process makes its worker; two are the same if their token is."""
-
-    token: str
-    load: Load = field(compare=False)
-    places: Places = field(compare=False)
-
-
-@lru_cache(maxsize=1)
-def _loaded(start: _Start) -> Make:
-    return start.load()
-
-
-@lru_cache(maxsize=1)
-def _worker(start: _Start) -> Worker:
-    return _loaded(start)(start.places)
-
-
-def _run(start: _Start, job: Job) -> Evaluated:
-    return _worker(start)(job)
-
-
-def _warmed(start: _Start) -> None:
-    """Load ahead of time; what goes wrong is said when there are jobs."""
-    with suppress(Exception):
-        _loaded(start)
-
-
-def _begin(parent: int) -> None:
-    """Leave Ctrl-C to the process that started this one, do not outlive it if it is killed, and stay if it grows.
-
-    loky ends a process that has grown by 300 MB since its first job, as it may leak; here it has loaded a denoiser.
-    """
-    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    def _close_server(self, place: int) -> None:
+        server, self._servers[place] = self._servers[place], None
+        if server is not None:
+            server.close()
 
 
 def _gpus() -> list[str]:

@@ -1,4 +1,4 @@
-"""Metrics of the embedded denoisers' judge: what it recognises, and how far its features are from real digits'."""
+"""Metrics of the embedded denoisers' judges: what they recognise, and how far their features are from real images'."""
 
 import math
 
@@ -58,12 +58,12 @@ class _Features(_Judged):
 
 
 class JudgeFid(_Features):
-    """Fréchet distance of the judge's features to those of real digits."""
+    """Fréchet distance of the judge's features to those of real images: digits, or drawn scenes."""
 
     name = "judge-fid"
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the distance to real digits."""
+        """Return the distance to real images."""
         return frechet_estimate(rows, *self.judge.real(), labels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -79,15 +80,13 @@ class Bridge:
 
         Options need not be allowed. Raises PredictorError for a layer that is missing or of another denoiser.
         """
-        listed = list(recipes)
-        names = list(labels) if labels is not None else [f"trial {i}" for i in range(len(listed))]
-        rows = []
-        for recipe, name in zip(listed, names, strict=True):
-            try:
-                rows.append(self.space.encode([recipe])[0])
-            except PredictorError as error:
-                raise PredictorError(str(error).replace("trial 0", name, 1)) from None
-        return np.array(rows, np.int64).reshape(len(rows), len(self.space.choices))
+        names = None if labels is None else list(labels)
+        try:
+            return self.space.encode(recipes)
+        except PredictorError as error:
+            if names is None:
+                raise
+            raise PredictorError(re.sub(r"^trial (\d+)", lambda found: names[int(found[1])], str(error))) from None
 
     def recipe(self, chosen: Ints) -> dict[str, str]:
         """Return the recipe of option numbers (choices,) of the predictor's."""

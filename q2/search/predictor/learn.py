@@ -102,13 +102,16 @@ class Learner:
         Another quarter, but no more than there are folds, is what single folds would build; the rest are near variants
         of the best trials and builds. Raises PredictorError for too few complete trials, or where all are worth alike.
         """
-        known = list({trial.id: trial for trial in trials if trial.state == "complete"}.values())
-        chosen = self.bridge.encode([trial.recipe for trial in known], [trial.label for trial in known])
+        every = {trial.id: trial for trial in trials}  # a failed trial may be there again, complete
+        every |= {trial.id: trial for trial in trials if trial.state == "complete"}
+        known = [trial for trial in every.values() if trial.state == "complete"]
+        rows = self.bridge.encode([trial.recipe for trial in every.values()], [trial.label for trial in every.values()])
+        chosen = rows[[trial.state == "complete" for trial in every.values()]]
         worth = np.array(self.problem.worth(known)) if known else np.zeros(0)
         y = self.parts.unknown([trial.metrics for trial in known], worth.tolist())
         self.learned = self._learn(chosen, y)
         start = time.perf_counter()
-        tried = {row.tobytes() for row in self.bridge.encode([trial.recipe for trial in trials])}
+        tried = {row.tobytes() for row in rows}
         proposer = Proposer(self.bridge, self.problem.costs, self.parts, self.problem.constraints, tried)
         parts, predict = self.learned.parts, self.learned.predict
         front = proposer.front(parts, predict, max(1, round(_FRONT * count)))

@@ -37,10 +37,15 @@ class Evolution(Strategy):
     name: ClassVar[str] = "evolution"
     keeps_units: ClassVar[bool] = True
     population: Annotated[int, Field(ge=1)] = 50
+    """Recipes of a round."""
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The probability that a mutant replaces a unit."""
     top: Annotated[int, Field(ge=0)] = 8
+    """Variants of a unit among which a mutant chooses, at most half of all; 0: any."""
     low: float = 0.0
+    """As in `random`."""
     high: float = 1.0
+    """As in `random`."""
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search."""

@@ -36,6 +36,7 @@ class Exhaustive(Strategy):
     name: ClassVar[str] = "exhaustive"
     keeps_units: ClassVar[bool] = True
     top: Annotated[int, Field(ge=0)] = 0
+    """Options of a choice, those with the least error; 0: all."""
 
     def check(self, problem: Problem) -> None:
         """Raise `ConfigError` for more recipes than trials; with `top` that follows from errors, which come later."""

@@ -33,9 +33,13 @@ class Fisher(Strategy):
 
     name: ClassVar[str] = "fisher"
     passes: int = 64
+    """How many backward passes."""
     estimate: Estimator = "full"
+    """Which estimate of the Fisher information: `full` or `diagonal`."""
     metric: str = "avg_bits"
+    """The sum over layers that the budgets bound."""
     memory: float = 2.0
+    """GiB of gradients that are kept."""
 
     def expressions(self) -> dict[str, str]:
         """Return what must be measured: that is why full precision's calls are there."""

@@ -29,7 +29,9 @@ class Greedy(Strategy):
 
     name: ClassVar[str] = "greedy"
     metric: str = "avg_bits"
+    """The sum over layers that is saved."""
     error: str = ""
+    """The errors whose sum is minimized; empty: `output_error` where the bank knows it, else `quantized_error`."""
 
     def expressions(self) -> dict[str, str]:
         """Return what must be known of a recipe."""

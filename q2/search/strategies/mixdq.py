@@ -37,8 +37,11 @@ class MixDQ(Strategy):
 
     name: ClassVar[str] = "mixdq"
     fidelity: AloneFidelity = "forward"
+    """How every option is measured alone: `forward` or `few-step`."""
     metric: str = "avg_bits"
+    """The sum over layers that the budgets bound."""
     file: str = ""
+    """Measurements of the pass `sensitivity`, in place of trials; empty: trials measure."""
 
     def expressions(self) -> dict[str, str]:
         """Return what must be measured."""

@@ -39,26 +39,33 @@ _SINGLE = ("cmaes",)
 
 @dataclass(frozen=True)
 class Optuna(Strategy):
-    """Optuna's samplers: `sampler` proposes `batch` recipes at a time, `population` is that of genetic ones.
+    """Optuna's samplers: alone, or by several processes on one study.
 
-    With `[search.metrics.<name>]` these are the objectives in the place of the target: their scaled sum, or by
-    `combine` all of them (a Pareto search). `storage` (a database's URL, or a file) and `study` name what several
-    processes share; one that is silent for `grace` seconds counts as dead. `rungs` are cheaper fidelities that a batch
-    passes first, ranked by the target, or by `rank_by`; of each the better share `keep` goes on.
+    With `[search.metrics.<name>]` these are the objectives in the place of the target.
     """
 
     name: ClassVar[str] = "optuna"
     keeps_units: ClassVar[bool] = True
     sampler: Sampler = "tpe"
+    """Which of Optuna's samplers (docs/optuna.md)."""
     batch: Annotated[int, Field(ge=0)] = 0
+    """Recipes asked for at a time; 0: 8, the `population` of genetic samplers, 64 where nothing is learnt."""
     population: Annotated[int, Field(ge=2)] = 20
+    """The population of `nsgaii` and `nsgaiii`."""
     combine: Literal["sum", "pareto"] = "sum"
+    """How the objectives of `[search.metrics]` are combined: their scaled `sum`, or `pareto`."""
     storage: str = ""
+    """A database's URL or a journal file that processes share; empty: in memory."""
     study: str = "q2"
+    """The study's name in the storage."""
     grace: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of silence after which another process counts as dead."""
     rungs: tuple[Fidelity, ...] = ()
+    """Cheaper fidelities that every batch passes first, the cheapest first."""
     rank_by: str = ""
+    """An expression over metrics that ranks at the rungs; empty: the target."""
     keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The share that goes on from a rung."""
 
     def expressions(self) -> Mapping[str, str]:
         """Return what ranks at the rungs: its metrics must be measured."""

@@ -37,15 +37,26 @@ class Predictor(Strategy):
 
     name: ClassVar[str] = "predictor"
     random: float = 0.6
+    """The share of the trials that are random (docs/predictor.md)."""
     rounds: int = 2
+    """Rounds of learning and building in the rest."""
     scores: Literal["labels", "effects", "ridge"] = "ridge"
+    """What recipes are built from: `ridge`, `labels` or `effects`."""
     loss: Literal["srcc", "ndcg", "hybrid"] = "hybrid"
+    """The loss of the predictor's networks, where these are trained."""
     folds: int = 5
+    """Folds of their cross-validation."""
     epochs: int = 60
+    """Epochs at most."""
     jobs: int = 1
+    """Folds at a time."""
     device: str = "auto"
+    """Where the predictor trains: a device of PyTorch; `auto` takes CUDA where there is one."""
     attention: Literal["auto", "fused", "pyg"] = "auto"
+    """Which code passes messages: `fused`, q2's kernel for CPUs, or `pyg`, PyTorch Geometric's; `auto` chooses by
+    the device."""
     alone: Literal["", "forward", "few-step"] = ""
+    """`forward` or `few-step`: quantize every choice alone first, and start from what that says; empty: do not."""
 
     def expressions(self) -> dict[str, str]:
         """Return what must be measured."""

@@ -23,7 +23,9 @@ class Random(Strategy):
     name: ClassVar[str] = "random"
     keeps_units: ClassVar[bool] = True
     low: float = 0.0
+    """The least share of layers with the narrower width."""
     high: float = 1.0
+    """The largest share of layers with the narrower width."""
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search."""

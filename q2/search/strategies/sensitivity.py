@@ -31,8 +31,11 @@ class Sensitivity(Strategy):
 
     name: ClassVar[str] = "sensitivity"
     fidelity: Literal["forward", "few-step"] = "few-step"
+    """How layers are measured alone: `few-step` or `forward`."""
     metric: str = "avg_bits"
+    """The sum over layers that the budgets bound."""
     error: str = ""
+    """The errors that are weighted; empty: `output_error` where the bank knows it, else `quantized_error`."""
 
     @property
     def signal(self) -> str:

@@ -3,19 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from q2.config import dotted, validate
 from q2.errors import OptionError, TrialError, why
-from q2.files import read_json, write_text
+from q2.files import read_json, replacing
 from q2.quant.options import Option
+from q2.search.trials.encoding import plain
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 
-__all__ = ["Format", "checked", "export", "import_", "to_csv", "to_json"]
+__all__ = ["Format", "checked", "csv_lines", "export", "import_", "json_lines"]
 
 Format = Literal["json", "csv"]
 _COLUMNS = ("id", "number", "state", "strategy", "fidelity", "seed", "seconds")
@@ -23,48 +24,55 @@ _COLUMNS = ("id", "number", "state", "strategy", "fidelity", "seed", "seconds")
 
 def export(store: TrialStore, path: str | Path, format: Format = "json") -> None:  # noqa: A002
     """Write the trials of `store`, the whole file or none of it. Raises `TrialError` if it cannot be written."""
-    text = to_csv(store) if format == "csv" else to_json(store, store.fingerprint)
     try:
-        write_text(Path(path), text)
+        with replacing(Path(path)) as beside, beside.open("w", encoding="utf-8") as file:
+            file.writelines(csv_lines(store) if format == "csv" else json_lines(store, store.fingerprint))
     except OSError as error:
         raise TrialError(f"{path}: cannot be written: {why(error)}") from error
 
 
-def to_json(trials: Iterable[Trial], fingerprint: Fingerprint | None = None) -> str:
-    """Return the trials as JSON text, ``{"trials": [{"recipe": {…}, "metrics": {…}, …}]}``, one trial a line.
+def json_lines(trials: Iterable[Trial], fingerprint: Fingerprint | None = None) -> Iterator[str]:
+    """Yield the trials as JSON text, ``{"trials": [{"recipe": {…}, "metrics": {…}, …}]}``, one trial a line.
 
-    >>> json.loads(to_json([Trial({"proj": "uaq-4"}, {"bops": 1.5})]))["trials"][0]["recipe"]
+    >>> json.loads("".join(json_lines([Trial({"proj": "uaq-4"}, {"bops": 1.5})])))["trials"][0]["recipe"]
     {'proj': 'uaq-4'}
     """
     head = "" if fingerprint is None else f'"fingerprint": {json.dumps(asdict(fingerprint), ensure_ascii=False)},\n'
-    lines = ",\n  ".join(json.dumps(trial.table() | {"id": trial.id}, ensure_ascii=False) for trial in trials)
-    return f'{{{head}"trials": [\n  {lines}\n]}}\n'
+    yield f'{{{head}"trials": [\n  '
+    for place, trial in enumerate(trials):
+        yield (",\n  " if place else "") + json.dumps(trial.table() | {"id": trial.id}, ensure_ascii=False)
+    yield "\n]}\n"
 
 
-def to_csv(trials: Iterable[Trial]) -> str:
-    """Return the trials as a table: number, state and so on, then every metric with its bounds, then every layer.
+def csv_lines(trials: Iterable[Trial]) -> Iterator[str]:
+    r"""Yield the trials as a table: number, state and so on, then every metric with its bounds, then every layer.
 
-    >>> to_csv([Trial({"proj": "uaq-4"}, {"bops": 1.5}, number=0)]).splitlines()[0]
-    'id,number,state,strategy,fidelity,seed,seconds,bops,proj'
+    >>> next(csv_lines([Trial({"proj": "uaq-4"}, {"bops": 1.5}, number=0)]))
+    'id,number,state,strategy,fidelity,seed,seconds,bops,proj\n'
     """
-    rows: list[dict[str, object]] = []
-    metrics: dict[str, None] = {}
-    layers: dict[str, None] = {}
-    for trial in trials:
-        row: dict[str, object] = {name: getattr(trial, name) for name in _COLUMNS}
-        for name, value in trial.metrics.items():
-            row[name] = value
-            metrics[name] = None
-            for bound, limit in zip(("low", "high"), trial.intervals.get(name, ()), strict=False):
-                row[f"{name} {bound}"] = limit
-                metrics[f"{name} {bound}"] = None
-        layers |= dict.fromkeys(trial.recipe)
-        rows.append({**row, **trial.recipe})
+    held = list(trials)
+    metrics = dict.fromkeys(name for trial in held for name in _measured(trial))
+    layers = dict.fromkeys(layer for names in dict.fromkeys(tuple(trial.recipe) for trial in held) for layer in names)
     text = io.StringIO()
     table = csv.DictWriter(text, [*_COLUMNS, *sorted(metrics), *layers], lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
+    yield text.getvalue()
+    for trial in held:
+        text.seek(0)
+        text.truncate()
+        facts = {name: getattr(trial, name) for name in _COLUMNS}
+        table.writerow({**facts, **_measured(trial), **plain(trial.recipe)})
+        yield text.getvalue()
+
+
+def _measured(trial: Trial) -> dict[str, float]:
+    """Return the metrics with their bounds, by column."""
+    row: dict[str, float] = {}
+    for name, value in trial.metrics.items():
+        row[name] = value
+        for bound, limit in zip(("low", "high"), trial.intervals.get(name, ()), strict=False):
+            row[f"{name} {bound}"] = limit
+    return row
 
 
 @dataclass(frozen=True)

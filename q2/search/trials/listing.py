@@ -1,8 +1,9 @@
 """Tables of a store's trials for people: all of them in a row each, or one in full."""
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from q2.errors import TargetError, TrialError, did_you_mean
 from q2.files import parse_toml
 from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
+from q2.search.trials.encoding import key
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
 from q2.settings import Table
@@ -43,7 +45,7 @@ class Listing:
         fidelity = str(search.get("evaluation", {}).get("fidelity", ""))
         return cls(trials, _target(search, trials), store.path, fidelity, pruning)
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """The metrics that some trial has, avg_bits first."""
         names = dict.fromkeys(name for trial in self.trials for name in trial.metrics)
@@ -75,9 +77,10 @@ class Listing:
         """Return what `find` knows a trial by: its number, or the start of its id where it has none of its own."""
         if trial.number is not None and self._numbers[trial.number] == 1:
             return str(trial.number)
-        others = [each.id for each in self.trials if each.id != trial.id]
+        place = bisect_left(self._ids, trial.id)
+        beside = [*self._ids[max(place - 1, 0) : place], *self._ids[place + 1 : place + 2]]
         digits = _DIGITS
-        while digits < len(trial.id) and any(other.startswith(trial.id[:digits]) for other in others):
+        while digits < len(trial.id) and any(other.startswith(trial.id[:digits]) for other in beside):
             digits += 1
         return f"{_SIGN}{trial.id[:digits]}"
 
@@ -85,17 +88,21 @@ class Listing:
         """Return ``complete``, ``failed``, or ``pruned`` for one that a strategy with rungs did not go on with."""
         if trial.state != "complete" or trial.strategy not in self.pruning:
             return trial.state
-        went_on = trial.fidelity == self.fidelity or frozenset(trial.recipe.items()) in self._dearest
+        went_on = trial.fidelity == self.fidelity or key(trial.recipe) in self._dearest
         return "complete" if went_on else "pruned"
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return sorted(trial.id for trial in self.trials)
 
     @cached_property
     def _numbers(self) -> Counter[int | None]:
         return Counter(trial.number for trial in self.trials)
 
     @cached_property
-    def _dearest(self) -> frozenset[frozenset[tuple[str, str]]]:
+    def _dearest(self) -> frozenset[Hashable]:
         """The recipes that were measured at the run's own fidelity."""
-        return frozenset(frozenset(trial.recipe.items()) for trial in self.trials if trial.fidelity == self.fidelity)
+        return frozenset(key(trial.recipe) for trial in self.trials if trial.fidelity == self.fidelity)
 
     def find(self, name: str) -> Trial:
         """Return the trial of a number, or of the start of an id. Raises `TrialError`: none, or several."""

@@ -1,7 +1,8 @@
 """The trial store: a folder that many processes append to, and that survives whatever kills them.
 
 Each process writes a segment of its own, because shared folders give neither atomic appends nor locks to rely on. A
-record is a line of JSON with its checksum; a torn last line is what a kill leaves, and is passed over.
+record is a line of JSON with its checksum; a torn last line is what a kill leaves, and is passed over. The recipes of a
+segment are written in the codes of tables in the same segment, see `q2.search.trials.encoding`.
 """
 
 import hashlib
@@ -9,22 +10,28 @@ import json
 import os
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError, why
-from q2.files import read_json
+from q2.files import parse_json, read_json
+from q2.search.trials.encoding import EncodedRecipe, Tables
+from q2.search.trials.lines import checked, line
 from q2.search.trials.trial import Trial, join
 
 __all__ = ["Fingerprint", "TrialStore", "store_in"]
 
 _HEAD = "store.json"
-_VERSION = 1
-_RECORD = (b'{"sha256":"', b'","trial":', b"}")
+_VERSION, _FULL = 2, 1
+"""Stores of version 1 have full recipes in their records. They are read, and gone on with in their own form."""
+
+_COPIES = 2
+"""How often a segment has each table: all its trials rest on it."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +79,22 @@ class TrialStore:
     """The trials of one search, by id. Opened by `open` (for a run) or `read` (as it is).
 
     Safe under any number of writers, threads and kills: an append is on disk when `add` returns. Pickles as its path,
-    so that every worker writes its own segment. `damaged` are places where a whole line is not what was written.
+    so that every worker writes its own segment. Recipes share the store's tables: a trial takes a few kilobytes.
     """
 
-    def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
+    def __init__(self, path: Path, fingerprint: Fingerprint, version: int = _VERSION) -> None:
         self.path = path
         self.fingerprint = fingerprint
-        self.damaged: list[str] = []
+        self._version = version
+        self._damaged: list[str] = []
+        self._unread: list[tuple[str, bytes]] = []
+        self._tables = Tables()
         self._known: set[bytes] = set()
         self._records: dict[str, list[Trial]] = {}
         self._joined: dict[str, Trial] = {}
         self._read: dict[str, int] = {}
         self._lines: dict[str, int] = {}
-        self._segment: tuple[int, Path] | None = None
+        self._segment: _Segment | None = None
         self._lock = threading.RLock()
         self.refresh()
 
@@ -110,13 +120,19 @@ class TrialStore:
             raise TrialError(f"{path}: no trial store, expected a folder with {_HEAD}") from None
         except (OSError, ValueError) as error:
             raise TrialError(f"{head}: cannot be read: {why(error)}") from error
-        if not isinstance(table, dict) or table.get("q2") != "trials" or table.get("version") != _VERSION:
-            raise TrialError(f"{head}: expected a trial store of version {_VERSION}")
+        version = table.get("version") if isinstance(table, dict) and table.get("q2") == "trials" else None
+        if version not in (_FULL, _VERSION):
+            raise TrialError(f"{head}: expected a trial store of version {_FULL} or {_VERSION}")
         found = validate(Fingerprint, table.get("fingerprint", {}), lambda key: f"{head}: fingerprint.{dotted(key)}")
-        return cls(path, found)
+        return cls(path, found, version)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TrialStore.read, (self.path,)
+
+    @property
+    def damaged(self) -> list[str]:
+        """The places where a whole line is not what was written, or a recipe's tables are missing."""
+        return [*self._damaged, *(place for place, _ in self._unread)]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -144,7 +160,7 @@ class TrialStore:
 
     def extend(self, trials: Iterable[Trial]) -> int:
         """Append the records that are not there yet; return how many. Raises `TrialError` as `add` does."""
-        return self._append([trial.to_json().encode() for trial in trials])
+        return self._append(trials)
 
     def check(self, other: "TrialStore") -> None:
         """Raise `TrialError` if `other` holds the trials of another run: what differs."""
@@ -164,45 +180,83 @@ class TrialStore:
         """Take in what other processes have written since; return how many records were new. Raises `TrialError`."""
         with self._lock:
             try:
-                return sum(self._take_in(segment) for segment in sorted(self.path.glob("*.jsonl")))
+                new = sum(self._take_in(segment) for segment in sorted(self.path.glob("*.jsonl")))
             except OSError as error:
                 raise TrialError(f"{self.path}: cannot be read: {why(error)}") from error
+            waiting, self._unread = self._unread, []  # their tables may have come
+            return new + sum(self._take_body(place, "trial", body) for place, body in waiting)
 
     def _take_in(self, segment: Path) -> int:
-        start = self._read.get(segment.name, 0)
+        start, new = self._read.get(segment.name, 0), 0
+        if segment.stat().st_size == start:
+            return 0
         with segment.open("rb") as file:
             file.seek(start)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._read[segment.name] = start + len(whole) + len(newline)
-        new = 0
-        for line in whole.split(b"\n") if newline else ():
-            self._lines[segment.name] = self._lines.get(segment.name, 0) + 1
-            body = _checked(line)
-            try:
-                if body is None:
-                    raise TrialError("not what was written")
-                new += self._remember(body)
-            except (TrialError, UnicodeDecodeError):
-                self.damaged.append(f"{segment}: line {self._lines[segment.name]}")
+            for text in file:
+                if not text.endswith(b"\n"):
+                    break
+                self._read[segment.name] = start = start + len(text)
+                number = self._lines[segment.name] = self._lines.get(segment.name, 0) + 1
+                new += self._take_body(f"{segment}: line {number}", *(checked(text) or ("", b"")))
         return new
 
-    def _remember(self, body: bytes) -> bool:
-        digest = _digest(body)
-        if digest in self._known:
-            return False
-        trial = Trial.from_json(body.decode())
-        self._known.add(digest)
-        self._records.setdefault(trial.id, []).append(trial)
-        self._joined.pop(trial.id, None)
-        return True
+    def _take_body(self, place: str, kind: str, body: bytes) -> bool:
+        """Take in what a line holds; say whether it was a new record."""
+        try:
+            if kind == "trial":
+                return self._take_trial(place, body)
+            if kind == "layers":
+                self._tables.take_layers(body)
+            elif kind == "options":
+                self._tables.take_options(body)
+            else:
+                self._damaged.append(place)
+        except (
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            TrialError,
+        ):  # something else wrote it
+            self._damaged.append(place)
+        return False
 
-    def _append(self, bodies: Iterable[bytes]) -> int:
+    def _take_trial(self, place: str, body: bytes) -> bool:
+        table = parse_json(body)
+        key, recipe = table.pop("id", ""), table["recipe"]
+        if isinstance(recipe, str):
+            layers, options = table.pop("layers"), table.pop("options")
+            if not self._tables.has(layers, options):
+                self._unread.append((place, body))
+                return False
+            table["recipe"] = self._tables.decode(layers, options, recipe)
+        trial = Trial(**table)
+        trial.check()
+        if key:
+            vars(trial)["id"] = key  # to work it out takes longer than all else
+        return self._remember(trial) is not None
+
+    def _remember(self, trial: Trial) -> Trial | None:
+        """Return the trial as it is kept, or None if there is a record like it."""
+        identity = _identity(trial)
+        if identity in self._known:
+            return None
+        kept = replace(trial, recipe=self._tables.encode(trial.recipe))
+        vars(kept)["id"] = trial.id
+        self._known.add(identity)
+        self._records.setdefault(kept.id, []).append(kept)
+        self._joined.pop(kept.id, None)
+        return kept
+
+    def _append(self, trials: Iterable[Trial]) -> int:
         with self._lock:
-            new = [body for body in bodies if self._remember(body)]
+            new = [kept for trial in trials if (kept := self._remember(trial)) is not None]
             try:
                 if new:
-                    with self._own_segment().open("ab") as file:
-                        file.writelines(_line(body) + b"\n" for body in new)
+                    segment = self._own_segment()
+                    with segment.path.open("ab") as file:
+                        file.writelines(text for trial in new for text in self._written(trial, segment))
                         file.flush()
                         os.fsync(file.fileno())
             except OSError as error:
@@ -210,22 +264,45 @@ class TrialStore:
                 raise TrialError(f"{self.path}: cannot be written: {why(error)}") from error
             return len(new)
 
-    def _own_segment(self) -> Path:
-        """Return this process's segment. A forked child has one of its own, and so has who failed to write to one."""
-        if self._segment is None or self._segment[0] != os.getpid():
-            self._segment = os.getpid(), self.path / f"{uuid.uuid4().hex}.jsonl"
-        return self._segment[1]
+    def _written(self, trial: Trial, segment: "_Segment") -> Iterator[bytes]:
+        """Yield the lines of a trial, with those of tables that the segment does not have yet."""
+        if self._version == _FULL:
+            yield line("trial", trial.to_json().encode())
+            return
+        assert isinstance(trial.recipe, EncodedRecipe)
+        layers = trial.recipe.layers
+        digest, options = self._tables.options()
+        for kind, name, body in (("layers", layers.digest, layers.body), ("options", digest, options)):
+            if segment.tables[name] < _COPIES:
+                segment.tables[name] += 1
+                yield line(kind, body)
+        table = {"id": trial.id, "layers": layers.digest, "options": digest, "recipe": trial.recipe.codes}
+        yield line("trial", _text(table | trial.facts()))
 
-    def _forget(self, bodies: Iterable[bytes]) -> None:
+    def _own_segment(self) -> "_Segment":
+        """Return this process's segment. A forked child has one of its own, and so has who failed to write to one."""
+        if self._segment is None or self._segment.pid != os.getpid():
+            self._segment = _Segment(self.path / f"{uuid.uuid4().hex}.jsonl", os.getpid())
+        return self._segment
+
+    def _forget(self, trials: Iterable[Trial]) -> None:
         """Take back what could not be written; what comes next goes to a new segment, behind no torn line."""
         self._segment = None
-        for body in bodies:
-            self._known.discard(_digest(body))
-            trial = Trial.from_json(body.decode())
+        for trial in trials:
+            self._known.discard(_identity(trial))
             self._joined.pop(trial.id, None)
             self._records[trial.id].remove(trial)
             if not self._records[trial.id]:
                 del self._records[trial.id]
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """The file that a process appends to, and how often each table is in it."""
+
+    path: Path
+    pid: int
+    tables: Counter[str] = field(default_factory=Counter)
 
 
 def store_in(path: Path) -> Path:
@@ -252,19 +329,13 @@ def _create(path: Path, fingerprint: Fingerprint) -> None:
         raise TrialError(f"{path}: cannot be made: {error}") from error
 
 
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest()[:16].encode()
+def _identity(trial: Trial) -> bytes:
+    """Return what two records share if they say the same, however they are written; the id stands for the recipe."""
+    return hashlib.sha256(trial.id.encode() + _text(trial.facts())).digest()[:16]
 
 
-def _line(body: bytes) -> bytes:
-    start, middle, end = _RECORD
-    return start + _digest(body) + middle + body + end
-
-
-def _checked(line: bytes) -> bytes | None:
-    """Return the record in a line, or None if the line is not what was written."""
-    body = line[len(_line(b"")) - 1 : -1]
-    return body if line == _line(body) else None
+def _text(table: Mapping[str, object]) -> bytes:
+    return json.dumps(table, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _shown(value: object) -> str:

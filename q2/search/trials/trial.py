@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from q2.errors import TrialError
 from q2.files import parse_json
+from q2.search.trials.encoding import EncodedRecipe, plain
 
 __all__ = ["State", "Trial", "join"]
 
@@ -57,9 +59,10 @@ class Trial:
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise TrialError(f"trial {self.id}: {name} is {value}, expected a finite number")
-        bounded = {name: (float(low), float(high)) for name, (low, high) in self.intervals.items()}
-        object.__setattr__(self, "recipe", dict(self.recipe))
-        object.__setattr__(self, "metrics", {name: float(value) for name, value in self.metrics.items()})
+        bounded = {_shared(name): (float(low), float(high)) for name, (low, high) in self.intervals.items()}
+        if not isinstance(self.recipe, EncodedRecipe):  # which nobody can change
+            object.__setattr__(self, "recipe", dict(self.recipe))
+        object.__setattr__(self, "metrics", {_shared(name): float(value) for name, value in self.metrics.items()})
         object.__setattr__(self, "intervals", bounded)
 
     def __repr__(self) -> str:
@@ -107,28 +110,37 @@ class Trial:
 
     def table(self) -> dict[str, object]:
         """Return its fields as a table, without those that have their default."""
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: value for name, value in given.items() if name == "recipe" or value != getattr(_PLAIN, name)}
+        return {"recipe": plain(self.recipe), **self.facts()}
+
+    def facts(self) -> dict[str, object]:
+        """Return the table without the recipe."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "recipe"}
+        return {name: value for name, value in given.items() if value != getattr(_PLAIN, name)}
 
     @classmethod
     def from_json(cls, text: str) -> "Trial":
         """Return the trial that `to_json` wrote. Raises `TrialError` for anything else."""
         try:
             trial = cls(**parse_json(text))
-            trial._check()
+            trial.check()
         except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
             raise TrialError(f"no trial: {error}") from None
         return trial
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise TypeError for a field of another type than it says; `__post_init__` has seen to the numbers."""
         texts = {"fidelity": self.fidelity, "strategy": self.strategy, "state": self.state, "error": self.error}
-        texts |= dict(self.recipe)
+        texts |= {} if isinstance(self.recipe, EncodedRecipe) else dict(self.recipe)
         wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
         whole = {"seed": self.seed, "number": 0 if self.number is None else self.number}
         wrong = wrong or next((name for name, value in whole.items() if type(value) is not int), None)
         if wrong or self.state not in get_args(State):
             raise TypeError(f"{wrong or 'state'} is not what it should be")
+
+
+def _shared(name: str) -> str:
+    """Return the one copy of a metric's name that all trials share."""
+    return sys.intern(str(name))
 
 
 _PLAIN = Trial({})

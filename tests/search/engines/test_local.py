@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from q2.search.engines.base import Load
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Evaluated
@@ -17,15 +19,19 @@ from q2.settings import EngineSettings
 from q2.testing import EngineSuite, workers
 from q2.testing.workers import jobs, made, values
 
-KILLED = """
+SEARCH = """
 import sys, time
-from functools import partial
 from pathlib import Path
 from q2.search.engines.local import Local
 from q2.settings import EngineSettings
 from q2.testing import workers
-with Local(EngineSettings(workers=2), partial(workers.load, Path(sys.argv[1])), {}) as engine:
-    print(int(next(engine.run(workers.jobs(2))).trial.metrics["pid"]), flush=True)
+scratch, seconds = Path(sys.argv[1]), float(sys.argv[2])
+with Local(EngineSettings(workers=2), workers.Prepared(scratch, seconds), {}) as engine:
+    engine.prepare()
+    engine.warm()
+    print("warm", flush=True)
+    next(engine.run(workers.jobs(2, job1="sleep 300")))
+    print("measured", flush=True)
     time.sleep(300)
 """
 
@@ -42,6 +48,19 @@ def alive(pid: float) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def stat(pid: float) -> list[str]:
+    """Return state, parent, group, session, … of a process; nothing if there is none."""
+    try:
+        return Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def running(pid: float) -> bool:
+    """Say whether a process has not ended; one whose parent is lost may stay in the table, where nobody asks for it."""
+    return stat(pid)[:1] not in ([], ["Z"])
 
 
 def pids(found: list[Evaluated]) -> set[float]:
@@ -72,6 +91,15 @@ def test_a_worker_stays_that_grows_as_it_loads_a_denoiser(tmp_path: Path) -> Non
     assert made(tmp_path) == 2
 
 
+def test_a_job_that_kills_every_worker_becomes_a_failed_trial_after_the_retries(tmp_path: Path) -> None:
+    with local(tmp_path, 2, retries=1) as engine:
+        found = list(engine.run(jobs(3, job0="kill")))
+    (failed,) = (result.trial for result in found if result.trial.state == "failed")
+    assert (failed.number, failed.fidelity, failed.metrics) == (0, "weights", {})
+    assert failed.error == "the worker died 2 times: ended by SIGKILL"
+    assert values(found) == {1: 1, 2: 4}
+
+
 def test_a_worker_that_dies_while_it_is_idle_is_started_again(tmp_path: Path) -> None:
     with local(tmp_path, 2) as engine:
         used = pids(list(engine.run(jobs(2, job0="sleep 1"))))
@@ -85,15 +113,78 @@ def test_a_worker_that_dies_while_it_is_idle_is_started_again(tmp_path: Path) ->
     assert not pids(found) & used
 
 
-def test_the_processes_of_a_search_that_is_killed_end_with_it(tmp_path: Path) -> None:
+def test_what_workers_need_is_imported_once_and_they_are_forked(tmp_path: Path) -> None:
+    with local(tmp_path, 2, load=workers.Prepared(tmp_path)) as engine:
+        engine.prepare()
+        engine.warm()
+        found = list(engine.run(jobs(2, job0="sleep 1", job1="sleep 1")))
+    (server,) = {result.trial.metrics["parent"] for result in found}
+    assert server != os.getpid()
+    assert len(pids(found)) == 2
+    assert len(list(tmp_path.glob("prepared-*"))) == 1
+    assert not alive(server)
+
+
+def test_a_search_goes_on_when_the_process_that_workers_are_forked_from_is_lost(tmp_path: Path) -> None:
+    with local(tmp_path, 2) as engine:
+        found = list(engine.run(jobs(2, job0="sleep 1", job1="sleep 1")))
+        (server,) = {result.trial.metrics["parent"] for result in found}
+        os.kill(int(server), signal.SIGKILL)
+        assert values(list(engine.run(jobs(2)))) == {0: 0, 1: 1}
+        os.kill(int(found[0].trial.metrics["pid"]), signal.SIGKILL)
+        again = list(engine.run(jobs(4, job0="sleep 1", job1="sleep 1")))
+        assert values(again) == {number: number**2 for number in range(4)}
+    assert not any(map(running, pids(found) | pids(again) | {server}))
+
+
+def test_workers_that_are_not_forked_measure_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("q2.search.engines.local.sys.platform", "darwin")
+    with local(tmp_path, 2, load=workers.Prepared(tmp_path)) as engine:
+        engine.warm()
+        found = list(engine.run(jobs(4, job1="kill once")))
+        assert {result.trial.metrics["parent"] for result in found} == {os.getpid()}
+    assert values(found) == {number: number**2 for number in range(4)}
+    assert not any(map(alive, pids(found)))
+
+
+def in_session(session: int) -> list[int]:
+    """Return the processes of a session that have not ended."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if (found := stat(pid)) and (found[0] != "Z", int(found[3])) == (True, session)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says", "end"),
+    [
+        (0, "measured", signal.SIGKILL),
+        (60, "warm", signal.SIGKILL),  # while it imports
+        (0, "measured", signal.SIGINT),
+        (0, "measured", signal.SIGTERM),
+    ],
+)
+def test_a_search_that_is_killed_or_interrupted_leaves_no_process(
+    tmp_path: Path, seconds: int, says: str, end: signal.Signals
+) -> None:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    command = [sys.executable, "-c", SEARCH, str(tmp_path), str(seconds)]
+    with (
+        (tmp_path / "stderr").open("w") as stderr,
+        subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        ) as process,
+    ):
         assert process.stdout is not None
-        worker = int(process.stdout.readline())
-        assert alive(worker)
-        process.kill()
-    deadline = time.monotonic() + 30
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not alive(worker)
+        while process.stdout.readline().strip() != says:
+            assert process.poll() is None
+        assert len(in_session(process.pid)) == (4 if says == "measured" else 2)
+        if end == signal.SIGINT:  # Ctrl-C goes to all processes of the terminal
+            os.killpg(process.pid, end)
+        else:
+            process.send_signal(end)
+        process.wait(timeout=60)
+        deadline = time.monotonic() + 30
+        while in_session(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert in_session(process.pid) == []
+    said = (tmp_path / "stderr").read_text()
+    assert said.count("Traceback") == said.count("KeyboardInterrupt") == (end == signal.SIGINT)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from q2.errors import Q2Error, TrialError
+from q2.search.trials.lines import line
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 
@@ -75,9 +77,17 @@ def test_the_files_are_json_lines(tmp_path: Path) -> None:
     store = TrialStore.open(tmp_path / "trials", RUN)
     store.add(trial(0, FID=1.5))
     (segment,) = (tmp_path / "trials").glob("*.jsonl")
-    (line,) = segment.read_text(encoding="utf-8").splitlines()
-    record = json.loads(line)
-    assert record["trial"] == {"metrics": {"FID": 1.5}, "number": 0, "recipe": {"a": "uaq-1", "b": "uaq-1"}}
+    layers, options, record = map(json.loads, segment.read_text(encoding="utf-8").splitlines())
+    assert layers["layers"] == ["a", "b"]
+    assert options["options"] == {"0": "uaq-1"}
+    assert record["trial"] == {
+        "id": trial(0).id,
+        "metrics": {"FID": 1.5},
+        "number": 0,
+        "layers": layers["sha256"],
+        "options": options["sha256"],
+        "recipe": "00",
+    }
     assert len(record["sha256"]) == 16
     assert {path.suffix for path in (tmp_path / "trials").iterdir()} == {".json", ".jsonl"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials"]
@@ -112,21 +122,120 @@ def test_a_torn_tail_is_passed_over_wherever_it_was_torn(tmp_path: Path) -> None
 
 def test_a_flipped_bit_costs_one_record_and_is_reported(tmp_path: Path) -> None:
     store = TrialStore.open(tmp_path / "trials", RUN)
-    for number in range(3):
-        store.add(trial(number, FID=float(number)))
+    store.extend([trial(number, FID=float(number)) for number in range(4)])
     (segment,) = (tmp_path / "trials").glob("*.jsonl")
     lines = segment.read_bytes().splitlines(keepends=True)
+    records = [place for place, text in enumerate(lines) if b'"trial":' in text]
+    assert (len(lines), len(records)) == (8, 4)  # two tables, each of them twice
     dice = random.Random(0)
-    for _ in range(50):
-        place = dice.randrange(len(lines[1]) - 1)
-        wrong = bytearray(lines[1])
+    for turn in range(80):
+        damaged = turn % 8
+        place = dice.randrange(len(lines[damaged]) - 1)
+        wrong = bytearray(lines[damaged])
         wrong[place] ^= 1 << dice.randrange(7)
         if b"\n" in wrong[:-1]:
             continue
-        segment.write_bytes(lines[0] + bytes(wrong) + lines[2])
+        segment.write_bytes(b"".join([*lines[:damaged], bytes(wrong), *lines[damaged + 1 :]]))
         found = TrialStore.read(tmp_path / "trials")
-        assert [entry.number for entry in found] == [0, 2]
-        assert found.damaged == [f"{segment}: line 2"]
+        lost = records.index(damaged) if damaged in records else None
+        assert [entry.number for entry in found] == [number for number in range(4) if number != lost]
+        assert list(found) == [entry for entry in store if entry.number != lost]
+        assert found.damaged == [f"{segment}: line {damaged + 1}"]
+
+
+def test_trials_whose_tables_are_lost_are_reported_until_a_segment_has_them(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    store.extend([trial(0), trial(1)])
+    (segment,) = store.path.glob("*.jsonl")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    records = [text for text in lines if b'"trial":' in text]
+    segment.write_bytes(b"".join(records))
+    found = TrialStore.read(store.path)
+    assert len(found) == 0
+    assert found.damaged == [f"{segment}: line 1", f"{segment}: line 2"]
+    (store.path / "another.jsonl").write_bytes(b"".join(text for text in lines if text not in records))
+    assert (found.refresh(), found.damaged) == (2, [])
+    assert list(found) == list(store)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"recipe":"00"}',
+        b'{"recipe":3}',
+        b'{"metrics":{}}',
+        b"[]",
+        b'{"recipe":{},"metrics":{"FID":Infinity}}',
+        b'{"recipe":{},"metric":{}}',
+    ],
+)
+def test_a_record_that_something_else_wrote_is_reported(tmp_path: Path, body: bytes) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    (store.path / "odd.jsonl").write_bytes(line("trial", body) + line("layers", b"{}") + line("options", b"[]"))
+    assert store.refresh() == 0
+    assert store.damaged == [f"{store.path}/odd.jsonl: line {number}" for number in (1, 2, 3)]
+
+
+def old_store(path: Path, trials: list[Trial]) -> None:
+    """Write a store as q2 did before recipes were encoded."""
+    TrialStore.open(path, RUN)
+    head = json.loads((path / "store.json").read_text())
+    assert head["version"] == 2
+    (path / "store.json").write_text(json.dumps(head | {"version": 1}))
+    lines = [line("trial", each.to_json().encode()) for each in trials]
+    (path / "0123456789abcdef0123456789abcdef.jsonl").write_bytes(b"".join(lines))
+
+
+def test_a_store_of_before_is_read_and_gone_on_with_in_its_own_form_and_merges_into_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "trials"
+    old_store(path, [trial(0, FID=1.0), trial(1)])
+    store = TrialStore.open(path, RUN)
+    assert list(store) == [trial(0, FID=1.0), trial(1)]
+    assert not store.add(trial(0, FID=1.0))
+    assert store.add(trial(2, FID=2.0))
+    for segment in path.glob("*.jsonl"):
+        assert all(set(json.loads(text)) == {"sha256", "trial"} for text in segment.read_text().splitlines())
+    new = TrialStore.open(tmp_path / "new", RUN)
+    assert (new.merge(store), new.merge(store)) == (3, 0)
+    assert list(TrialStore.read(new.path)) == list(TrialStore.read(path)) == list(store)
+    assert (store.merge(new), TrialStore.read(path).merge(TrialStore.read(new.path))) == (0, 0)
+
+
+def test_a_segment_copied_into_another_store_is_a_merge(tmp_path: Path) -> None:
+    ours, theirs = (TrialStore.open(tmp_path / name, RUN) for name in "ab")
+    ours.extend([trial(number) for number in (9, 10)])
+    theirs.extend([trial(number) for number in range(9)])  # other options have the same codes
+    theirs.add(Trial({"c": "uaq-2", "a": "kmeans-c-3"}))
+    for segment in theirs.path.glob("*.jsonl"):
+        shutil.copy(segment, ours.path)
+    assert ours.refresh() == 10
+    expected = [*(trial(number) for number in range(11)), Trial({"a": "kmeans-c-3", "c": "uaq-2"})]
+    assert list(ours) == list(TrialStore.read(ours.path)) == expected
+    assert ours.damaged == []
+
+
+def test_more_options_than_there_are_ascii_codes(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    recipes = [{"a": f"uaq-{number}", "b": "none"} for number in range(400)]
+    store.extend([Trial(recipe, number=number) for number, recipe in enumerate(recipes)])
+    assert [dict(found.recipe) for found in TrialStore.read(store.path)] == recipes
+
+
+def test_trials_of_many_layers_take_little_room(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", RUN)
+    layers = [f"down_blocks.{place}.attentions.1.transformer_blocks.9.attn1.to_q" for place in range(812)]
+    for number in range(50):
+        recipe = {layer: f"uaq-{2 + place * (number + 1) % 5}" for place, layer in enumerate(layers)}
+        store.add(Trial(recipe, {"SQNR": number / 3}, {"SQNR": (0.0, 99.0)}, number=number))
+    (segment,) = store.path.glob("*.jsonl")
+    records = [text for text in segment.read_text().splitlines() if '"trial":' in text]
+    assert max(map(len, records)) < 1100
+    tracemalloc.start()
+    found = TrialStore.read(store.path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(found) == list(store)
+    assert held < 50 * 4096 + 400_000  # a trial and its share of the tables
 
 
 def test_processes_that_write_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
@@ -313,8 +422,8 @@ def wrong_head(text: str) -> Callable[[Path], None]:
         (no_folder, "trials: no trial store, expected a folder with store.json"),
         (no_head, "trials: no trial store, expected a folder with store.json"),
         (wrong_head("{"), "store.json: cannot be read: "),
-        (wrong_head("[]"), "store.json: expected a trial store of version 1"),
-        (wrong_head('{"q2": "trials", "version": 2}'), "store.json: expected a trial store of version 1"),
+        (wrong_head("[]"), "store.json: expected a trial store of version 1 or 2"),
+        (wrong_head('{"q2": "trials", "version": 3}'), "store.json: expected a trial store of version 1 or 2"),
         (wrong_head('{"q2": "trials", "version": 1}'), "store.json: fingerprint.denoiser: "),
         (
             wrong_head('{"q2": "trials", "version": 1, "fingerprint": {"denoizer": "x"}}'),
