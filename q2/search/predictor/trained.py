@@ -183,8 +183,10 @@ class Trained:
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
             training = validate(Training, head["training"], lambda key: f"training.{dotted(key)}")
             trained = cls(training, str(head["target"]), *shape, scale, folds)
-            if not folds or not all(isinstance(text, str) for values in fields.values() for text in values):
-                raise ValueError("no folds, or a value of a feature that is no text")
+            if not folds or not all(
+                isinstance(text, str) for values in (*fields.values(), shape[1]) for text in values
+            ):
+                raise ValueError("no folds, or a name that is no text")
             list(trained.models())
         except (*_DAMAGED, SafetensorError, Q2Error) as error:
             reason = str(error).partition("\n")[0]
