@@ -185,7 +185,7 @@ def file_readers(folder: Path, *, slow: bool = True) -> list[Files]:  # noqa: PL
     from q2.search.predictor.space import NodeSpace
     from q2.search.predictor.trained import Trained
     from q2.search.reduced import ReducedSpace
-    from q2.search.trials.exchange import import_, to_csv, to_json
+    from q2.search.trials.exchange import csv_lines, import_, json_lines
     from q2.search.trials.legacy import read_legacy
     from q2.search.trials.listing import Listing
     from q2.search.trials.store import TrialStore
@@ -203,7 +203,7 @@ def file_readers(folder: Path, *, slow: bool = True) -> list[Files]:  # noqa: PL
     def store(at: Path) -> None:
         found = TrialStore.read(at / "trials")
         listing = Listing.of(found)
-        _ = listing.rows(), to_csv(found), to_json(found, found.fingerprint)
+        _ = listing.rows(), "".join(csv_lines(found)), "".join(json_lines(found, found.fingerprint))
 
     def trials(at: Path) -> None:
         import_(TrialStore(made.empty, TrialStore.read(made.empty).fingerprint), at / "trials.json")

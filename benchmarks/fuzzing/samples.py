@@ -33,7 +33,7 @@ from q2.search.predictor.trained import Trained, train
 from q2.search.reduced import ReducedSpace, UnitVariants
 from q2.search.space import Space, SpaceChoice
 from q2.search.subject import Subject
-from q2.search.trials.exchange import to_json
+from q2.search.trials.exchange import json_lines
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 from q2.session.modules.saving import save_graph
@@ -187,7 +187,7 @@ def _trials(root: Path) -> None:
     run = root / "run"
     TrialStore.open(run / "trials", fingerprint).extend(found)
     TrialStore.open(root / "empty", fingerprint)
-    write_text(root / "trials" / "trials.json", to_json(found, fingerprint))
+    write_text(root / "trials" / "trials.json", "".join(json_lines(found, fingerprint)))
     write_text(run / "effective.toml", 'seed = 7\n[denoiser]\nname = "digits-dit"\n[search]\ntarget = "PSNR"\n')
     write_json(run / "report.json", {"denoiser": {"name": "digits-dit"}})
     write_json(run / "manifest.json", {"run": {"kind": "search", "denoiser": "digits-dit"}, "versions": {"q2": "0.1"}})

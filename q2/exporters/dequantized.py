@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from q2.denoisers import Denoiser
@@ -39,7 +40,7 @@ class Dequantized(Exporter):
                 pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
                 for config in beside.glob("*/config.json"):
                     _load_as_float32(config)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{out}: cannot be written: {why(error)}") from error
         size = sum(file.stat().st_size for file in out.rglob("*.safetensors"))
         return Exported(f"{out}/: {size / 1e6:.2f} MB, {count} layers dequantized to float16")

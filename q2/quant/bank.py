@@ -206,17 +206,8 @@ class Bank:
         outputs = OutputErrors(*tensors["outputs"][i, j].tolist()) if "outputs" in tensors else None
         dtype, quantizer = getattr(torch, self.plan.dtype), self._quantizers(part.option.quantizer)
         codes, shape = parameters.pop(CODES, None), part.of_shape(shape)
-        return Fitted(
-            part.option,
-            quantizer,
-            parameters,
-            shape,
-            dtype,
-            self.plan.prec,
-            errors,
-            packed_codes=codes,
-            outputs=outputs,
-        )
+        known = (part.option, quantizer, parameters, shape, dtype, self.plan.prec, errors)
+        return Fitted(*known, packed_codes=codes, outputs=outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +373,7 @@ def _plan(folder: Path) -> BankPlan:
         layers = {name: _layer_plan(layer) for name, layer in table.pop("layers").items()}
         plan = BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
         texts = (plan.denoiser, plan.weights, plan.dtype, plan.calibration, *plan.options)
-        if not all(isinstance(text, str) for text in texts) or type(plan.prec) is not int:
+        if {*map(type, texts), type(plan.prec)} != {str, int}:
             raise ValueError("a value is of another type")
         return plan
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

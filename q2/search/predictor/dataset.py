@@ -166,6 +166,8 @@ class GraphSet:
             raise PredictorError("a graph set without graphs")
         if not all(np.issubdtype(each.dtype, np.integer) for each in (self.which, self.rows, self.codes)):
             raise PredictorError("which, rows, codes: expected whole numbers")
+        if not all(isinstance(text, str) for values in (*self.fields.values(), self.numbers) for text in values):
+            raise PredictorError("fields, numbers: expected texts")
         if self.which.ndim != 1 or self.rows.ndim != 1:
             raise PredictorError(f"which, rows: expected a list each, found {self.which.shape} and {self.rows.shape}")
         if np.any(self.which < 0) or np.any(self.which >= len(self.topologies)):

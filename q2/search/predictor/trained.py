@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -183,10 +184,11 @@ class Trained:
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
             training = validate(Training, head["training"], lambda key: f"training.{dotted(key)}")
             trained = cls(training, str(head["target"]), *shape, scale, folds)
-            if not folds or not all(
-                isinstance(text, str) for values in (*fields.values(), shape[1]) for text in values
-            ):
+            texts = [text for values in (*fields.values(), shape[1]) for text in values]
+            if not folds or not all(isinstance(text, str) for text in texts):
                 raise ValueError("no folds, or a name that is no text")
+            if any(fold.metrics.keys() != folds[0].metrics.keys() for fold in folds):
+                raise ValueError("the folds have different metrics")
             list(trained.models())
         except (*_DAMAGED, SafetensorError, Q2Error) as error:
             reason = str(error).partition("\n")[0]
@@ -213,7 +215,7 @@ def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
     fold = Fold(weights=weights, **arrays, prior=prior)
     hops = (fold.hop_weights, fold.hop_means, fold.hop_deviations)
     numbers = (fold.mean, fold.deviation, fold.seconds, fold.epochs, *fold.metrics.values())
-    plain = all(isinstance(number, int | float) for number in numbers)
+    plain = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
     if not plain or any(each.shape != (LAYERS + 1,) or each.dtype.kind not in "fi" for each in hops):
         raise ValueError(f"the numbers of fold {i}")
     return fold

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from q2.config import dotted, validate
@@ -77,7 +77,8 @@ def save_graph(graph: Graph, settings: ModelSettings, folder: Path) -> None:
     }
     try:
         with creating(folder) as beside:
-            save_file({name: each.contiguous() for name, each in graph.model.state_dict().items()}, beside / _TENSORS)
+            data = save({name: each.contiguous() for name, each in graph.model.state_dict().items()})
+            (beside / _TENSORS).write_bytes(data)
             write_json(beside / _HEAD, head)
     except OSError as error:
         raise Q2Error(f"--save {folder}: {why(error)}") from error
