@@ -211,6 +211,8 @@ def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
             raise ValueError("a value is of another type")
         if not 1 <= plan.images <= _MOST or plan.batch < 1:
             raise ValueError(f"images: expected 1 to {_MOST}, batch: 1 or more")
+        if any(len(counts) > len(plan.batches) for counts in seen.values()):
+            raise ValueError("it has counts of more batches than there are")
         if set(seen) != set(plan.groups):
             raise ValueError("its groups are not those of its layers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -98,6 +98,8 @@ class Labels:
             raise PredictorError(f"nodes: expected the shape {expected}, found {self.nodes.shape}")
         if not (np.issubdtype(self.nodes.dtype, np.floating) and self.nodes.size) or np.isinf(self.nodes).any():
             raise PredictorError(f"nodes: expected finite scores, found {self.nodes.size} of {self.nodes.dtype}")
+        if np.isnan(self.nodes).all(axis=1).any():
+            raise PredictorError("nodes: a layer has no option with a score")
         for unit in self.units:
             unit.check(self)
 

@@ -80,8 +80,8 @@ class NodeSpace:
         texts = (*self.options, *self.choices, *self.topology.nodes)
         if not all(isinstance(text, str) for text in texts):
             raise PredictorError("options, choices, nodes: expected texts")
-        if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
-            raise PredictorError("weights: expected a number above 0 for every choice")
+        if not (np.isfinite(self.weights).all() and (self.weights >= 1).all()):
+            raise PredictorError("weights: expected 1 or more for every choice")
         for name in ("choice", "first", "codes"):
             if not np.issubdtype(getattr(self, name).dtype, np.integer):
                 raise PredictorError(f"{name}: expected whole numbers")
