@@ -201,7 +201,7 @@ class _Reader:
 def _typed(word: str) -> bool | int | float | str:
     if word in _LITERALS:
         return _LITERALS[word]
-    if _WHOLE.fullmatch(word):
+    if _WHOLE.fullmatch(word) and len(word) < 1000:  # Python reads no number of thousands of digits
         return int(word)
     return float(word) if _REAL.fullmatch(word) else word
 
