@@ -182,6 +182,7 @@ class Trained:
             fields = {name: tuple(values) for name, values in head["fields"].items()}
             scale = Scale(**{key: np.array(value, dtype=np.float64) for key, value in head["scale"].items()})
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
+            _ = Training(**head["training"])  # which knows its keys; their types are checked next
             training = validate(Training, head["training"], lambda key: f"training.{dotted(key)}")
             trained = cls(training, str(head["target"]), *shape, scale, folds)
             texts = [text for values in (*fields.values(), shape[1]) for text in values]
