@@ -49,8 +49,17 @@ for command in (transform, sample, evaluate, bank, calibrate, export, plan, repo
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let run files name code, and trust those in their folder from then on.")
+    ] = False,
 ) -> None:
     """Read the options that stand before a command; `main` looks for ``--debug`` itself."""
+    if trust:
+        import os
+
+        from q2.trust import REMEMBER, VARIABLE
+
+        os.environ[VARIABLE] = REMEMBER
     if version:
         from q2.version import version as installed
 

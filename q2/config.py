@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +17,9 @@ import pydantic
 import toml
 
 from q2.errors import ConfigError, did_you_mean
-from q2.files import read_toml
+from q2.files import parse_toml, read_toml
 from q2.settings import Settings, Table, keys_of
+from q2.trust import check_trusted
 
 __all__ = [
     "DEFAULT",
@@ -72,6 +74,8 @@ class RunFile:
         """
         path = _find(config)
         file = read_toml(path, ConfigError, config)
+        if path.parent != _configs():
+            check_trusted(path, file, path.name)
         return cls(path.name, path.parent.absolute(), file, form=form).overridden(overrides)
 
     def overridden(self, overrides: Sequence[str] | Mapping[str, object]) -> "RunFile":
@@ -123,7 +127,7 @@ class RunFile:
 
     def find(self, path: str) -> str:
         """Return where `path` lies: beside the run file, else in the working folder, else just `path`."""
-        found = (place / path for place in (self.folder, Path.cwd()) if path and (place / path).exists())
+        found = (place / path for place in (self.folder, Path.cwd()) if path and os.path.exists(place / path))
         return str(next(found, path))
 
     def with_recipe(self, recipe: Path) -> "RunFile":
@@ -253,12 +257,12 @@ def _configs() -> Path:
 
 def _find(config: str) -> Path:
     path = Path(config)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     packaged = _configs() / (config if config.endswith(".toml") else f"{config}.toml")
-    if path.name == config and packaged.is_file():
+    if path.name == config and os.path.isfile(packaged):
         return packaged
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{config}: is a folder, expected a TOML file")
     alike = [name for name in shipped() if did_you_mean(path.stem, [Path(name).stem])]  # the ending says nothing
     near = did_you_mean(config, alike)
@@ -271,16 +275,16 @@ def _override(text: str, named: str) -> Table:
     if not equals or not name:
         raise ConfigError(f"{named}: expected key=value")
     try:
-        key = _path(tomllib.loads(f"{name} = 0"))
+        key = _path(parse_toml(f"{name} = 0"))
     except ValueError:  # no TOML, or several keys
         raise ConfigError(f"{named}: {name!r} is no TOML key") from None
     kinds = _kinds(Settings, key)
     plain = f"{name} = {json.dumps(value)}"
     if str in kinds and not value.startswith(("'", '"', *("{" for kind in kinds if kind is dict))):
-        return tomllib.loads(plain)
+        return parse_toml(plain)
     for line in (f"{name} = {value}", plain):
         try:
-            table = tomllib.loads(line)
+            table = parse_toml(line)
         except tomllib.TOMLDecodeError:
             continue
         if not any(isinstance(leaf, date | time) for leaf in flatten(table).values()):
@@ -291,7 +295,7 @@ def _override(text: str, named: str) -> Table:
 def _nested(key: str, value: object, named: str) -> Table:
     """Return the table that sets the setting at a dotted key; a number of numpy's is one of Python's."""
     try:
-        path = _path(tomllib.loads(f"{key} = 0"))
+        path = _path(parse_toml(f"{key} = 0"))
     except ValueError:  # no TOML, or several keys
         raise ConfigError(f"{named}: expected a dotted key, such as 'search.trials'") from None
     table: Any = str(value) if isinstance(value, Path) else value

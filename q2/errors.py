@@ -25,9 +25,24 @@ __all__ = [
     "there_are",
 ]
 
+_LONGEST = 2000
+
 
 class Q2Error(Exception):
-    """A mistake the user can mend; the message is one line. The command line exits with 2."""
+    r"""A mistake the user can mend; the message is one line. The command line exits with 2.
+
+    What a message repeats of a file may be anything: signs that are no text are written as escapes, and a message that
+    is longer than 2,000 signs is cut.
+
+    >>> str(Q2Error("no option '\x1b[31m' in run.toml"))
+    "no option '\\x1b[31m' in run.toml"
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not text.isprintable():
+            text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 class ConfigError(Q2Error):

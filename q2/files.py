@@ -14,17 +14,81 @@ from typing import Any
 
 from q2.errors import Q2Error, why
 
-__all__ = ["alone", "creating", "plain", "read_toml", "replacing", "write_json", "write_text"]
+__all__ = [
+    "alone",
+    "creating",
+    "parse_json",
+    "parse_toml",
+    "plain",
+    "read_json",
+    "read_toml",
+    "replacing",
+    "write_json",
+    "write_text",
+]
+
+_DEEPEST = 100
+"""How many tables and lists may lie within each other in a file: code that goes down recursively has room for these."""
 
 
 def read_toml(path: Path, kind: type[Q2Error], name: str = "") -> dict[str, Any]:
     """Return the table in a TOML file. Raises `kind` in one line, with the file as it was called: `name`, or `path`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise kind(f"{name or path}: not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise kind(f"{name or path}: cannot be read: {why(error)}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table that TOML says. Raises `tomllib.TOMLDecodeError`, a ValueError, and nothing else.
+
+    >>> parse_toml("a = " + "[" * 5000)
+    Traceback (most recent call last):
+    tomllib.TOMLDecodeError: nested deeper than 100
+    """
+    try:
+        table = tomllib.loads(text)
+        _check_depth(table)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise tomllib.TOMLDecodeError(f"nested deeper than {_DEEPEST}") from None
+    except ValueError as error:  # a number of thousands of digits, a date that there is not
+        raise tomllib.TOMLDecodeError(str(error)) from None
+    return table
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file in UTF-8 holds. Raises OSError, and ValueError as `parse_json` does."""
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that JSON says. Raises ValueError for what is none, or is nested too deep.
+
+    >>> parse_json("[" * 5000)
+    Traceback (most recent call last):
+    ValueError: nested deeper than 100
+    """
+    try:
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"nested deeper than {_DEEPEST}") from None
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: object) -> None:
+    """Raise ValueError for tables and lists that lie too deep within each other."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEEPEST + 1):
+        containers = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for each in containers for inner in each if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {_DEEPEST}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["Q2_TRUST"] = "1"  # run files of tests name code of tests; tests/test_trust.py goes without
 
 import pytest
 import torch

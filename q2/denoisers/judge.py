@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from q2.denoisers.shapes import COLOURS, LAYOUTS, SCENES, SHAPES
 from q2.errors import CheckpointError
+from q2.files import read_json
 
 __all__ = ["DigitsJudge", "Judge", "ScenesJudge"]
 
@@ -93,7 +94,7 @@ class Judge(nn.Module):
     def load(cls, folder: str | Path) -> Self:
         """Return the judge saved in a folder, in evaluation mode."""
         folder = Path(folder)
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
         judge = cls(size=config["size"], width=config["width"], n_features=config["n_features"])
         judge.load_state_dict(load_file(folder / WEIGHTS))
         if (folder / REAL).exists():

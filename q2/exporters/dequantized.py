@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from q2.denoisers import Denoiser
@@ -12,7 +13,7 @@ from q2.denoisers.saving.save import check_folder, make_plain
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import CheckpointError, why
 from q2.exporters.base import Exported, Exporter
-from q2.files import creating
+from q2.files import creating, read_json
 from q2.progress import Progress, silent
 
 __all__ = ["Dequantized"]
@@ -39,7 +40,7 @@ class Dequantized(Exporter):
                 pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
                 for config in beside.glob("*/config.json"):
                     _load_as_float32(config)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{out}: cannot be written: {why(error)}") from error
         size = sum(file.stat().st_size for file in out.rglob("*.safetensors"))
         return Exported(f"{out}/: {size / 1e6:.2f} MB, {count} layers dequantized to float16")
@@ -50,7 +51,7 @@ def _load_as_float32(config: Path) -> None:
 
     Without this text encoders are half and denoisers float, and the pipeline stops at their first meeting.
     """
-    table = json.loads(config.read_text(encoding="utf-8"))
+    table = read_json(config)
     for key in ("dtype", "torch_dtype"):
         if table.get(key) == "float16":
             config.write_text(json.dumps({**table, key: "float32"}, indent=2) + "\n", encoding="utf-8")

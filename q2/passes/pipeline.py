@@ -29,6 +29,7 @@ _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*\"""")
 _WHOLE = re.compile(r"[+-]?\d+")
 _REAL = re.compile(r"[+-]?(?:(?:\d+\.\d*|\.?\d+)(?:[eE][+-]?\d+)?|inf|nan)")
 _SPACE = re.compile(r"\s*")
+_DEEPEST = 50
 _LITERALS = {"true": True, "false": False}
 
 
@@ -126,6 +127,8 @@ class _Reader:
 
     def _value(self, what: str, key: Key, places: dict[Key, str]) -> Any:
         start = self.at
+        if len(key) > _DEEPEST:
+            raise self._error(f"nested deeper than {_DEEPEST}", start)
         if self._take("{"):
             return self._table(start, key, places)
         if self._take("["):
@@ -198,7 +201,7 @@ class _Reader:
 def _typed(word: str) -> bool | int | float | str:
     if word in _LITERALS:
         return _LITERALS[word]
-    if _WHOLE.fullmatch(word):
+    if _WHOLE.fullmatch(word) and len(word) < 1000:  # Python reads no number of thousands of digits
         return int(word)
     return float(word) if _REAL.fullmatch(word) else word
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from q2.errors import BankError, Q2Error, there_are, why
-from q2.files import alone, replacing, write_json
+from q2.files import alone, read_json, replacing, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import Fitted, OutputErrors, Quantizer, check_weight
 from q2.quant.calibration.fit import fit_outputs
@@ -192,7 +192,7 @@ class Bank:
                 for i, (choice, channels) in enumerate(plan.choices.items())
                 for j, option in enumerate(options)
             }
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise _damaged(self.folder / _file(layer), error) from error
 
     def _with_outputs(self, choice: str, fitted: Fitted) -> Fitted:
@@ -206,17 +206,8 @@ class Bank:
         outputs = OutputErrors(*tensors["outputs"][i, j].tolist()) if "outputs" in tensors else None
         dtype, quantizer = getattr(torch, self.plan.dtype), self._quantizers(part.option.quantizer)
         codes, shape = parameters.pop(CODES, None), part.of_shape(shape)
-        return Fitted(
-            part.option,
-            quantizer,
-            parameters,
-            shape,
-            dtype,
-            self.plan.prec,
-            errors,
-            packed_codes=codes,
-            outputs=outputs,
-        )
+        known = (part.option, quantizer, parameters, shape, dtype, self.plan.prec, errors)
+        return Fitted(*known, packed_codes=codes, outputs=outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,22 +365,27 @@ def _damaged(path: Path, error: Exception) -> BankError:
 def _plan(folder: Path) -> BankPlan:
     path = folder / _INDEX
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         if table.pop("q2") != "bank":
             raise ValueError("it is something else")
         if table.pop("version") != _VERSION:
             raise BankError(f"{folder}: is a bank of another version of q2; build it anew")
         layers = {name: _layer_plan(layer) for name, layer in table.pop("layers").items()}
-        return BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        plan = BankPlan(**table | {"layers": layers, "options": tuple(table["options"])})
+        texts = (plan.denoiser, plan.weights, plan.dtype, plan.calibration, *plan.options)
+        if {*map(type, texts), type(plan.prec)} != {str, int}:
+            raise ValueError("a value is of another type")
+        return plan
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise BankError(f"{folder}: is no bank: {_INDEX} cannot be read ({why(error)})") from error
 
 
 def _layer_plan(table: Mapping[str, object]) -> LayerPlan:
     shape, choices = table["shape"], table["choices"]
-    assert isinstance(shape, Sequence)
-    assert isinstance(choices, Mapping)
-    return LayerPlan(tuple(shape), {name: tuple(part) if part else None for name, part in choices.items()})
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape) or not isinstance(choices, dict):
+        raise ValueError("the shape or the choices of a layer are none")
+    ranges = {name: None if part is None else (int(part[0]), int(part[1])) for name, part in choices.items()}
+    return LayerPlan(tuple(shape), ranges)
 
 
 def _owner(plan: BankPlan, layer: str) -> str:

@@ -4,7 +4,6 @@ The file is replaced as a whole, and now and then while it grows, so that a meas
 there. Output errors by other rows take its place.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from q2.errors import BankError, Q2Error, why
-from q2.files import alone, write_json
+from q2.files import alone, read_json, write_json
 from q2.progress import Progress, silent
 from q2.quant.base import OutputErrors, check_weight
 from q2.quant.calibration.problem import Problem
@@ -55,7 +54,7 @@ def read_outputs(folder: Path, bank: str) -> Outputs | None:
     """
     path = folder / _FILE
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         if (table["q2"], table["version"], table["bank"]) != ("outputs", _VERSION, bank):
             raise ValueError("it belongs to another bank, or another version of q2")
         found = Outputs(str(table["rows"]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from q2.errors import SensitivityError, why
-from q2.files import plain, write_text
+from q2.files import plain, read_json, write_text
 from q2.quant.options import NONE
 
 __all__ = ["AloneFidelity", "SensitivityTable", "added_noise", "noise_of", "one_at_a_time", "signal_of"]
@@ -150,7 +150,7 @@ class SensitivityTable:
     def load(cls, path: Path) -> "SensitivityTable":
         """Read what `save` wrote. Raises `SensitivityError`, one line, for a file that is damaged or another."""
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
+            table = read_json(path)
             if not isinstance(table, dict) or (table.get("q2"), table.get("version")) != ("sensitivity", _VERSION):
                 raise ValueError(f"expected q2 = 'sensitivity' of version {_VERSION}")
             rows = {choice: {o: _number(db) for o, db in row.items()} for choice, row in table["sqnr_db"].items()}

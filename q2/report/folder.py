@@ -1,7 +1,5 @@
 """The folder of a run as a report reads it: what the run wrote, and nothing that runs code."""
 
-import json
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from q2.errors import Q2Error, why
+from q2.files import parse_json, parse_toml
 from q2.quant.recipe import Recipe
 from q2.search.trials.store import TrialStore
 from q2.search.trials.trial import Trial
@@ -51,17 +50,17 @@ class RunFolder:
     @cached_property
     def report(self) -> dict[str, Any]:
         """What ``report.json`` (of a comparison ``compare.json``) holds; empty for a search that is not done."""
-        return self._table(_REPORTS.get(self.kind, "report.json"), json.loads)
+        return self._table(_REPORTS.get(self.kind, "report.json"), parse_json)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Versions, plugins, seed and machine."""
-        return self._table("manifest.json", json.loads)
+        return self._table("manifest.json", parse_json)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that were in effect."""
-        return self._table("effective.toml", tomllib.loads)
+        return self._table("effective.toml", parse_toml)
 
     @cached_property
     def recipe(self) -> Recipe | None:

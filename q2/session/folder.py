@@ -1,10 +1,10 @@
 """A run's folder belongs to one run: another kind of run, denoiser or target is refused, and nothing is lost."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from q2.errors import ConfigError
+from q2.files import read_json
 from q2.session.session import Session
 
 __all__ = ["MANIFEST", "RunOf", "check_free", "run_in", "unused"]
@@ -43,7 +43,7 @@ class RunOf:
 def run_in(folder: Path) -> RunOf | None:
     """Return whose folder it is, by its manifest or what earlier versions left; None if it is nobody's."""
     try:
-        table = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        table = read_json(folder / MANIFEST)
         if isinstance(table, dict) and isinstance(table.get("run"), dict):
             return RunOf(**{key: str(value) for key, value in table["run"].items()})
     except (OSError, ValueError, TypeError):

@@ -17,6 +17,7 @@ from q2.errors import ConfigError, PassError
 from q2.files import read_toml, write_text
 from q2.passes import pipeline_text, with_pipeline
 from q2.session.session import Session
+from q2.trust import check_trusted
 from q2.version import version
 
 __all__ = ["Reproducer", "reproducing"]
@@ -111,6 +112,7 @@ class Reproducer:
 
     def run_file(self, file: Path) -> RunFile:
         """Return the run that crashed, as one that was read from `file`. Raises `ConfigError`."""
+        check_trusted(file, self.settings, f"--replay {file}: settings")
         run = RunFile(file.name, file.parent.absolute(), dict(self.settings))
         return with_pipeline(run, self.passes, "passes")
 

@@ -92,12 +92,15 @@ def imported(path: str | Path) -> Imported:
     """Read a run file of MASE's. Raises `ConfigError` for one that cannot be read, or whose model q2 does not know."""
     table = read_toml(Path(path), ConfigError)
     found = Imported()
-    _basics(found, table)
-    for title, options in table.get("passes", {}).items():
-        _pass(found, title, options)
-    if isinstance(table.get("search"), dict):
-        _space(found, table["search"].get("search_space", {}))
-        _strategy(found, table["search"].get("strategy", {}))
+    try:
+        _basics(found, table)
+        for title, options in table.get("passes", {}).items():
+            _pass(found, title, options)
+        if isinstance(table.get("search"), dict):
+            _space(found, table["search"].get("search_space", {}))
+            _strategy(found, table["search"].get("strategy", {}))
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:  # a value of another type
+        raise ConfigError(f"{path}: is no run file of MASE's: {error}") from error
     for key in map(".".join, flatten(table)):
         if not any(key == each or key.startswith(f"{each}.") for each in found.settled):
             found.say(key, f"no counterpart: {_DROPPED.get(key, 'q2 knows no such key')}")

@@ -1,6 +1,5 @@
 """Where a denoiser's weights come from: a local folder or a Hub id, checked before diffusers reads it."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from q2.denoisers.checkpoints.hub import Hub
 from q2.denoisers.checkpoints.selection import Selection
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.denoisers.silence_libraries import quiet
-from q2.errors import CheckpointError, did_you_mean
+from q2.errors import CheckpointError, Q2Error, did_you_mean
+from q2.files import read_json
 
 __all__ = ["Checkpoint", "read_config"]
 
@@ -257,8 +257,12 @@ class Checkpoint:
         try:
             with quiet():
                 yield self.where
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except Q2Error:
+            raise
+        except Exception as error:  # what diffusers makes of a damaged file is anybody's guess
             reason, hint = str(error).strip().split("\n")[0], "" if self.local else _OUT_OF_REACH
+            if not isinstance(error, OSError | ValueError | RuntimeError | SafetensorError):
+                reason = f"{type(error).__name__}: {reason}"
             if self.local is None and not self.hub.within_reach:
                 reason = "it is not in the cache"
             raise CheckpointError(f"checkpoint {self.where!r}: cannot be loaded: {reason}{hint}") from error
@@ -281,7 +285,7 @@ class Checkpoint:
         with self.reading():
             path = self.local / name if self.local is not None else self.hub.fetch(name)
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
+            table = read_json(path)
         except (ValueError, OSError) as error:
             wrong = "is no JSON" if isinstance(error, ValueError) else "cannot be read"
             raise CheckpointError(f"checkpoint {self.where!r}: {name} {wrong}: {error}") from error
@@ -292,7 +296,7 @@ class Checkpoint:
 
 def read_config(path: Path) -> dict[str, object]:
     """Return the constructor arguments in a config.json. Raises ValueError if it is no JSON object, OSError."""
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = read_json(path)
     if not isinstance(table, dict):
         raise ValueError("no JSON object")
     return {key: value for key, value in table.items() if not key.startswith("_")}
@@ -311,7 +315,7 @@ def shown(names: list[str]) -> str:
 
 def _is_component(path: Path) -> bool:
     try:
-        return "_class_name" in json.loads(path.read_text(encoding="utf-8"))
+        return "_class_name" in read_json(path)
     except (OSError, ValueError, TypeError):
         return False
 

@@ -1,12 +1,12 @@
 """Which weight files of a component's folder `from_pretrained` takes: an index first, then a file of a known name."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from q2.errors import CheckpointError
+from q2.files import read_json
 
 __all__ = ["VARIANTS", "check_whole", "variant_in", "weight_files"]
 
@@ -64,7 +64,7 @@ def _indices(stem: str, variant: str) -> tuple[str, ...]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        table = read_json(index)["weight_map"]
         return sorted(set(table.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: is no index of weight files ({type(error).__name__}: {error})") from error

@@ -4,7 +4,6 @@ A file's names are turned into diffusers' by the pipeline's own `lora_state_dict
 No PEFT is needed.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from q2.denoisers.checkpoints.hub import Hub
 from q2.denoisers.checkpoints.selection import Lora
 from q2.denoisers.silence_libraries import quiet
 from q2.errors import CheckpointError, why
+from q2.files import parse_json
 from q2.quant.simulated import Quantized
 
 __all__ = ["TEXT_ENCODERS", "check_loras", "fuse_loras"]
@@ -126,7 +126,7 @@ def _read(lora: Lora, components: Mapping[str, nn.Module], checkpoint: Checkpoin
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            notes = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            notes = parse_json((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"lora {lora.path!r}: {path.name} is no whole .safetensors file ({why(error)})"

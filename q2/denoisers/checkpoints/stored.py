@@ -3,7 +3,6 @@
 Files are read, not mapped: pages of a mapped file count as memory of the process, up to the whole checkpoint.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from q2.errors import CheckpointError
+from q2.files import parse_json
 
 __all__ = ["StoredWeights"]
 
@@ -87,12 +87,14 @@ def _places(path: Path) -> dict[str, _Place]:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 raise ValueError("its head is longer than it is")
-            head = json.loads(file.read(length))
+            head = parse_json(file.read(length))
         places = {}
         for name, entry in head.items():
             if name != "__metadata__":
                 start, stop = (8 + length + offset for offset in entry["data_offsets"])
                 dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+                if not all(type(side) is int and side >= 0 for side in (start - 8 - length, stop - start, *shape)):
+                    raise ValueError(f"{name} has no sizes")
                 if stop - start != math.prod(shape) * dtype.itemsize or stop > path.stat().st_size:
                     raise ValueError(f"{name} does not fit")
                 places[name] = _Place(path, start, stop, dtype, shape)

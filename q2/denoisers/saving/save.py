@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from safetensors import SafetensorError
 
 from q2.denoisers.base import Denoiser
 from q2.denoisers.saving.loaded import unsettle
@@ -71,7 +72,7 @@ def save_packed(
             beside = stack.enter_context(creating(folder))
             with quiet():
                 pipeline.save_pretrained(beside, safe_serialization=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # which safetensors raises on a full disk
         raise CheckpointError(f"{folder}: cannot be written: {why(error)}") from error
     places = [name for name, part in parts.items() if part is model or _is_simulated(part)] or [""]
     return Saved(sum(file.stat().st_size for name in places for file in (folder / name).glob("*.safetensors")), size)

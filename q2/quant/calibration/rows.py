@@ -19,12 +19,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from q2.errors import CalibrationError, did_you_mean, why
-from q2.files import replacing, write_json
+from q2.files import read_json, replacing, write_json
 
 __all__ = ["INDEX", "RowPlan", "RowStore", "Rows"]
 
 INDEX = "index.json"
 _VERSION, _OWNER = 1, "rows"
+_MOST = 1_000_000
+"""How many images an index may speak of: what is read of it grows with them."""
 Seen = Mapping[str, Sequence[int]]
 """How many rows of every group went by in each batch that is complete."""
 
@@ -149,8 +151,11 @@ class RowStore:
         check_owner(path, self.plan, group, batch)
         try:
             with safe_open(path, framework="pt") as file:
-                return unpacked(file.get_tensor("values"), int(file.get_tensor("exponent")))
-        except (SafetensorError, OSError) as error:
+                values, exponent = file.get_tensor("values"), int(file.get_tensor("exponent"))
+            if values.ndim != 2:
+                raise ValueError(f"values of shape {tuple(values.shape)}")
+            return unpacked(values, exponent)
+        except (SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as error:
             raise _damaged(path, error) from error
 
     @property
@@ -193,16 +198,24 @@ def write_index(folder: Path, plan: RowPlan, seen: Seen) -> None:
 def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
     """Return what the rows in a folder are of, and how many went by. Raises `CalibrationError`."""
     try:
-        table = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        table = read_json(folder / INDEX)
         if table.pop("q2") != "rows":
             raise ValueError("it is something else")
         if table.pop("version") != _VERSION:
             raise CalibrationError(f"{folder}: has rows of another version of q2; remove it and collect them anew")
         seen = {group: [int(count) for count in counts] for group, counts in table.pop("seen").items()}
         plan = RowPlan(**table)
+        numbers = (plan.images, plan.steps, plan.rows, plan.seed, plan.batch)
+        texts = (plan.denoiser, plan.weights, plan.dtype, plan.prompts, plan.refiner, *plan.groups)
+        if any(type(each) is not int for each in numbers) or not all(isinstance(each, str) for each in texts):
+            raise ValueError("a value is of another type")
+        if not 1 <= plan.images <= _MOST or plan.batch < 1:
+            raise ValueError(f"images: expected 1 to {_MOST}, batch: 1 or more")
+        if any(len(counts) > len(plan.batches) for counts in seen.values()):
+            raise ValueError("it has counts of more batches than there are")
         if set(seen) != set(plan.groups):
             raise ValueError("its groups are not those of its layers")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CalibrationError(f"{folder}: has no rows: {INDEX} cannot be read ({why(error)})") from error
     return plan, seen
 

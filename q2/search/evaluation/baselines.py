@@ -1,6 +1,5 @@
 """What every search is compared with: each option everywhere, and full precision."""
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q2.errors import TrialError
-from q2.files import write_json
+from q2.files import read_json, write_json
 from q2.passes import PassContext
 from q2.quant.options import Option
 from q2.search.evaluation.costs import Costs
@@ -104,7 +103,7 @@ def full_precision(
 
 def _kept(path: Path, names: list[str]) -> Trial | None:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         return Trial(**table["trial"]) if set(names) <= set(table["metrics"]) else None
     except (OSError, ValueError, KeyError, TypeError, TrialError):
         return None

@@ -7,7 +7,10 @@ weight layer's rows are its options, so the table stays small however many trial
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from q2.errors import PredictorError, why
-from q2.files import replacing
+from q2.files import parse_json, read_json, replacing
 
 __all__ = ["GraphSet", "Layout", "Topology", "UnitNodes", "shared_topologies", "unit_nodes"]
 
@@ -28,6 +31,11 @@ Bools = npt.NDArray[np.bool_]
 _VERSION = 1
 MOST_HOPS = 4  # the layers of the network: no embedding sees farther
 _UNIT, _NAME = "unit", "name"
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, OverflowError, MemoryError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise for files that are damaged, claim impossible sizes, or are packed in ways unknown."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,12 @@ class GraphSet:
     def __post_init__(self) -> None:
         if not self.topologies or not len(self):
             raise PredictorError("a graph set without graphs")
+        if not all(np.issubdtype(each.dtype, np.integer) for each in (self.which, self.rows, self.codes)):
+            raise PredictorError("which, rows, codes: expected whole numbers")
+        if not all(isinstance(text, str) for values in (*self.fields.values(), self.numbers) for text in values):
+            raise PredictorError("fields, numbers: expected texts")
+        if self.which.ndim != 1 or self.rows.ndim != 1:
+            raise PredictorError(f"which, rows: expected a list each, found {self.which.shape} and {self.rows.shape}")
         if np.any(self.which < 0) or np.any(self.which >= len(self.topologies)):
             raise PredictorError(f"a graph names a topology outside 0 to {len(self.topologies) - 1}")
         if self.codes.shape[1:] != (len(self.fields),) or self.values.shape != (len(self.codes), len(self.numbers)):
@@ -244,7 +258,7 @@ class GraphSet:
             topologies, which = shared_topologies([_topology(graph) for graph in listed])
             names = list(listed[0]["metrics"]) if listed else []
             metrics = {name: np.array([float(graph["metrics"][name]) for graph in listed]) for name in names}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PredictorError(f"graphs: malformed, {type(error).__name__} at {error}") from error
         table = np.array(codes, dtype=np.int64).reshape(len(nodes), len(texts))
         floats = np.array(values, dtype=np.float64).reshape(len(nodes), len(numbers))
@@ -254,7 +268,7 @@ class GraphSet:
     def read_json(cls, path: str | Path) -> GraphSet:
         """Read graphs from a JSON file ``{"graphs": [...]}``; see `of`. Raises PredictorError with the file."""
         try:
-            return cls.of(json.loads(Path(path).read_text(encoding="utf-8"))["graphs"])
+            return cls.of(read_json(Path(path))["graphs"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PredictorError(f"{path}: no file of graphs: {error}") from error
         except PredictorError as error:
@@ -324,8 +338,8 @@ def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any],
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}
-        head = json.loads(arrays.pop("head").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        head = parse_json(arrays.pop("head").tobytes())
+    except (*_DAMAGED, OSError) as error:
         raise PredictorError(f"{path}: cannot be read: {why(error)}") from error
     if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != (kind, version):
         raise PredictorError(f"{path}: expected a file of {kind}, version {version}")

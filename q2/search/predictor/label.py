@@ -54,6 +54,21 @@ class UnitScores:
     scores: Floats
     complete: bool
 
+    def check(self, labels: Labels) -> None:
+        """Raise PredictorError where the arrays do not fit the unit's choices, or these not the labels'."""
+        if not isinstance(self.name, str) or not isinstance(self.kind, str):
+            raise PredictorError(f"units: expected name and kind as text, not {self.name!r}, {self.kind!r}")
+        if not set(self.choices) <= set(labels.choices):
+            raise PredictorError(f"unit {self.name!r}: a layer of it has no labels")
+        rows, folds = len(self.variants), labels.nodes.shape[2]
+        if not rows or self.variants.shape != (rows, len(self.choices)) or self.scores.shape != (rows, folds):
+            shapes = f"{self.variants.shape} and {self.scores.shape}"
+            raise PredictorError(f"unit {self.name!r}: variants and scores of shape {shapes} do not fit")
+        if not np.isfinite(self.scores).all():
+            raise PredictorError(f"unit {self.name!r}: a score is NaN or infinite")
+        if self.variants.size and not 0 <= self.variants.min() <= self.variants.max() < len(labels.options):
+            raise PredictorError(f"unit {self.name!r}: a variant has an option outside 0 to {len(labels.options) - 1}")
+
     @property
     def best(self) -> dict[str, int]:
         """The option index of every choice in the variant with the highest summed score."""
@@ -73,6 +88,20 @@ class Labels:
     nodes: Floats
     units: tuple[UnitScores, ...]
     made: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        """Raise PredictorError where the arrays do not fit the names."""
+        if not all(isinstance(name, str) for name in (*self.options, *self.choices)):
+            raise PredictorError("options, choices: expected texts")
+        if self.nodes.ndim != 3 or self.nodes.shape[:2] != (len(self.choices), len(self.options)):
+            expected = f"({len(self.choices)}, {len(self.options)}, folds)"
+            raise PredictorError(f"nodes: expected the shape {expected}, found {self.nodes.shape}")
+        if not (np.issubdtype(self.nodes.dtype, np.floating) and self.nodes.size) or np.isinf(self.nodes).any():
+            raise PredictorError(f"nodes: expected finite scores, found {self.nodes.size} of {self.nodes.dtype}")
+        if np.isnan(self.nodes).all(axis=1).any():
+            raise PredictorError("nodes: a layer has no option with a score")
+        for unit in self.units:
+            unit.check(self)
 
     def __repr__(self) -> str:
         from q2.search.predictor.tables import sensitivity_tables
@@ -105,7 +134,7 @@ class Labels:
                     unit["name"],
                     unit["kind"],
                     tuple(unit["choices"]),
-                    arrays[f"variants.{i}"].astype(np.int64),
+                    arrays[f"variants.{i}"].astype(np.int64, casting="safe"),
                     arrays[f"scores.{i}"].astype(np.float64),
                     bool(unit["complete"]),
                 )
@@ -113,7 +142,7 @@ class Labels:
             )
             made = Provenance.of_head(head.get("made", {}))
             return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units, made)
-        except (KeyError, TypeError, ValueError, PredictorError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, PredictorError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 

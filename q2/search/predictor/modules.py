@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from q2.errors import PredictorError, why
-from q2.files import write_text
+from q2.files import read_json, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet, Ints, Topology, UnitNodes
 from q2.search.predictor.train import node_norms
@@ -70,7 +70,7 @@ class Modules:
     def load(cls, path: str | Path) -> Modules:
         """Read a file that `save` wrote. Raises PredictorError, one line, for one that is damaged or another."""
         try:
-            head = json.loads(Path(path).read_text(encoding="utf-8"))
+            head = read_json(Path(path))
         except (OSError, ValueError) as error:
             raise PredictorError(f"{path}: cannot be read: {why(error)}") from error
         if not isinstance(head, dict) or (head.get("q2"), head.get("version")) != ("modules", _VERSION):
@@ -78,7 +78,7 @@ class Modules:
         try:
             units = {unit: tuple(_module(unit, entry) for entry in found) for unit, found in head["units"].items()}
             return cls(str(head["target"]), units)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from q2.errors import PredictorError, did_you_mean
 from q2.quant.options import Option
@@ -58,6 +59,37 @@ class NodeSpace:
     sums: Mapping[str, Floats] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     made: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        """Raise PredictorError where the arrays do not fit the names, or each other."""
+        nodes, table = len(self.topology.nodes), (len(self.choices), len(self.options))
+        shapes: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
+            "choice": (self.choice, (nodes,)),
+            "first": (self.first, (nodes,)),
+            "bits": (self.bits, table),
+            "weights": (self.weights, table[:1]),
+            "allowed": (self.allowed, table),
+            "codes": (self.codes, (len(self.codes) if self.codes.ndim else 0, len(self.fields))),
+            "values": (self.values, (len(self.codes) if self.codes.ndim else 0, len(self.numbers))),
+            **({} if self.errors is None else {"errors": (self.errors, table)}),
+            **{f"sums.{name}": (array, table) for name, array in self.sums.items()},
+        }
+        for name, (array, expected) in shapes.items():
+            if array.shape != expected or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+                raise PredictorError(f"{name}: expected the shape {expected}, found {array.shape} of {array.dtype}")
+        texts = (*self.options, *self.choices, *self.topology.nodes)
+        if not all(isinstance(text, str) for text in texts):
+            raise PredictorError("options, choices, nodes: expected texts")
+        if not (np.isfinite(self.weights).all() and (self.weights >= 1).all()):
+            raise PredictorError("weights: expected 1 or more for every choice")
+        for name in ("choice", "first", "codes"):
+            if not np.issubdtype(getattr(self, name).dtype, np.integer):
+                raise PredictorError(f"{name}: expected whole numbers")
+        if nodes and not -1 <= self.choice.min() <= self.choice.max() < len(self.choices):
+            raise PredictorError(f"choice: a node follows a choice outside 0 to {len(self.choices) - 1}")
+        last = self.first + np.where(self.choice >= 0, len(self.options) - 1, 0)
+        if nodes and not 0 <= self.first.min() <= last.max() < len(self.codes):
+            raise PredictorError(f"first: a node's rows are outside of the table's {len(self.codes)}")
 
     @classmethod
     def from_flow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from q2.errors import PredictorError, there_are, why
-from q2.files import replacing, write_text
+from q2.config import dotted, validate
+from q2.errors import PredictorError, Q2Error, there_are, why
+from q2.files import read_json, replacing, write_text
 from q2.progress import Progress, silent
 from q2.search.predictor.dataset import Floats, GraphSet
 from q2.search.predictor.features import FeatureMLP
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "train"]
 
 _VERSION = 2
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
 _TENSORS, _HEAD = "predictor.safetensors", "predictor.json"
 
 
@@ -103,7 +107,8 @@ class Trained:
     def predict(self, graphs: GraphSet) -> tuple[Floats, Floats]:
         """Return the target's predicted mean over the folds, and its deviation over them, both (graphs,)."""
         found = self.each(graphs)
-        return found.mean(axis=0), found.std(axis=0)
+        with np.errstate(over="ignore"):
+            return found.mean(axis=0), found.std(axis=0)
 
     def each(self, graphs: GraphSet) -> Floats:
         """Return the target as every fold predicts it (folds, graphs)."""
@@ -163,7 +168,7 @@ class Trained:
     def load(cls, folder: str | Path) -> Trained:
         """Read a folder that `save` wrote. Raises PredictorError, one line, for a missing or damaged one."""
         try:
-            head = json.loads((Path(folder) / _HEAD).read_text(encoding="utf-8"))
+            head = read_json(Path(folder) / _HEAD)
             data = (Path(folder) / _TENSORS).read_bytes()
         except (OSError, ValueError) as error:
             raise PredictorError(f"{folder}: no predictor can be read: {why(error)}") from error
@@ -177,9 +182,16 @@ class Trained:
             fields = {name: tuple(values) for name, values in head["fields"].items()}
             scale = Scale(**{key: np.array(value, dtype=np.float64) for key, value in head["scale"].items()})
             shape = (fields, tuple(head["numbers"]), tuple(head["hops"]))
-            trained = cls(Training(**head["training"]), str(head["target"]), *shape, scale, folds)
+            _ = Training(**head["training"])  # which knows its keys; their types are checked next
+            training = validate(Training, head["training"], lambda key: f"training.{dotted(key)}")
+            trained = cls(training, str(head["target"]), *shape, scale, folds)
+            texts = [text for values in (*fields.values(), shape[1]) for text in values]
+            if not folds or not all(isinstance(text, str) for text in texts):
+                raise ValueError("no folds, or a name that is no text")
+            if any(fold.metrics.keys() != folds[0].metrics.keys() for fold in folds):
+                raise ValueError("the folds have different metrics")
             list(trained.models())
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, PredictorError) as error:
+        except (*_DAMAGED, SafetensorError, Q2Error) as error:
             reason = str(error).partition("\n")[0]
             raise PredictorError(f"{folder}: {_HEAD} is damaged: {type(error).__name__} {reason}") from error
         return trained
@@ -198,4 +210,13 @@ def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
     prior = arrays.pop("prior")
     if prior is not None:
         prior = Prior(np.array(prior["rows"]), float(prior["constant"]), Link(**prior["link"]), np.zeros(0))
-    return Fold(weights=weights, **arrays, prior=prior)
+        rows = prior.rows
+        if rows.ndim != 1 or not all(isinstance(each, float) for each in vars(prior.link).values()):
+            raise ValueError(f"the prior of fold {i}")
+    fold = Fold(weights=weights, **arrays, prior=prior)
+    hops = (fold.hop_weights, fold.hop_means, fold.hop_deviations)
+    numbers = (fold.mean, fold.deviation, fold.seconds, fold.epochs, *fold.metrics.values())
+    plain = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    if not plain or any(each.shape != (LAYERS + 1,) or each.dtype.kind not in "fi" for each in hops):
+        raise ValueError(f"the numbers of fold {i}")
+    return fold

@@ -8,6 +8,7 @@ import string
 from collections.abc import Hashable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
+from q2.files import parse_json
 from q2.search.trials.lines import digest
 
 __all__ = ["EncodedRecipe", "LayerTable", "Tables", "key", "plain"]
@@ -120,14 +121,14 @@ class Tables:
 
     def take_layers(self, body: bytes) -> None:
         """Take in a segment's table of layers. Raises `ValueError` for one of another form."""
-        names = json.loads(body)
+        names = parse_json(body)
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise ValueError("no table of layers")
         self._by_digest[digest(body)] = self._table(tuple(names))
 
     def take_options(self, body: bytes) -> None:
         """Take in a segment's table of options. Raises `ValueError` for one of another form."""
-        options = json.loads(body)
+        options = parse_json(body)
         if not isinstance(options, dict):
             raise ValueError("no table of options")
         self._translations[digest(body)] = {code: self._code(str(text)) for code, text in options.items()}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from q2.config import dotted, validate
 from q2.errors import OptionError, TrialError, why
-from q2.files import replacing
+from q2.files import read_json, replacing
 from q2.quant.options import Option
 from q2.search.trials.encoding import plain
 from q2.search.trials.store import Fingerprint, TrialStore
@@ -91,7 +91,7 @@ def import_(store: TrialStore, path: str | Path) -> int:
     """
     path = Path(path)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
     except (OSError, ValueError) as error:
         raise TrialError(f"{path}: cannot be read as JSON: {why(error)}") from error
     if not isinstance(table, dict) or not isinstance(table.get("trials"), list):

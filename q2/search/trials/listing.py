@@ -1,7 +1,6 @@
 """Tables of a store's trials for people: all of them in a row each, or one in full."""
 
 import math
-import tomllib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from q2.errors import TargetError, TrialError, did_you_mean
+from q2.files import parse_toml
 from q2.search.kinds import METRICS
 from q2.search.objective.target import Target
 from q2.search.trials.encoding import key
@@ -157,7 +157,7 @@ class Listing:
 def _search(path: Path) -> Table:
     """Return the table ``search`` of the run whose settings these are; empty without them."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))["search"]
+        table = parse_toml(path.read_text(encoding="utf-8"))["search"]
         return dict(table)
     except (OSError, ValueError, KeyError, TypeError):
         return {}

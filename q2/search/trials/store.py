@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError, why
+from q2.files import parse_json, read_json
 from q2.search.trials.encoding import EncodedRecipe, Tables
 from q2.search.trials.lines import checked, line
 from q2.search.trials.trial import Trial, join
@@ -114,7 +115,7 @@ class TrialStore:
         path = Path(path)
         head = path / _HEAD
         try:
-            table = json.loads(head.read_text(encoding="utf-8"))
+            table = read_json(head)
         except (FileNotFoundError, NotADirectoryError):
             raise TrialError(f"{path}: no trial store, expected a folder with {_HEAD}") from None
         except (OSError, ValueError) as error:
@@ -210,12 +211,19 @@ class TrialStore:
                 self._tables.take_options(body)
             else:
                 self._damaged.append(place)
-        except (AttributeError, KeyError, TypeError, ValueError, TrialError):  # something else wrote it
+        except (
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            TrialError,
+        ):  # something else wrote it
             self._damaged.append(place)
         return False
 
     def _take_trial(self, place: str, body: bytes) -> bool:
-        table = json.loads(body)
+        table = parse_json(body)
         key, recipe = table.pop("id", ""), table["recipe"]
         if isinstance(recipe, str):
             layers, options = table.pop("layers"), table.pop("options")
@@ -224,6 +232,7 @@ class TrialStore:
                 return False
             table["recipe"] = self._tables.decode(layers, options, recipe)
         trial = Trial(**table)
+        trial.check()
         if key:
             vars(trial)["id"] = key  # to work it out takes longer than all else
         return self._remember(trial) is not None

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from q2.errors import TrialError
+from q2.files import parse_json
 from q2.search.trials.encoding import EncodedRecipe, plain
 
 __all__ = ["State", "Trial", "join"]
@@ -118,8 +119,23 @@ class Trial:
 
     @classmethod
     def from_json(cls, text: str) -> "Trial":
-        """Return the trial that `to_json` wrote; its form is not checked."""
-        return cls(**json.loads(text))
+        """Return the trial that `to_json` wrote. Raises `TrialError` for anything else."""
+        try:
+            trial = cls(**parse_json(text))
+            trial.check()
+        except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+            raise TrialError(f"no trial: {error}") from None
+        return trial
+
+    def check(self) -> None:
+        """Raise TypeError for a field of another type than it says; `__post_init__` has seen to the numbers."""
+        texts = {"fidelity": self.fidelity, "strategy": self.strategy, "state": self.state, "error": self.error}
+        texts |= {} if isinstance(self.recipe, EncodedRecipe) else dict(self.recipe)
+        wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
+        whole = {"seed": self.seed, "number": 0 if self.number is None else self.number}
+        wrong = wrong or next((name for name, value in whole.items() if type(value) is not int), None)
+        if wrong or self.state not in get_args(State):
+            raise TypeError(f"{wrong or 'state'} is not what it should be")
 
 
 def _shared(name: str) -> str:

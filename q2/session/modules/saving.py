@@ -1,17 +1,17 @@
 """A transformed graph in a folder: what its modules are now, their tensors, and the facts that are plain data."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from q2.config import dotted, validate
 from q2.errors import CheckpointError, Q2Error, why
-from q2.files import creating, write_json
+from q2.files import creating, read_json, write_json
 from q2.graph import Fact, Graph
 from q2.models.model import Model, load_model
 from q2.passes.analysis.avg_bits import BITS
@@ -23,6 +23,7 @@ from q2.quant.formatted import Formats, Formatted, format_layer, formats_of
 from q2.quant.options import Option
 from q2.quant.simulated import Part, Quantized, parts_of, plan_layer
 from q2.settings import DataSettings, ModelSettings
+from q2.trust import check_trusted
 
 __all__ = ["load_graph", "save_graph"]
 
@@ -76,7 +77,8 @@ def save_graph(graph: Graph, settings: ModelSettings, folder: Path) -> None:
     }
     try:
         with creating(folder) as beside:
-            save_file({name: each.contiguous() for name, each in graph.model.state_dict().items()}, beside / _TENSORS)
+            data = save({name: each.contiguous() for name, each in graph.model.state_dict().items()})
+            (beside / _TENSORS).write_bytes(data)
             write_json(beside / _HEAD, head)
     except OSError as error:
         raise Q2Error(f"--save {folder}: {why(error)}") from error
@@ -84,11 +86,30 @@ def save_graph(graph: Graph, settings: ModelSettings, folder: Path) -> None:
 
 def load_graph(folder: Path, data: DataSettings | None = None) -> tuple[Model, Graph]:
     """Return the model and the graph that `save_graph` wrote, with the facts. Raises `CheckpointError`."""
+    head = _read(folder)
+    settings = _settings(folder, head.get("model"))
+    model = load_model(settings, data or DataSettings())
+    try:
+        return model, _restored(folder, head, model)
+    except Q2Error:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, MemoryError) as error:
+        line = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / _HEAD}: is damaged: {type(error).__name__} {line}") from error
+
+
+def _settings(folder: Path, table: object) -> ModelSettings:
+    """Return the settings of a saved graph's model, whose factory is called if the folder is trusted: `q2.trust`."""
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{folder / _HEAD}: model: expected a table")
+    check_trusted(folder / _HEAD, {"model": table}, str(folder / _HEAD))
+    return validate(ModelSettings, {**table, "weights": "random"}, lambda key: f"{folder / _HEAD}: model.{dotted(key)}")
+
+
+def _restored(folder: Path, head: Mapping[str, Any], model: Model) -> Graph:
+    """Give a fresh model the modules, tensors and formats of a saved one; return its graph, with the facts."""
     from q2.graph import trace
 
-    head = _read(folder)
-    settings = ModelSettings.model_validate({**head["model"], "weights": "random"})
-    model = load_model(settings, data or DataSettings())
     for name, described in head["modules"].items():
         _put(model.module, name, described)
     try:
@@ -109,7 +130,7 @@ def load_graph(folder: Path, data: DataSettings | None = None) -> tuple[Model, G
         fact, _, back = _FACTS[name]
         graph.facts.set(fact, back(value))
     model.source = str(folder)
-    return model, graph
+    return graph
 
 
 def _described(name: str, module: nn.Module) -> dict[str, Any]:
@@ -144,6 +165,8 @@ def _put(model: nn.Module, name: str, described: Mapping[str, Any]) -> None:
     old = model.get_submodule(name)
     if type(old).__name__ == described["type"] and not described["arguments"]:
         return
+    if described["type"] not in _ARGUMENTS:
+        raise ValueError(f"{name}: a {described['type']!r} is no module that a folder keeps")
     kind: type[nn.Module] = getattr(nn, described["type"])
     values = {key: tuple(each) if isinstance(each, list) else each for key, each in described["arguments"].items()}
     _set(model, name, kind(**values))
@@ -156,7 +179,7 @@ def _set(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        head = json.loads((folder / _HEAD).read_text(encoding="utf-8"))
+        head = read_json(folder / _HEAD)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / _HEAD}: cannot be read: {why(error)}") from error
     if not isinstance(head, dict) or head.get("q2") != "graph" or head.get("version") != _VERSION:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from q2.files import replacing, write_json, write_text
 from q2.models.evaluation import Score, evaluate
@@ -52,7 +52,7 @@ def train_module(session: ModuleSession, folder: Path) -> Trained:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "model.safetensors") as beside:
-            save_file({name: each.contiguous() for name, each in model.module.state_dict().items()}, beside)
+            beside.write_bytes(save({name: each.contiguous() for name, each in model.module.state_dict().items()}))
         write_text(folder / "effective.toml", session.effective_toml)
         write_json(folder / "manifest.json", manifest(session, model, "train"))
         write_json(folder / "report.json", {"test": asdict(score), "epochs": epochs})

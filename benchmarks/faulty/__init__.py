@@ -1,0 +1,1 @@
+"""What `benchmarks.faults` is made of: commands, how they are run and killed, and odd surroundings."""

@@ -1,0 +1,113 @@
+"""Commands in forks of this process, which has imported what they need: their start takes no time."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["Command", "children", "ended", "start"]
+
+
+class Command:
+    """A command that runs: its process, which leads a session of its own, and the file with what it says."""
+
+    def __init__(self, pid: int, said: Path) -> None:
+        self.pid, self.said = pid, said
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def wait(self, seconds: float = 600) -> int:
+        """Return the exit code. Raises AssertionError if it takes too long; it is killed then."""
+        end = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                os.killpg(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise AssertionError(f"it did not end within {seconds:g} s: {self.last}")
+            time.sleep(0.005)
+        return code
+
+    @property
+    def text(self) -> str:
+        """What it said."""
+        return self.said.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def last(self) -> str:
+        """The last line that it said."""
+        return (self.text.strip().splitlines() or [""])[-1]
+
+
+def start(
+    args: Sequence[str],
+    said: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+    folder: Path | None = None,
+) -> Command:
+    """Start ``q2 ARGS`` in a fork; what it says goes to a file, and `before` is called in it first."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return Command(pid, said)
+    code = 99
+    try:
+        os.setsid()
+        handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (the process ends with it)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        os.environ |= dict(environment or {})
+        if folder:
+            os.chdir(folder)
+        if before:
+            before()
+        code = _main(args)
+    finally:
+        os._exit(code)
+
+
+def _main(args: Sequence[str]) -> int:
+    from q2.cli import main
+
+    sys.argv = ["q2", *args]
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def children(session: int) -> list[int]:
+    """Return the processes of a session that are alive."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = status.read_text(encoding="utf-8").rpartition(") ")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def ended(session: int, seconds: float = 20) -> bool:
+    """Say whether all processes of a session end within some seconds by themselves; those that do not are killed."""
+    end = time.monotonic() + seconds
+    while children(session):
+        if time.monotonic() > end:
+            for pid in children(session):
+                os.kill(pid, signal.SIGKILL)
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,164 @@
+"""Odd surroundings: a signal, a full disk, a closed pipe, another locale, folders that cannot be written to."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faulty.rounds import fresh, undisturbed
+from benchmarks.faulty.running import Command, ended, start
+from benchmarks.faulty.scenarios import Scenario, contents
+
+__all__ = ["CHECKS"]
+
+
+def terminated(scenario: Scenario, folder: Path) -> str:
+    """SIGTERM in the middle leaves nothing behind, and a second start ends as an undisturbed one."""
+    whole, seconds = undisturbed(scenario, folder.parent / scenario.name)
+    place = fresh(scenario, folder / "stopped")
+    command = start(scenario.args(place), folder / "said.txt", folder=place)
+    time.sleep(seconds / 2)
+    os.kill(command.pid, signal.SIGTERM)
+    command.wait(60)
+    assert ended(command.pid), "a process is left"
+    return _again(scenario, place, whole)
+
+
+def full_disk(scenario: Scenario, folder: Path) -> str:
+    """On a disk that is full it ends with one line; with room again it ends as an undisturbed one."""
+    whole, _ = undisturbed(scenario, folder.parent / scenario.name)
+    try:
+        with small_disk(folder / "disk") as place:
+            if scenario.prepare:
+                scenario.prepare(place)
+            filler = place / "filler"
+            room = shutil.disk_usage(place).free
+            filler.write_bytes(bytes(max(0, room)))
+            command = start(scenario.args(place), folder / "said.txt", folder=folder)
+            _one_line(command, "No space left")
+            filler.unlink()
+            return _again(scenario, place, whole, disk=True)
+    except subprocess.CalledProcessError:
+        return "no mount"
+
+
+def read_only(scenario: Scenario, folder: Path) -> str:
+    """In a folder that cannot be written to it ends with one line."""
+    try:
+        with small_disk(folder / "disk") as place:
+            if scenario.prepare:
+                scenario.prepare(place)
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True, capture_output=True)
+            _one_line(start(scenario.args(place), folder / "said.txt", folder=folder), "")
+    except subprocess.CalledProcessError:
+        return "no mount"
+    return "one line"
+
+
+def homeless(scenario: Scenario, folder: Path) -> str:
+    """Without a home that can be written to it runs as ever."""
+    (folder / "home").touch()  # a file: nothing can be made below it
+    nowhere = str(folder / "home")
+    names = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
+    return _ends(scenario, folder, environment=dict.fromkeys(names, nowhere))
+
+
+def plain_locale(scenario: Scenario, folder: Path) -> str:
+    """With ``LC_ALL=C`` it runs as ever; standard output takes ASCII alone."""
+
+    def ascii_only() -> None:
+        import sys
+
+        sys.stdout.reconfigure(encoding="ascii", errors="backslashreplace")  # type: ignore[union-attr]
+
+    return _ends(scenario, folder, environment={"LC_ALL": "C", "PYTHONUTF8": "0"}, before=ascii_only)
+
+
+def closed_output(scenario: Scenario, folder: Path) -> str:
+    """With a standard output that nobody reads any more, it still writes its result, and no traceback."""
+
+    def closed() -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, 1)
+
+    whole, _ = undisturbed(scenario, folder.parent / scenario.name)
+    place = fresh(scenario, folder / "odd")
+    command = start(scenario.args(place), folder / "said.txt", before=closed, folder=place)
+    command.wait()
+    assert "Traceback" not in command.text, command.text[-500:]
+    assert ended(command.pid), "a process is left"
+    return _again(scenario, place, whole)
+
+
+def together(scenario: Scenario, folder: Path) -> str:
+    """Two at once in one folder: both end, or the second is refused in one line, and the result is whole."""
+    whole, _ = undisturbed(scenario, folder.parent / scenario.name)
+    place = fresh(scenario, folder / "both")
+    both = [start(scenario.args(place), folder / f"{i}.txt", folder=place) for i in range(2)]
+    codes = [command.wait() for command in both]
+    assert 0 in codes, [command.last for command in both]
+    assert all(code in (0, 2) for code in codes), [command.text[-300:] for command in both]
+    return _same(scenario, place, whole)
+
+
+CHECKS: Mapping[str, Callable[[Scenario, Path], str]] = {
+    "SIGTERM": terminated,
+    "full disk": full_disk,
+    "read-only": read_only,
+    "no home": homeless,
+    "LC_ALL=C": plain_locale,
+    "closed stdout": closed_output,
+    "two at once": together,
+}
+
+
+@contextmanager
+def small_disk(place: Path, size: str = "4m") -> Iterator[Path]:
+    """Yield a tmpfs of some size. Raises `subprocess.CalledProcessError` where none can be mounted."""
+    place.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True, capture_output=True)
+
+
+def _one_line(command: Command, expected: str) -> None:
+    code, lines = command.wait(), command.text.strip().splitlines()
+    said = [line for line in lines if line.startswith("q2: ")]
+    assert code == 2, f"it ends with {code}: {lines[-3:]}"
+    assert len(said) == 1, lines[-3:]
+    assert expected in said[0], said[0]
+
+
+def _ends(scenario: Scenario, folder: Path, **how: Any) -> str:
+    whole, _ = undisturbed(scenario, folder.parent / scenario.name)
+    place = fresh(scenario, folder / "odd")
+    command = start(scenario.args(place), folder / "said.txt", folder=place, **how)
+    code = command.wait()
+    assert code == 0, f"it ends with {code}: {command.text[-300:]}"
+    return _same(scenario, place, whole)
+
+
+def _again(scenario: Scenario, place: Path, whole: dict[str, Any], *, disk: bool = False) -> str:
+    said = place.parent / "again.txt"
+    command = start(scenario.args(place), said, folder=place.parent if disk else place)
+    code = command.wait()
+    if code == 2 and not scenario.resumes and "is there already" in command.text:
+        code = 0
+    assert code == 0, f"started again it ends with {code}: {command.last}"
+    return _same(scenario, place, whole)
+
+
+def _same(scenario: Scenario, place: Path, whole: dict[str, Any]) -> str:
+    found = contents(place / scenario.result)
+    different = sorted(name for name in {**whole, **found} if whole.get(name) != found.get(name))
+    assert not different, f"not as undisturbed: {', '.join(different[:3])}"
+    return "same"
