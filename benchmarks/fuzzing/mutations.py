@@ -143,7 +143,7 @@ def damaged_text(text: str, rng: random.Random) -> str:  # noqa: PLR0911 (a way 
         return "\n".join(lines)
     if way == 3:
         words = re.findall(r"[\w.-]+", text) or ["x"]
-        word, other = str(rng.choice(words)), rng.choice([*words, *TEXTS])
+        word, other = str(rng.choice(words)), str(rng.choice([*words, *TEXTS]))
         at = text.find(word)
         return text[: max(at, 0)] + other + text[max(at, 0) + len(word) :]
     at = rng.randrange(len(text) + 1)

@@ -72,11 +72,11 @@ OTHER = Provenance(Subject("sdxl", "ffff"))
     [
         (labels(made=OTHER), "labels: file 2 is of sdxl (ffff), the first of toy (0a1b)"),
         (
-            replace(labels(), choices=("a.q", "a.kk", *LAYERS[2:])),
+            replace(labels(), choices=("a.q", "a.kk", *LAYERS[2:]), units=()),
             "labels: file 2 has the layer 'a.kk', the first has not; did you mean 'a.k'?",
         ),
         (
-            replace(labels(), options=("uaq-4", "uaq-3")),
+            replace(labels(), options=("uaq-4", "uaq-3"), nodes=labels().nodes[:, :2], units=()),
             "labels: file 2 has fewer options than the first, or another order",
         ),
     ],
