@@ -125,7 +125,7 @@ def test_brute_force_and_tpe_try_the_sixteen_configurations_and_resume(tmp_path:
     original = {key: each.clone() for key, each in session.fork().model.module.state_dict().items()}
     found = search_module(session, tmp_path / "brute")
     assert len(found.trials) == 16
-    assert len({json.dumps(trial.recipe, sort_keys=True) for trial in found.trials}) == 16
+    assert len({json.dumps(dict(trial.recipe), sort_keys=True) for trial in found.trials}) == 16
     for trial in found.trials:
         data_in, weight = (int(trial.recipe[f"seq_blocks.2:{key}_width"]) for key in ("data_in", "weight"))
         assert trial.metrics["bitops"] == 80 * data_in * weight
