@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import itertools
 import re
 import shlex
 import tomllib
@@ -42,7 +43,8 @@ def check_command(words: list[str]) -> None:
     if not words or any(_PLACEHOLDER.match(word) for word in words[:1]):
         return
     command = command_line()
-    rest = list(words)
+    own = {option for each in command.params for option in each.opts if getattr(each, "is_flag", False)}
+    rest = list(itertools.dropwhile(lambda word: word in own, words))
     while rest and getattr(command, "commands", None) and rest[0] in command.commands:
         command = command.commands[rest.pop(0)]
     if getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
