@@ -1,5 +1,6 @@
 """The engine keeps to q2's suite with submitit's local executor, and says what is wrong with its parameters."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ class TestSlurm(EngineSuite):
     engine = Slurm
 
     @pytest.fixture(autouse=True)
-    def place(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        """Let Slurm's folder be outside the one that tests look at."""
+    def place(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let Slurm's folder be outside the one that tests look at; its jobs find a plugin that is not installed."""
         self.folder = tmp_path_factory.mktemp("slurm")
+        found = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(found))
 
     def settings(self, workers: int, retries: int) -> EngineSettings:
         """Return settings that ask for processes of this machine."""
