@@ -119,4 +119,5 @@ def _distance(mean: Array, covariance: Array, root: Array, other_mean: Array, ot
     product = np.linalg.eigvalsh(root @ other_covariance @ root)
     overlap = np.sqrt(np.maximum(product, 0)).sum()
     shift = mean - other_mean
-    return float(shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * overlap)
+    found = float(shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * overlap)
+    return max(found, 0.0)  # of equal Gaussians rounding leaves a little, of either sign

@@ -97,6 +97,12 @@ def test_a_distance_of_nothing_has_no_bound_below_zero_and_sets_of_unlike_sizes_
         frechet_paired(features(3, 4), features(2, 4))
 
 
+def test_the_distance_of_equal_sets_is_never_below_zero() -> None:
+    for seed in range(20):
+        known = moments(1e3 * np.random.default_rng(seed).normal(size=(40, 64)))
+        assert 0 <= frechet_distance(*known, *known) < 1
+
+
 def test_one_sample_has_no_covariance() -> None:
     with pytest.raises(ValueError, match=r"two or more samples, found the shape \(1, 4\)"):
         moments(np.zeros((1, 4)))
