@@ -11,13 +11,14 @@ from q2.passes import Step
 from q2.quant.options import NONE
 from q2.quant.sensitivity import AloneFidelity, SensitivityTable, one_at_a_time, signal_of
 from q2.search.building.variants import knapsack_of, put_together, single_choices
+from q2.search.metrics.base import LADDER
 from q2.search.objective.constraints import Constraint
 from q2.search.space import Indices, Space
 from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Alone", "LeastErrors", "check_alone", "every_option", "one_option_each"]
+__all__ = ["Alone", "LeastErrors", "check_alone", "check_cheaper", "every_option", "one_option_each"]
 
 Array = NDArray[np.float64]
 _SPREAD, _FURTHER, _ATTEMPTS = 0.5, 1.05, 100
@@ -28,6 +29,12 @@ def check_alone(space: Space) -> None:
     closed = [choice.name for choice in space.choices if len(choice.options) > 1 and NONE not in choice.options]
     if closed:
         raise ConfigError(f"measures layers one by one, the others exact: {closed[0]!r} needs the option {NONE!r} too")
+
+
+def check_cheaper(fidelity: Fidelity, problem: Problem) -> None:
+    """Raise `ConfigError` for a fidelity of single choices that would take the search's budget."""
+    if LADDER.index(fidelity) >= LADDER.index(problem.fidelity):
+        raise ConfigError(f"fidelity: expected a cheaper one than the search's, {problem.fidelity!r}")
 
 
 class Alone:

@@ -63,9 +63,7 @@ class Fisher(Strategy):
         if problem.gradient_errors is None:
             raise ConfigError("needs a loaded denoiser: search with q2 search")
         errors = problem.gradient_errors(self.passes, self.estimate, self.memory)
-        good = np.isfinite(errors)
-        errors = np.where(good, errors, 1 + 2 * len(errors) * errors[good].max(initial=0))
-        spread = errors.max(axis=1) - errors.min(axis=1)
+        spread = np.nan_to_num(errors.max(axis=1) - errors.min(axis=1), nan=np.inf, posinf=np.inf)
         line = f"{self.passes} backward passes; most sensitive: {problem.space.choices[int(spread.argmax())].name}"
         problem.show(Step(self.name, 0, line))
         return Listed(problem.space, least_errors(problem, errors, self.metric, self.name))

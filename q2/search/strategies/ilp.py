@@ -49,8 +49,20 @@ class IlpError(Strategy):
 def least_errors(problem: Problem, errors: NDArray[np.float64], metric: str, name: str) -> Iterator[Indices]:
     """Yield the recipes with the least sum of `errors` (choices, options) at budgets of `metric`, the loosest first.
 
-    There are as many as the problem has trials; `name` is what progress is called.
+    There are as many budgets as the problem has trials; a recipe that is the best at several comes once. What is not
+    finite in `errors` is not known: it counts as more than all others together. `name` is what progress is called.
     """
+    good = np.isfinite(errors)
+    known = np.where(good, errors, 1 + 2 * len(errors) * errors[good].max(initial=0))
+    yielded = set[bytes]()
+    for recipe in _solved(problem, known, metric, name):
+        if recipe.tobytes() not in yielded:
+            yielded.add(recipe.tobytes())
+            yield recipe
+
+
+def _solved(problem: Problem, errors: NDArray[np.float64], metric: str, name: str) -> Iterator[Indices]:
+    """Yield the best recipe at every budget."""
     space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
     variants = single_choices(space, -errors)
     knapsack = knapsack_of(costs, variants)

@@ -14,10 +14,11 @@ import numpy as np
 
 from q2.errors import ConfigError
 from q2.passes import Step
+from q2.quant.options import NONE
 from q2.quant.sensitivity import AloneFidelity, SensitivityTable, signal_of
-from q2.search.metrics.base import LADDER, Array
+from q2.search.metrics.base import Array
 from q2.search.space import Indices, Space
-from q2.search.strategies.alone import Alone, check_alone, every_option
+from q2.search.strategies.alone import Alone, check_alone, check_cheaper, every_option
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
 from q2.search.trials.trial import Trial
@@ -57,8 +58,7 @@ class MixDQ(Strategy):
             _read(self.file, problem)
             return
         check_alone(problem.space)
-        if LADDER.index(self.fidelity) >= LADDER.index(problem.fidelity):
-            raise ConfigError(f"fidelity: expected a cheaper one than the search's, {problem.fidelity!r}")
+        check_cheaper(self.fidelity, problem)
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
@@ -95,15 +95,7 @@ class _Measuring(Searcher):
         known = int(np.isfinite(noise).sum())
         most, spread = table.ranked()[0]
         self.problem.show(Step(name, 0, f"{known} options measured alone; most sensitive: {most} ({spread:.1e})"))
-        return _distinct(least_errors(self.problem, _finite(noise), self.options.metric, name))
-
-
-def _distinct(recipes: Iterator[Indices]) -> Iterator[Indices]:
-    asked = set[bytes]()
-    for recipe in recipes:
-        if recipe.tobytes() not in asked:
-            asked.add(recipe.tobytes())
-            yield recipe
+        return least_errors(self.problem, noise, self.options.metric, name)
 
 
 def _noise(table: SensitivityTable, space: Space) -> Array:
@@ -112,12 +104,6 @@ def _noise(table: SensitivityTable, space: Space) -> Array:
         [table.added(choice.name, option) if option in choice.options else math.nan for option in space.options]
         for choice in space.choices
     ])  # fmt: skip
-
-
-def _finite(noise: Array) -> Array:
-    """Return the same with more than all others together where nothing is known: the last to be taken."""
-    good = np.isfinite(noise)
-    return np.where(good, noise, 1 + 2 * len(noise) * noise[good].max(initial=0))
 
 
 def _read(file: str, problem: Problem) -> SensitivityTable:
@@ -131,6 +117,6 @@ def _read(file: str, problem: Problem) -> SensitivityTable:
         raise ConfigError(f"file: {file}: measured from a recipe, expected from full precision")
     for choice in problem.space.choices:
         for option in choice.options:
-            if option != table.base.get(choice.name, "none") and option not in table.sqnr_db.get(choice.name, {}):
+            if option != NONE and option not in table.sqnr_db.get(choice.name, {}):
                 raise ConfigError(f"file: {file}: lacks {option} of {choice.name!r}; measure it: the pass sensitivity")
     return table

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from q2.errors import ConfigError
 from q2.quant.sensitivity import signal_of
-from q2.search.metrics.base import LADDER, Array
+from q2.search.metrics.base import Array
 from q2.search.space import Indices
-from q2.search.strategies.alone import Alone, check_alone, one_option_each
+from q2.search.strategies.alone import Alone, check_alone, check_cheaper, one_option_each
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
 from q2.search.trials.trial import Trial
@@ -53,8 +52,7 @@ class Sensitivity(Strategy):
     def check(self, problem: Problem) -> None:
         """Raise `ConfigError` where a choice cannot stay exact, and where single choices would take the budget."""
         check_alone(problem.space)
-        if LADDER.index(self.fidelity) >= LADDER.index(problem.fidelity):
-            raise ConfigError(f"fidelity: expected a cheaper one than the search's, {problem.fidelity!r}")
+        check_cheaper(self.fidelity, problem)
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
