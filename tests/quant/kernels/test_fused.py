@@ -66,8 +66,8 @@ def multiply(device: str, dtypes: Sequence[torch.dtype], sizes: Sequence[Size], 
         x, given = torch.randn(*rows, width).to(dtype), bias if right % 4 < 2 else None
         exact = torch.nn.functional.linear(x.double(), weight, None if given is None else given.cpu().double())
         for tile in (Tile(1, 4, 32), Tile(16, 16, 32)):
-            options: Any = {"bits": part.option.bits, "bias": given, "channels": channels, "tile": tile}
-            found = fused.linear(part.quantizer.code, x.to(device), held["codes"], held, **options)
+            details: Any = {"bits": part.option.bits, "bias": given, "channels": channels, "tile": tile}
+            found = fused.linear(part.quantizer.code, x.to(device), held["codes"], held, **details)
             error = (found.cpu().double() - exact).norm() / exact.norm()
             assert found.shape == exact.shape
             assert error < BOUNDS[dtype], (option, dtype, tile, float(error))
