@@ -49,9 +49,13 @@ class PackedPart(Part):
         By a kernel on a GPU; else a few output channels at a time where the quantizer says which parameters are theirs,
         on a CPU in threads.
         """
-        parameters = {name: tensor for name, tensor in held.items() if name != CODES}
-        codes, bits = held.get(CODES), self.option.bits
+        codes, bits, kind = held.get(CODES), self.option.bits, self.quantizer.code
         device = next(iter(held.values())).device
+        if kind and codes is not None and fused.is_on(device):
+            filled = torch.empty(shape, dtype=dtype, device=device)
+            fused.decode(kind, codes, held, bits, filled)
+            return filled
+        parameters = {name: tensor for name, tensor in held.items() if name != CODES}
         width = math.prod(shape[1:])
 
         def rows(start: int, stop: int) -> Tensor:
@@ -65,12 +69,7 @@ class PackedPart(Part):
                 numbers = unpack(codes[first : first + packed_bytes(count, bits)], bits, count)
             return cast_to(self.quantizer.decode_at(numbers.reshape(stop - start, *shape[1:]), own, bits), dtype)
 
-        channels = self.quantizer.per_channel
-        kind, compiling = self.quantizer.code, torch.compiler.is_compiling()
-        if device.type == "cuda" and kind and codes is not None and fused.is_there() and not compiling:
-            filled = torch.empty(shape, dtype=dtype, device=device)
-            fused.decode(kind, codes, parameters, bits, filled)
-            return filled
+        channels, compiling = self.quantizer.per_channel, torch.compiler.is_compiling()
         step = max(8, _ELEMENTS.get(device.type, 1 << 20) // width // 8 * 8)
         if channels is None or step >= shape[0] or compiling:
             return rows(0, shape[0])
@@ -124,6 +123,31 @@ class Packed(Quantized):
         decoded = whole.as_subclass(_Decoded)
         decoded.layer = self
         return decoded
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Compute what the layer's class does; on a GPU few rows are multiplied by codes that are decoded meanwhile."""
+        product = self._product(inputs[0]) if len(inputs) == 1 and not named else None
+        return super().forward(*inputs, **named) if product is None else product
+
+    def _product(self, x: Any) -> Tensor | None:
+        """Return what a Linear layer makes of `x`, by a kernel; None where there is none, or it would not be faster."""
+        if type(x) is not Tensor or not x.is_cuda or self.exact_class.forward is not nn.Linear.forward:
+            return None
+        part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
+        channels, width = self.shape
+        rows = x.numel() // width
+        tile = fused.tile_for(rows, x.dtype)
+        if tile is None or not rows or codes is None or not part.quantizer.code or len(self.parts) > 1 or width % 8:
+            return None
+        same = (cast(Tensor, self.like),) if bias is None else (cast(Tensor, self.like), bias)
+        if x.shape[-1] != width or any(tensor.dtype != x.dtype or tensor.device != x.device for tensor in same):
+            return None  # let torch say what is wrong
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *same)):
+            return None
+        if codes.device != x.device or torch.is_autocast_enabled("cuda") or not fused.is_on(x.device):
+            return None
+        options: Any = {"bits": part.option.bits, "bias": bias, "channels": channels, "tile": tile}
+        return fused.linear(part.quantizer.code, x.contiguous(), codes, self.held(0), **options)
 
     def keep(self, weight: Tensor) -> None:
         """Hold another weight from now on, as it is: the layer is quantized no longer.

@@ -130,3 +130,27 @@ def test_damage_is_seen_by_its_size() -> None:
 def test_a_gpu_decodes_the_same(option: str) -> None:
     before = simulated(nn.Linear(4096, 4100), option, torch.float16)
     assert torch.equal(pack_layer(before).cuda().weight.cpu(), before.weight)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("option", ["uaq-3", "kmeans-c-4"])
+@pytest.mark.parametrize("rows", [1, 2, 9, 100, 3000])
+def test_a_gpu_multiplies_by_the_same(option: str, rows: int) -> None:
+    before = simulated(nn.Linear(1160, 520), option, torch.float16)
+    packed: Any = pack_layer(before).cuda()
+    x = torch.randn(2, rows, 1160, dtype=torch.float16)
+    exact = nn.functional.linear(x.double(), before.weight.double(), before.bias.double())
+    with torch.no_grad():
+        assert (packed(x.cuda()).cpu().double() - exact).norm() < 1e-3 * exact.norm()
+
+
+@pytest.mark.gpu
+def test_gradients_and_casts_pass_a_layer_on_a_gpu() -> None:
+    packed: Any = pack_layer(simulated(nn.Linear(64, 32), "kmeans-c-4")).cuda()
+    x = torch.randn(3, 64, device="cuda", requires_grad=True)
+    packed(x).sum().backward()
+    torch.testing.assert_close(x.grad, packed.weight.sum(0).expand(3, -1))
+    with torch.autocast("cuda", torch.float16):
+        assert packed(x.detach()).dtype == torch.float16
+    with torch.no_grad(), pytest.raises(RuntimeError, match="dtype"):
+        packed(x.half())
