@@ -16,11 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+from torch.utils import backend_registration
 
-__all__ = ["NAME", "WrongDeviceError", "counted", "register"]
+__all__ = ["IS_POSSIBLE", "NAME", "WrongDeviceError", "counted", "register"]
 
 NAME = "pretend"
+_setup: Any = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+IS_POSSIBLE = _setup is not None
+"""Whether this PyTorch lets Python be a device's backend; the first that q2 takes do not."""
 _LACKING = frozenset({"histogram", "_histogramdd_bin_edges", "_histogramdd_from_bin_cts", "geqrf"})
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm"})
 _ACROSS = frozenset({"copy_", "_to_copy", "_local_scalar_dense", "set_data", "_copy_from"})
@@ -38,7 +41,7 @@ class Pretended(Tensor):
     """A tensor of the device: `held` has its values."""
 
     held: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, held: Tensor, requires_grad: bool | None = None) -> Pretended:
@@ -82,26 +85,43 @@ class Pretended(Tensor):
         return copied
 
 
-class _Module(_DummyBackendModule):
+class _Module:
     """What `torch.pretend` has."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("empty_cache", "synchronize", "reset_peak_memory_stats", "_lazy_init", "init", "set_device"):
-            return lambda *args, **kwargs: None
-        raise AttributeError(name)
+    def is_available(self) -> bool:
+        return True
+
+    is_initialized = is_available
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
+
+    def empty_cache(self) -> None:
+        pass
+
+    def synchronize(self, *device: Any) -> None:
+        pass
+
+    _lazy_init = init = empty_cache
+    set_device = synchronize
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16, torch.bfloat16]
-
-    @contextmanager
-    def device(self, index: Any) -> Iterator[None]:
-        yield
 
 
 @functools.cache
 def register() -> tuple[torch.library.Library, ...]:
     """Make the device known to torch, once in a process."""
-    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    _setup(NAME, backend_module=_Module())
     libraries = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     libraries[0].fallback(_run, "PrivateUse1")
     for name in _OWN:

@@ -58,19 +58,14 @@ def test_torchs_loops_choose_what_the_compiled_ones_do(
 
 def interpreted() -> int:
     """Compare the compiled loops with the kernel in Triton's interpreter; return how many cases were equal."""
-    equal = 0
-    for levels, size in cases(20):
-        compiled, (is_cpu, has_kernel, block) = found("cpu", levels, size), _ways()
-        on_device._is_cpu, on_device._has_kernel = lambda tensor: False, lambda tensor: True
-        on_device._BLOCK = 16
-        check(compiled, found("cpu", levels, size))
-        on_device._is_cpu, on_device._has_kernel, on_device._BLOCK = is_cpu, has_kernel, block
-        equal += 1
-    return equal
-
-
-def _ways() -> tuple[object, object, int]:
-    return on_device._is_cpu, on_device._has_kernel, on_device._BLOCK
+    with pytest.MonkeyPatch.context() as patch:
+        compiled = [found("cpu", *case) for case in cases(20)]
+        patch.setattr(on_device, "_is_cpu", lambda tensor: False)
+        patch.setattr(on_device, "_has_kernel", lambda tensor: True)
+        patch.setattr(on_device, "_BLOCK", 16)
+        for mine, case in zip(compiled, cases(20), strict=True):
+            check(mine, found("cpu", *case))
+    return len(compiled)
 
 
 def test_the_interpreted_kernel_chooses_the_same_codes() -> None:
