@@ -190,18 +190,19 @@ class Packed(Quantized):
 
     def _product(self, x: Tensor) -> Tensor | None:
         """Return what a Linear layer makes of `x`, by a kernel; None where there is none, or it would not be faster."""
-        part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
         channels, width = self.shape
         rows = x.numel() // width
         tile = fused.tile_for(rows, x.dtype)
-        if tile is None or not rows or codes is None or not part.quantizer.code or len(self.parts) > 1 or width % 8:
+        if tile is None or not rows or width % 8 or len(self.parts) > 1:
+            return None
+        part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
+        if codes is None or not part.quantizer.code:
             return None
         same = (cast(Tensor, self.like),) if bias is None else (cast(Tensor, self.like), bias)
         if x.shape[-1] != width or any(tensor.dtype != x.dtype or tensor.device != x.device for tensor in same):
             return None  # let torch say what is wrong
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *same)):
-            return None
-        if codes.device != x.device or torch.is_autocast_enabled("cuda") or not fused.is_on(x.device):
+        gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *same))
+        if gradients or codes.device != x.device or torch.is_autocast_enabled("cuda") or not fused.is_on(x.device):
             return None
         options: Any = {"bits": part.option.bits, "bias": bias, "channels": channels, "tile": tile}
         return fused.linear(part.quantizer.code, x.contiguous(), codes, self.held(0), **options)
