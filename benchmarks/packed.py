@@ -32,15 +32,16 @@ def random_layer(module: nn.Module, option: str, device: str = "cpu") -> Packed:
     """Return a packed float16 layer like `module`, which may be on meta, with random codes and parameters."""
     chosen = Option.parse(option)
     shape = cast(Tensor, module.weight).shape
+    size = (shape.numel() // shape[0]) ** -0.5  # of what keeps a signal's size from layer to layer
     with torch.device(device):
         codes = torch.randint(0, 256, (packed_bytes(shape.numel(), chosen.bits),), dtype=torch.uint8)
         buffers = {"codes_0": codes}
         if chosen.quantizer == "uaq":
-            buffers["scale_0"] = torch.rand(shape[0]).half() / 100
+            buffers["scale_0"] = (torch.rand(shape[0]) * size * 2 ** (2 - chosen.bits)).half()
             buffers["zero_0"] = torch.full((shape[0],), 2 ** (chosen.bits - 1), dtype=torch.int16)
         else:
             books = (shape[0], 2**chosen.bits) if chosen.quantizer == "kmeans-c" else (2**chosen.bits,)
-            buffers["codebook_0"] = torch.randn(books).sort(-1).values.half() / 100
+            buffers["codebook_0"] = (torch.randn(books) * size).sort(-1).values.half()
     part = PackedPart(chosen, None, None, builtin_quantizer(chosen.quantizer))
     with torch.device(device):
         return cast(Packed, packed_layer(module, [part], buffers, torch.float16))

@@ -6,13 +6,13 @@ Products are summed in float32, in another order than torch's.
 
 import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Kind", "Tile", "decode", "is_on", "linear", "tile_for"]
+__all__ = ["Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
 
 Kind = Literal["", "levels", "codebook"]
 """What a code stands for: a level (``scale``, ``zero`` of a channel), an entry of a ``codebook``, something else."""
@@ -31,11 +31,10 @@ class Tile(NamedTuple):
 # Up to how many rows of inputs which tile is used: see `python -m benchmarks.packed_gpu`. Above the last of them, and
 # above `_ROWS_FLOAT32` rows of float32, decoding once and a product of cuBLAS's are faster.
 _TILES: tuple[tuple[int, Tile], ...] = (
-    (2, Tile(1, 8, 256)),
-    (16, Tile(16, 32, 128)),
-    (128, Tile(64, 64, 64)),
+    (2, Tile(1, 4, 256)),
+    (16, Tile(16, 16, 256, stages=2)),
 )
-_ROWS_FLOAT32 = 16
+_ROWS_FLOAT32 = 2
 _GROUPS = 256  # of eight codes, that one program of the decoding kernel fills
 _WARPS = 4
 
@@ -52,22 +51,42 @@ def _is_there() -> bool:
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
     """Fill `out` (C, ...), contiguous, with what codes of `bits` bits, `packed` in uint8 (bytes,), stand for."""
+    prepare(kind, packed, parameters, bits, out.dtype)(out)
+
+
+def prepare(
+    kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, dtype: torch.dtype
+) -> Callable[[Tensor], None]:
+    """Return what fills a tensor (C, ...) of `dtype`, contiguous, always of one shape, with what the codes stand for.
+
+    The tensors' memory must stay where it is; values in it may change.
+    """
     from q2.quant.kernels.triton_decode import decode_codes
 
     levels = kind == "levels"
     first = parameters["scale" if levels else "codebook"]
     zero = parameters["zero"] if levels else first
-    count, pointer = out.numel(), packed.data_ptr()
-    width = count // out.shape[0]
-    aligned = not (pointer | first.data_ptr() | zero.data_ptr() | out.data_ptr()) & 15
-    _launch(
-        decode_codes,
-        (-(-count // (8 * _GROUPS)), 1, 1),
-        (packed, first, zero, out, count, width, packed.numel(), torch.finfo(out.dtype).max),
-        (levels, first.ndim == 1, bits, not pointer & 3 and not count & 7, not width & 7, count >= 1 << 31, _GROUPS),
-        options=(_WARPS, 3),
-        specialized=(count, width, out.dtype) if aligned else None,
-    )
+    pointers, device = packed.data_ptr() | first.data_ptr() | zero.data_ptr(), packed.device
+    size, limit, words, shared = packed.numel(), torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
+    run: Callable[..., None] | None = None  # the compiled kernel, once it is there
+    constants: tuple[Any, ...] = ()
+    numbers: tuple[Any, ...] = ()
+
+    def fill(out: Tensor) -> None:
+        nonlocal run, constants, numbers
+        if run is not None and not out.data_ptr() & 15 and device.index == torch.cuda.current_device():
+            run(packed, first, zero, out, *numbers, *constants)
+            return
+        count = out.numel()
+        width = count // out.shape[0]
+        constants = (levels, shared, bits, words and not count & 7, not width & 7, count >= 1 << 31, _GROUPS)
+        numbers = (count, width, size, limit)
+        grid, values = (-(-count // (8 * _GROUPS)), 1, 1), (packed, first, zero, out, *numbers)
+        found = _launch(decode_codes, grid, values, constants, warps=_WARPS, stages=3)
+        if found is not None and not (pointers | out.data_ptr()) & 15:
+            run = found[grid]
+
+    return fill
 
 
 def tile_for(rows: int, dtype: torch.dtype) -> Tile | None:
@@ -103,46 +122,34 @@ def linear(
     out = x.new_empty((*x.shape[:-1], channels))
     added = out if bias is None else bias
     aligned = not (pointer | x.data_ptr() | first.data_ptr() | zero.data_ptr() | out.data_ptr() | added.data_ptr()) & 15
-    _launch(
-        multiply_row if tile.rows == 1 else multiply_rows,
-        (-(-channels // tile.channels), -(-rows // tile.rows), 1),
-        (x, packed, first, zero, added, out, rows, width, channels, torch.finfo(dtype).max),
-        (levels, first.ndim == 1, bits, not pointer & 3, bias is not None, tile.rows, tile.channels, tile.inputs),
-        options=(tile.warps, tile.stages),
-        specialized=(width, channels, dtype) if aligned else None,
-    )
+    kernel = multiply_row if tile.rows == 1 else multiply_rows
+    grid = (-(-channels // tile.channels), -(-rows // tile.rows), 1)
+    values = (x, packed, first, zero, added, out, rows, width, channels, torch.finfo(dtype).max)
+    constants = (levels, first.ndim == 1, bits, not pointer & 3, bias is not None, *tile[:3])
+    key = (constants, tile, width, channels, dtype, first.dtype, zero.dtype, x.device.index)
+    here = x.is_cuda and x.device.index == torch.cuda.current_device()
+    found = _compiled.get(key) if aligned and here else None
+    if found is not None:
+        found[grid](*values, *constants)
+        return out
+    found = _launch(kernel, grid, values, constants, warps=tile.warps, stages=tile.stages)
+    if aligned and found is not None:
+        _compiled[key] = found
     return out
 
 
+# Triton looks at every argument at each call, which takes longer than many a kernel: kernels are kept by what it would
+# find, which is only known where all pointers are aligned.
 _compiled: dict[tuple[Any, ...], Any] = {}
 
 
 def _launch(
-    kernel: Any,
-    grid: tuple[int, int, int],
-    values: tuple[Any, ...],
-    constants: tuple[Any, ...],
-    *,
-    options: tuple[int, int],
-    specialized: tuple[Any, ...] | None,
-) -> None:
-    """Run a kernel on the device of its tensors; `options` are warps and stages.
-
-    Triton looks at every argument at each call, which takes longer than many a kernel. `specialized` is what it would
-    find besides the dtypes of parameters, `constants` and `options`, where all pointers are aligned: then the compiled
-    kernel is looked up by it.
-    """
+    kernel: Any, grid: tuple[int, int, int], values: tuple[Any, ...], constants: tuple[Any, ...], **options: int
+) -> Any:
+    """Run a kernel on the device of its tensors and return it, compiled; None from the interpreter."""
     device = values[0].device
-    if device.type == "cuda" and device.index != torch.cuda.current_device():
-        with torch.cuda.device(device):
-            return _launch(kernel, grid, values, constants, options=options, specialized=specialized)
-    key = (kernel, specialized, constants, options, values[1].dtype, values[2].dtype, values[3].dtype, device.index)
-    found = _compiled.get(key) if specialized else None
-    if found is not None:
-        found[grid](*values, *constants)
-        return None
-    warps, stages = options
-    found = kernel[grid](*values, *constants, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
-    if specialized and found is not None:
-        _compiled[key] = found
-    return None
+    named = {"num_warps": options["warps"], "num_stages": options["stages"], "enable_fp_fusion": True}
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return kernel[grid](*values, *constants, **named)
+    with torch.cuda.device(device):
+        return kernel[grid](*values, *constants, **named)

@@ -13,7 +13,7 @@ import triton.language as tl
 __all__ = ["decode_codes", "multiply_row", "multiply_rows"]
 
 
-def _codes_of(  # noqa: PLR0917 (Triton's kernels take their arguments in order)
+def _words_of(  # noqa: PLR0917 (Triton's kernels take their arguments in order)
     packed: tl.tensor,
     group: tl.tensor,
     inside: tl.tensor,
@@ -21,7 +21,7 @@ def _codes_of(  # noqa: PLR0917 (Triton's kernels take their arguments in order)
     BITS: tl.constexpr,  # noqa: N803 (constants of the compiler)
     WORDS: tl.constexpr,  # noqa: N803
 ) -> tl.tensor:
-    """Return the codes (..., 8), int32, of each `group`; 0 outside. `size` is the number of bytes that there are.
+    """Return the bytes of each `group` as a number; 0 outside. `size` is how many bytes there are.
 
     WORDS: groups of 2 and 4 bits are read as one word, which needs an aligned pointer and no group cut short.
     """
@@ -35,6 +35,17 @@ def _codes_of(  # noqa: PLR0917 (Triton's kernels take their arguments in order)
             at = group * BITS + place
             byte = tl.load(packed + at, mask=inside & (at < size), other=0)
             word |= byte.to(word.dtype) << (8 * place)
+    return word
+
+
+_words: Any = triton.jit(_words_of)
+
+
+def _codes_of(
+    word: tl.tensor,
+    BITS: tl.constexpr,  # noqa: N803
+) -> tl.tensor:
+    """Return the codes (..., 8), int32, of words."""
     lanes = tl.arange(0, 8) * BITS
     lanes = lanes[None, :] if len(word.shape) == 1 else lanes[None, None, :]
     return (tl.expand_dims(word, len(word.shape)) >> lanes.to(word.dtype)).to(tl.int32) & ((1 << BITS) - 1)
@@ -93,7 +104,7 @@ def _decode_codes(  # noqa: PLR0917
     if LONG:
         number = number.to(tl.int64)
     group = number * GROUPS + tl.arange(0, GROUPS)
-    codes = _codes(packed, group, group * 8 < count, size, BITS, WORDS)
+    codes = _codes(_words(packed, group, group * 8 < count, size, BITS, WORDS), BITS)
     place = group[:, None] * 8 + tl.arange(0, 8)[None, :]
     inside = place < count
     if WHOLE:
@@ -132,12 +143,16 @@ def _multiply_row(  # noqa: PLR0917
     row = tl.program_id(1)
     there = channel < channels
     sums = tl.zeros((CHANNELS, INPUTS), tl.float32)
+    begin, group = channel[:, None] * (width // 8), tl.arange(0, INPUTS // 8)
+    inside = there[:, None] & (group * 8 < width)[None, :]
+    word = _words(packed, begin + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)
     for start in range(0, width, INPUTS):
         place = start + tl.arange(0, INPUTS)
         values = tl.load(x + row * width + place, mask=place < width, other=0).to(tl.float32)
-        group = start // 8 + tl.arange(0, INPUTS // 8)
+        codes = _codes(word, BITS)
+        group += INPUTS // 8
         inside = there[:, None] & (group * 8 < width)[None, :]
-        codes = _codes(packed, channel[:, None] * (width // 8) + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)
+        word = _words(packed, begin + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)  # of the next turn
         weight = _values(
             codes, first, zero, channel[:, None, None], there[:, None, None], limit, LEVELS, SHARED, BITS
         ).to(out.dtype.element_ty)
@@ -176,13 +191,17 @@ def _multiply_rows(  # noqa: PLR0917
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     there = channel < channels
     sums = tl.zeros((ROWS, CHANNELS), tl.float32)
+    begin, group = channel[:, None] * (width // 8), tl.arange(0, INPUTS // 8)
+    inside = there[:, None] & (group * 8 < width)[None, :]
+    word = _words(packed, begin + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)
     for start in range(0, width, INPUTS):
         place = start + tl.arange(0, INPUTS)
         used = (row < rows)[:, None] & (place < width)[None, :]
         values = tl.load(x + row[:, None] * width + place[None, :], mask=used, other=0)
-        group = start // 8 + tl.arange(0, INPUTS // 8)
+        codes = _codes(word, BITS)
+        group += INPUTS // 8
         inside = there[:, None] & (group * 8 < width)[None, :]
-        codes = _codes(packed, channel[:, None] * (width // 8) + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)
+        word = _words(packed, begin + group[None, :], inside, 0x7FFFFFFF, BITS, WORDS)  # of the next turn
         weight = _values(
             codes, first, zero, channel[:, None, None], there[:, None, None], limit, LEVELS, SHARED, BITS
         ).to(out.dtype.element_ty)

@@ -3,7 +3,7 @@
 import copy
 import math
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -84,6 +84,23 @@ def test_copies_casts_and_pickles_keep_the_bytes() -> None:
         assert torch.equal(each.weight.half(), packed.weight)
         for name, tensor in packed.state_dict().items():
             assert name == "bias" or each.state_dict()[name].dtype == tensor.dtype
+
+
+def test_what_is_kept_for_decoding_follows_the_tensors() -> None:
+    """Casts, other codes, other parameters and a weight of its own: the next call computes with them."""
+    first, second = (pack_layer(simulated(nn.Linear(40, 16), "kmeans-c-3")) for _ in range(2))
+    x = torch.randn(2, 40)
+    assert not torch.equal(first(x), second(x))
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first(x), second(x))
+    first.codebook_0 = second.codebook_0 * 2
+    assert torch.equal(first.weight, second.weight * 2)
+    assert first.half().weight.dtype == torch.float16
+    assert torch.equal(first.float().weight, second.weight * 2)
+    assert torch.equal(unpack_layer(first).weight, second.weight * 2)
+    assert set(vars(unpack_layer(first))) == set(vars(nn.Linear(40, 16)))
+    cast(Packed, first).keep(torch.ones(16, 40))
+    assert torch.equal(first(x), nn.functional.linear(x, torch.ones(16, 40), first.bias))
 
 
 def test_it_compiles_without_a_break_in_the_graph() -> None:
