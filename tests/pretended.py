@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -77,6 +77,9 @@ class Pretended(Tensor):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         return self.numpy()
 
+    def __format__(self, spec: str) -> str:
+        return format(self.held, spec)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = self.detach().clone()
         if isinstance(self, torch.nn.Parameter):
@@ -86,7 +89,9 @@ class Pretended(Tensor):
 
 
 class _Module:
-    """What `torch.pretend` has."""
+    """What `torch.pretend` has; `numbers` is the state of the device's random numbers."""
+
+    numbers = torch.Generator().manual_seed(1).get_state()
 
     def is_available(self) -> bool:
         return True
@@ -103,13 +108,19 @@ class _Module:
         return False
 
     def manual_seed_all(self, seed: int) -> None:
-        pass
+        _Module.numbers = torch.Generator().manual_seed(seed + 1).get_state()
 
     def empty_cache(self) -> None:
         pass
 
     def synchronize(self, *device: Any) -> None:
         pass
+
+    def get_rng_state(self, device: Any = 0) -> Tensor:
+        return _Module.numbers
+
+    def set_rng_state(self, state: Tensor, device: Any = 0) -> None:
+        _Module.numbers = state
 
     _lazy_init = init = empty_cache
     set_device = synchronize
@@ -156,7 +167,8 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
         named["device"] = torch.device("cpu")
     if named.pop("pin_memory", None):
         raise WrongDeviceError(f"{name}: only memory of the CPU can be pinned")
-    found = func(*here, **named)
+    with _own_numbers() if torch.Tag.nondeterministic_seeded in func.tags else nullcontext():
+        found = func(*here, **named)
     if isinstance(device, torch.device) and device.type != NAME:
         return found
     if name in ("copy_", "_copy_from") and not isinstance(args[0], Pretended):
@@ -167,6 +179,18 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(found, (list, tuple)):
         return type(found)(_wrapped(name, each, held, mutable) if isinstance(each, Tensor) else each for each in found)
     return found
+
+
+@contextmanager
+def _own_numbers() -> Iterator[None]:
+    """Draw from the device's own random numbers, which are not the CPU's for any seed."""
+    mine = torch.get_rng_state()
+    torch.set_rng_state(_Module.numbers)
+    try:
+        yield
+    finally:
+        _Module.numbers = torch.get_rng_state()
+        torch.set_rng_state(mine)
 
 
 def _opened(value: Any, held: dict[int, Pretended], tensors: list[Tensor]) -> Any:

@@ -9,17 +9,17 @@ __all__ = ["round_columns"]
 
 
 def _round_columns(  # noqa: PLR0917 (Triton's kernels take their arguments in order)
-    values: Any,
-    matrix: Any,
-    edges: Any,
-    levels: Any,
-    codes: Any,
-    left: Any,
-    count: Any,
-    size: Any,
-    start: Any,
-    stop: Any,
-    k: Any,
+    values: tl.tensor,
+    matrix: tl.tensor,
+    edges: tl.tensor,
+    levels: tl.tensor,
+    codes: tl.tensor,
+    left: tl.tensor,
+    count: tl.tensor,
+    size: tl.tensor,
+    start: tl.tensor,
+    stop: tl.tensor,
+    k: tl.tensor,
     SHARED: tl.constexpr,  # noqa: N803 (constants of the compiler)
     DESCEND: tl.constexpr,  # noqa: N803
     ROWS: tl.constexpr,  # noqa: N803

@@ -80,3 +80,20 @@ def test_the_interpreted_kernel_chooses_the_same_codes() -> None:
 @pytest.mark.parametrize(("levels", "size"), cases(300))
 def test_a_gpu_chooses_what_the_compiled_loops_do(levels: Tensor, size: int) -> None:
     check(found("cpu", levels, size), found("cuda", levels, size))
+
+
+@pytest.mark.parametrize("descends", [False, True])
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(descends: bool) -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from q2.quant.kernels.triton_columns import round_columns
+
+    signature = dict.fromkeys(("values", "matrix", "edges", "levels", "left"), "*fp32") | {"codes": "*u8"}
+    signature |= dict.fromkeys(("count", "size", "start", "stop", "k"), "i32")
+    constants = {"SHARED": False, "DESCEND": descends, "ROWS": 4, "COLUMNS": 16, "LEVELS": 4}
+    signature = {name: signature.get(name, "constexpr") for name in round_columns.arg_names}
+    source = ASTSource(fn=round_columns, signature=signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1, "enable_fp_fusion": True})
+    assert "div.rn.f32" in made.asm["ptx"]
