@@ -8,10 +8,11 @@
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.worth.data import Trials
-from benchmarks.worth.simple import SIMPLE
+from benchmarks.worth.simple import SIMPLE, Learn
 from benchmarks.worth.tables import COUNTS, interval, print_table, ranks
 
 
@@ -33,9 +34,9 @@ def main() -> None:
         _tables(trials, learners, given.seeds)
 
 
-def _tables(trials: Trials, learners: dict, seeds: int) -> None:
+def _tables(trials: Trials, learners: Mapping[str, Learn], seeds: int) -> None:
     counts = [count for count in COUNTS if count <= 2 * len(trials.y) / 3]
-    scores, labels = {}, {}
+    scores, labels = dict[str, list[str]](), dict[str, list[str]]()
     for name, learn in learners.items():
         start = time.perf_counter()
         cells, second = [], []

@@ -58,8 +58,8 @@ class Trials:
 
     def sensitivities(self) -> Floats:
         """Return the most noise that any option of a choice was measured to make alone (choices,); NaN where none."""
-        known = np.isfinite(self.alone).any(1)
-        return np.where(known, np.nanmax(np.where(known[:, None], self.alone, 0), axis=1), np.nan)
+        most = np.where(np.isfinite(self.alone), self.alone, -np.inf).max(1)
+        return np.asarray(np.where(np.isfinite(most), most, np.nan))
 
 
 def export(run: Path, out: Path, config: str, settings: dict[str, str], alone: Path | None) -> Trials:

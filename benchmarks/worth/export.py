@@ -1,7 +1,7 @@
 """Makes the files that the experiments read, of a search's folder (docs/predictor.md).
 
-    python -m benchmarks.worth.export RUN --out DATA/digits-dit --config digits-dit-calibrated.toml \\
-      --set bank.path=… --set calibration.path=… --alone RUN-OF-SINGLE-CHOICES
+python -m benchmarks.worth.export RUN --out DATA/digits-dit --config digits-dit-calibrated.toml
+    --set bank.path=… --set calibration.path=… --alone RUN-OF-SINGLE-CHOICES
 """
 
 import argparse

@@ -2,23 +2,23 @@
 
 The network reads the flow graph of a denoiser once, not once a trial: a layer's role, where it is and how wide it is as
 fractions, the statistics of its inputs and the size of its outputs. What it gives is added to the log of the output
-error; noises are summed over layers, and the logarithm of the sum is compared with the trials. So it is trained on trials
-of several denoisers, and ranks the recipes of another one without any of its trials.
+error; noises are summed over layers, and the logarithm of the sum is compared with the trials. So it is trained on
+trials of several denoisers, and ranks the recipes of another one without any of its trials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.worth.data import Trials
-from benchmarks.worth.simple import DB
 from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.noise import DECIBELS
 
 __all__ = ["Kind", "Sensitivities", "train_shared"]
 
@@ -67,10 +67,6 @@ class Graph:
 
 def _level(trials: Trials) -> Floats:
     errors = trials.errors / trials.signal[:, None]
-    return np.asarray(np.log(np.where(errors > 0, errors, np.nan)))[:, :].T.min(0) if False else _mean_log(errors)
-
-
-def _mean_log(errors: Floats) -> Floats:
     logs = np.log(np.where(errors > 0, errors, 1.0))
     return np.asarray(logs.sum(1) / np.maximum((errors > 0).sum(1), 1))
 
@@ -100,11 +96,11 @@ class Sensitivities(nn.Module):
         role = self.role(graph.roles)
         found = self.straight(graph.numbers)[:, 0]
         if self.kind == "linear":
-            return (found + role[:, 0])[graph.nodes]
+            return cast(Tensor, (found + role[:, 0])[graph.nodes])
         x = torch.relu(self.first(torch.cat([graph.numbers, role], dim=1)))
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = x + self.drop(torch.relu(conv(norm(x), graph.edges)))
-        return (found + self.last(self.drop(x))[:, 0])[graph.nodes]
+        return cast(Tensor, (found + self.last(self.drop(x))[:, 0])[graph.nodes])
 
 
 def train_shared(
@@ -152,6 +148,6 @@ def train_shared(
 
 
 def _loss(logs: Tensor, y: Tensor) -> Tensor:
-    predicted = -DB * torch.logsumexp(logs, dim=1)
+    predicted = -DECIBELS * torch.logsumexp(logs, dim=1)
     rest = (y - y.mean()) - (predicted - predicted.mean())
-    return rest.square().mean() / y.var()
+    return cast(Tensor, rest.square().mean() / y.var())

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.worth.data import Trials
-from q2.search.predictor.additive import fit_additive
+from q2.search.predictor.additive import Additive, fit_additive, fit_linear, shared_groups
 from q2.search.predictor.baselines import ridge
 from q2.search.predictor.dataset import Floats, Ints
 from q2.search.predictor.noise import fit_noise
 from q2.search.predictor.train import Split
 
-__all__ = ["DB", "SIMPLE", "Learnt", "groups_of_layers"]
-
-DB = 10 / np.log(10)
+__all__ = ["SIMPLE", "Learn", "Learnt", "noise_of_trials"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,22 +30,12 @@ Learn = Callable[[Trials, Ints], Learnt]
 """Learns from the trials of these numbers."""
 
 
-def groups_of_layers(trials: Trials) -> list[Ints]:
-    """Return for every choice the number of its stage and role, and of its stage and block: two arrays (choices,)."""
-    space = trials.space
-    names = list(space.fields)
-    first = [space.first[list(space.topology.nodes).index(choice)] for choice in space.choices]
-    codes = space.codes[first]
-    pairs = [[names.index("stage"), names.index(other)] for other in ("role", "block")]
-    return [np.unique(codes[:, pair], axis=0, return_inverse=True)[1].reshape(-1) for pair in pairs]
-
-
 def _avg_bits(trials: Trials, _: Ints) -> Learnt:
     return Learnt(trials.space.avg_bits)
 
 
 def _summed(table: Floats, trials: Trials) -> Learnt:
-    return Learnt(lambda chosen: -trials.picked(table, chosen).sum(-1), table.max(1))
+    return Learnt(lambda chosen: np.asarray(-trials.picked(table, chosen).sum(-1)), table.max(1))
 
 
 def _output_error(trials: Trials, _: Ints) -> Learnt:
@@ -70,24 +58,35 @@ def _ridge(trials: Trials, known: Ints) -> Learnt:
     held = max(2, len(known) // 8)
     split = Split(known[held:], known[:held], known[:0])
     table = ridge(trials.chosen, len(trials.space.options), trials.y, split)
-    return Learnt(lambda chosen: trials.picked(table, chosen).sum(-1), np.ptp(table, axis=1))
+    return Learnt(lambda chosen: np.asarray(trials.picked(table, chosen).sum(-1)), np.ptp(table, axis=1))
 
 
-def _additive(trials: Trials, known: Ints) -> Learnt:
+def _linear(trials: Trials, known: Ints) -> Learnt:
+    fit = fit_linear(trials.space, trials.chosen[known], trials.y[known])
+    return Learnt(fit.predict, np.ptp(fit.table, axis=1))
+
+
+def _either(trials: Trials, known: Ints) -> Learnt:
     fit = fit_additive(trials.space, trials.chosen[known], trials.y[known])
     return Learnt(fit.predict, np.ptp(fit.table, axis=1))
 
 
+def noise_of_trials(trials: Trials, known: Ints, sensitivities: Floats | None = None) -> Additive:
+    """Return the noise fit of the trials of these numbers; `sensitivities` (choices,) are logs, expected."""
+    groups = shared_groups(trials.space)
+    return fit_noise(trials.errors, groups, trials.chosen[known], trials.y[known], known=sensitivities)
+
+
 def _noise(trials: Trials, known: Ints) -> Learnt:
-    fit = fit_noise(trials.errors, groups_of_layers(trials), trials.chosen[known], trials.y[known], DB)
-    return Learnt(fit.predict, np.ptp(fit.noise, axis=1))
+    fit = noise_of_trials(trials, known)
+    return Learnt(fit.predict, np.ptp(fit.table, axis=1))
 
 
 def _features(trials: Trials, chosen: Ints) -> Floats:
     """Return log10 of every layer's relative output error (n, choices), exact ones below all others."""
     errors = trials.errors / trials.signal[:, None]
     least = errors[errors > 0].min() / 10
-    return np.log10(np.maximum(trials.picked(errors, chosen), least))
+    return np.asarray(np.log10(np.maximum(trials.picked(errors, chosen), least)))
 
 
 def _trees(trials: Trials, known: Ints) -> Learnt:
@@ -128,7 +127,8 @@ SIMPLE: dict[str, Learn] = {
     "ridge, one-hot": _ridge,
     "gradient-boosted trees": _trees,
     "Gaussian process": _process,
-    "additive fit": _additive,
+    "linear additive fit": _linear,
     "noise fit": _noise,
+    "the better by leave-one-out": _either,
 }
 """The first five learn nothing."""

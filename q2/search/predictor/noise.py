@@ -1,54 +1,48 @@
-"""A fit of noise: a layer's errors count as many times as its sensitivity says, which is above 0 and learnt as a log.
+"""A fit of noise: a layer's error counts as much as its sensitivity says, which is above 0 and learnt as a logarithm.
 
-A signal-to-noise ratio is the logarithm of a sum of noises, one a layer. `Additive` finds what options add to that sum by
-linear regression; here it is an option's error times the layer's sensitivity, so that a trial says something of layers
-that it leaves almost exact, too.
+A signal-to-noise ratio is the logarithm of a sum of noises, one a layer. Linear regression (`fit_linear`) lets every
+option add what it likes to that sum; here an option's noise is its error times its layer's sensitivity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.fitted import Additive
+from q2.search.predictor.link import Link
 
-__all__ = ["NoiseFit", "fit_noise"]
+__all__ = ["DECIBELS", "fit_noise"]
 
-_PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+DECIBELS = 10 / np.log(10)
+"""The scale of a signal-to-noise ratio in dB."""
+
+_PENALTIES = (1000.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.1, 0.01, 0.001)
 _LEVEL = 1e-4
 """How much the level that all sensitivities share is penalized, beside their differences."""
 _STEPS, _ENOUGH = 30, 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class NoiseFit:
-    """What noise options make (choices, options); a trial's target is ``mean - scale · log(sum of its noises)``.
-
-    `left_out` (n,) are the trials of the fit, each predicted from the others; `penalty` is what was chosen by them.
-    """
-
-    noise: Floats
-    mean: float
-    scale: float
-    left_out: Floats
-    penalty: float
-
-    def predict(self, chosen: Ints) -> Floats:
-        """Return the target (...) of options (..., choices)."""
-        total = self.noise[np.arange(len(self.noise)), chosen].sum(-1)
-        return np.asarray(self.mean - self.scale * np.log(np.maximum(total, np.finfo(np.float64).tiny)))
+_MOST = 2000
+_FAINTEST = 1e-12
 
 
 def fit_noise(
-    errors: Floats, groups: Sequence[Ints], chosen: Ints, y: Floats, scale: float, known: Floats | None = None
-) -> NoiseFit:
-    """Return the fit of trials `chosen` (n, choices) to targets `y` (n,), with errors (choices, options) from 0.
+    errors: Floats,
+    groups: Sequence[Ints],
+    chosen: Ints,
+    y: Floats,
+    *,
+    scale: float = DECIBELS,
+    known: Floats | None = None,
+) -> Additive:
+    """Return the fit of trials `chosen` (n, choices) to targets `y` (n,): the mean minus `scale` · log Σ noise.
 
-    The log of a choice's sensitivity is one number for all, one for each of its `groups` ((choices,) each), one of its
-    own, and `known` (choices,) where given: what is expected of it. All but the first are penalized by their squares, as
-    much as has the least leave-one-out error (by the fit's derivatives).
+    An option's noise is its error (choices, options), 0 or more, times its choice's sensitivity. The log of that is
+    one number for all, one for each of the choice's `groups` ((choices,) each), one of its own, and `known` (choices,)
+    where given: what is expected. All but the first are penalized by their squares, as much as has the least
+    leave-one-out error (to first order); of many trials `_MOST` decide on that.
     """
     count = len(errors)
     hot = [np.eye(int(group.max()) + 1)[group] for group in groups]
@@ -58,16 +52,17 @@ def fit_noise(
     with np.errstate(divide="ignore"):
         logs = np.log(errors)
     logs = logs if known is None else logs + known[:, None]
-    seen = logs[np.arange(count), chosen]
-    problem = _Problem(seen, design, weight, y, float(y.mean()), scale)
-    fits = []
-    theta = problem.start()
-    for penalty in sorted(_PENALTIES, reverse=True):
-        theta = problem.solve(theta, penalty)
-        left_out = problem.left_out(theta, penalty)
-        fits.append((float(np.square(y - left_out).mean()), penalty, theta, left_out))
-    _, penalty, theta, left_out = min(fits, key=lambda fit: fit[0])
-    return NoiseFit(np.exp(logs + (design @ theta)[:, None]), float(y.mean()), scale, left_out, penalty)
+    problem = _Problem(logs[np.arange(count), chosen], design, weight, y, float(y.mean()), scale)
+    few = problem.some(np.linspace(0, len(y) - 1, min(len(y), _MOST)).round().astype(np.int64))
+    theta, fits = few.start(), []
+    for penalty in _PENALTIES:
+        theta = few.solve(theta, penalty)
+        fits.append((float(np.square(few.y - few.left_out(theta, penalty)).mean()), penalty, theta))
+    _, penalty, theta = min(fits, key=lambda fit: fit[0])
+    theta = problem.solve(theta, penalty)
+    left_out = problem.left_out(theta, penalty)
+    link = Link(problem.mean, 1.0, 1 / scale, _FAINTEST)
+    return Additive(-scale * np.exp(logs + (design @ theta)[:, None]), scale, link, left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +75,10 @@ class _Problem:
     y: Floats
     mean: float
     scale: float
+
+    def some(self, rows: Ints) -> _Problem:
+        """Return the problem of some trials."""
+        return replace(self, logs=self.logs[rows], y=self.y[rows])
 
     def start(self) -> Floats:
         """Return theta (d,) with a level that is right on average, and no differences."""
