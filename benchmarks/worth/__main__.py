@@ -1,14 +1,14 @@
 """What a network is worth beside simpler predictors: tables of Spearman's correlation, five seeds, 95 % intervals.
 
     python -m benchmarks.worth DATA/digits-dit                       # simple predictors; `--seeds 5`
-    python -m benchmarks.worth DATA/digits-dit --networks            # and networks, with several features
+    python -m benchmarks.worth DATA/digits-dit --networks            # networks, with several features; `--counts 150`
 
 `benchmarks.worth.export` makes the folders. A third of the trials is tested on, the others are given to learn from.
 """
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.worth.data import Trials
@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--only", help="learners with this in their name")
     given = parser.parse_args()
     for folder in given.folders:
         trials = Trials.load(folder)
@@ -31,11 +33,12 @@ def main() -> None:
             from benchmarks.worth.networks import NETWORKS
 
             learners = dict(NETWORKS)
-        _tables(trials, learners, given.seeds)
+        wanted = {name: learn for name, learn in learners.items() if not given.only or given.only in name}
+        _tables(trials, wanted, given.counts, given.seeds)
 
 
-def _tables(trials: Trials, learners: Mapping[str, Learn], seeds: int) -> None:
-    counts = [count for count in COUNTS if count <= 2 * len(trials.y) / 3]
+def _tables(trials: Trials, learners: Mapping[str, Learn], wanted: Sequence[int], seeds: int) -> None:
+    counts = [count for count in wanted if count <= 2 * len(trials.y) / 3]
     scores, labels = dict[str, list[str]](), dict[str, list[str]]()
     for name, learn in learners.items():
         start = time.perf_counter()
