@@ -109,8 +109,8 @@ def train_shared(
     kind: Kind,
     *,
     activations: bool = True,
-    steps: int = 300,
-    members: int = 3,
+    steps: int = 150,
+    members: int = 2,
     seed: int = 0,
 ) -> Floats:
     """Return log sensitivities (members, choices) of the target, as networks trained on other trials say.

@@ -29,22 +29,21 @@ def ridge(chosen: Ints, options: int, y: Floats, split: Split) -> Floats:
     """
     hot = np.eye(options)[chosen].reshape(len(chosen), -1)
     some = split.training[:_MOST]
-    fits = [_fit(hot[some], y[some], penalty) for penalty in _PENALTIES.tolist()]
+    fits = _fits(hot[some], y[some], _PENALTIES)
     scores = [srcc(y[split.validation], hot[split.validation] @ fit) for fit in fits]
     both = np.concatenate([split.training, split.validation])
-    return _fit(hot[both], y[both], float(_PENALTIES[int(np.argmax(scores))])).reshape(-1, options)
+    (fit,) = _fits(hot[both], y[both], _PENALTIES[[int(np.argmax(scores))]])
+    return fit.reshape(-1, options)
 
 
-def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
+def _fits(hot: Floats, y: Floats, penalties: Floats) -> list[Floats]:
+    """Return the weights (d,) for every penalty, by the smaller of the two Gram matrices of `hot` (n, d)."""
     centred, rest = hot - hot.mean(0), y - y.mean()
-    if len(hot) <= hot.shape[1]:
-        return np.asarray(centred.T @ solve(_ridged(centred @ centred.T, penalty), rest, assume_a="pos"))
-    return np.asarray(solve(_ridged(centred.T @ centred, penalty), centred.T @ rest, assume_a="pos"))
-
-
-def _ridged(gram: Floats, penalty: float) -> Floats:
-    gram[np.diag_indices_from(gram)] += penalty
-    return gram
+    wide = len(hot) <= hot.shape[1]
+    gram, right = (centred @ centred.T, rest) if wide else (centred.T @ centred, centred.T @ rest)
+    one = np.eye(len(gram))
+    found = [solve(gram + penalty * one, right, assume_a="pos") for penalty in penalties.tolist()]
+    return [np.asarray(centred.T @ each if wide else each) for each in found]
 
 
 def baselines(

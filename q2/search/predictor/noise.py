@@ -17,7 +17,7 @@ from q2.search.predictor.link import Link
 
 __all__ = ["DECIBELS", "fit_noise"]
 
-DECIBELS = 10 / np.log(10)
+DECIBELS = float(10 / np.log(10))
 """The scale of a signal-to-noise ratio in dB."""
 
 _PENALTIES = (1000.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.1, 0.01, 0.001)
