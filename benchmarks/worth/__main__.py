@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.worth.data import Trials
 from benchmarks.worth.simple import SIMPLE, Learn
 from benchmarks.worth.tables import COUNTS, interval, print_table, ranks
@@ -29,6 +31,8 @@ def main() -> None:
         trials = Trials.load(folder)
         print(f"{trials.name}: {len(trials.y)} trials, {len(trials.space.choices)} choices")
         learners = dict(SIMPLE)
+        if not np.isfinite(trials.alone).any():
+            del learners["summed noise, measured alone"]
         if given.networks:
             from benchmarks.worth.networks import NETWORKS
 
@@ -51,7 +55,8 @@ def _tables(trials: Trials, learners: Mapping[str, Learn], wanted: Sequence[int]
         if second[0]:
             labels[name] = second
     print_table(["Spearman with trials", *map(str, counts), "seconds"], scores)
-    print_table(["labels", *(f"{text} {count}" for count in counts for text in ("Spearman", "tenth"))], labels)
+    if labels:
+        print_table(["labels", *(f"{text} {count}" for count in counts for text in ("Spearman", "tenth"))], labels)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def _left_out(x: Floats, y: Floats, penalty: float) -> float:
 NETWORKS: dict[str, Learn] = {
     "network, weight errors": partial(_network, what="weights"),
     "network, output errors": _network,
+    "network, output errors, loss srcc": partial(_network, loss="srcc"),
+    "network, output errors, loss ndcg": partial(_network, loss="ndcg"),
     "network, their logs": partial(_network, what="logs"),
     "network, logs and activations": partial(_network, what="activations"),
     "network on the linear fit": partial(_network, what="logs", fit=_additive),
