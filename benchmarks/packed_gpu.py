@@ -94,12 +94,15 @@ class Case:
         self.kind, self.bits = self.part.quantizer.code, self.part.option.bits
         self.held = self.layer.held(0)
         self.weight = torch.empty(shape, dtype=torch.float16, device=DEVICE)
+        first, zero = (self.held[each] for each in fused.NAMES[self.kind])
+        self.tensors = self.held["codes"], first, zero
+        self.fill = fused.prepare(self.kind, *self.tensors, bits=self.bits, dtype=torch.float16)
         self.decode()
         self.check_weight()
 
     def decode(self) -> None:
         """Decode into the weight that is kept."""
-        fused.decode(self.kind, self.held["codes"], self.held, self.bits, self.weight)
+        self.fill(*self.tensors, self.weight)
 
     def check_weight(self) -> None:
         """Raise unless the kernel decoded what the plain path on the CPU does."""
@@ -110,7 +113,7 @@ class Case:
     def twice(self, x: Tensor) -> Tensor:
         """Decode, then multiply."""
         weight = torch.empty(self.shape, dtype=torch.float16, device=DEVICE)
-        fused.decode(self.kind, self.held["codes"], self.held, self.bits, weight)
+        self.fill(*self.tensors, weight)
         return F.linear(x, weight, self.layer.bias)
 
     def once(self, x: Tensor, tile: Tile) -> Tensor:

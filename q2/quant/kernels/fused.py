@@ -12,10 +12,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
+__all__ = ["NAMES", "Fill", "Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
 
 Kind = Literal["", "levels", "codebook"]
 """What a code stands for: a level (``scale``, ``zero`` of a channel), an entry of a ``codebook``, something else."""
+
+NAMES: dict[Kind, tuple[str, str]] = {"levels": ("scale", "zero"), "codebook": ("codebook", "codebook")}
+"""The parameters of each kind, as kernels take them: a codebook stands for the second as well, which is not read."""
+Fill = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+"""Decodes packed codes with the two parameters into a tensor, the last argument."""
 
 
 class Tile(NamedTuple):
@@ -51,36 +56,33 @@ def _is_there() -> bool:
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
     """Fill `out` (C, ...), contiguous, with what codes of `bits` bits, `packed` in uint8 (bytes,), stand for."""
-    prepare(kind, packed, parameters, bits, out.dtype)(out)
+    first, zero = (parameters[name] for name in NAMES[kind])
+    prepare(kind, packed, first, zero, bits=bits, dtype=out.dtype)(packed, first, zero, out)
 
 
-def prepare(
-    kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, dtype: torch.dtype
-) -> Callable[[Tensor], None]:
-    """Return what fills a tensor (C, ...) of `dtype`, contiguous, always of one shape, with what the codes stand for.
+def prepare(kind: Kind, packed: Tensor, first: Tensor, zero: Tensor, *, bits: int, dtype: torch.dtype) -> Fill:
+    """Return what decodes these codes and parameters, called as `NAMES` says, time and again; it keeps none of them.
 
-    The tensors' memory must stay where it is; values in it may change.
+    It is called with them and with the tensor to fill, (C, ...) of `dtype`, contiguous and always of the same shape.
     """
     from q2.quant.kernels.triton_decode import decode_codes
 
-    levels = kind == "levels"
-    first = parameters["scale" if levels else "codebook"]
-    zero = parameters["zero"] if levels else first
     pointers, device = packed.data_ptr() | first.data_ptr() | zero.data_ptr(), packed.device
-    size, limit, words, shared = packed.numel(), torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
+    limit, words, shared = torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
     run: Callable[..., None] | None = None  # the compiled kernel, once it is there
     constants: tuple[Any, ...] = ()
     numbers: tuple[Any, ...] = ()
 
-    def fill(out: Tensor) -> None:
+    def fill(packed: Tensor, first: Tensor, zero: Tensor, out: Tensor) -> None:
         nonlocal run, constants, numbers
         if run is not None and not out.data_ptr() & 15 and device.index == torch.cuda.current_device():
             run(packed, first, zero, out, *numbers, *constants)
             return
         count = out.numel()
         width = count // out.shape[0]
-        constants = (levels, shared, bits, words and not count & 7, not width & 7, count >= 1 << 31, _GROUPS)
-        numbers = (count, width, size, limit)
+        aligned = words and not count & 7
+        constants = (kind == "levels", shared, bits, aligned, not width & 7, count >= 1 << 31, _GROUPS)
+        numbers = (count, width, packed.numel(), limit)
         grid, values = (-(-count // (8 * _GROUPS)), 1, 1), (packed, first, zero, out, *numbers)
         found = _launch(decode_codes, grid, values, constants, warps=_WARPS, stages=3)
         if found is not None and not (pointers | out.data_ptr()) & 15:
@@ -115,8 +117,7 @@ def linear(
     from q2.quant.kernels.triton_decode import multiply_row, multiply_rows
 
     levels = kind == "levels"
-    first = parameters["scale" if levels else "codebook"]
-    zero = parameters["zero"] if levels else first
+    first, zero = (parameters[name] for name in NAMES[kind])
     width, dtype, pointer = x.shape[-1], x.dtype, packed.data_ptr()
     rows = x.numel() // width
     out = x.new_empty((*x.shape[:-1], channels))
