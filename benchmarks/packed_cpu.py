@@ -1,6 +1,6 @@
 """Packed layers on a CPU: their compiled decoding beside the plain path, and beside full precision, in one run.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.packed_cpu [--rounds 7]
+    OMP_NUM_THREADS=1 python -m benchmarks.packed_cpu [--rounds 5] [--part steps|layers]
 
 The plain path unpacks codes and lets the quantizer decode them, as it does for quantizers without a kernel. Weights are
 random codes. Times are CPU seconds of one thread, so that other processes count little: the median over rounds, in each
@@ -25,7 +25,7 @@ from benchmarks.packed import random_layer
 from q2.graph.layers import WEIGHT_TYPES
 from q2.quant.packed import layers
 
-SHAPES, TOKENS = ((1152, 1152), (4608, 1152)), (1, 16, 64, 256, 1024)
+SHAPES, TOKENS = ((1152, 1152), (4608, 1152)), (1, 16, 256, 1024)
 OPTIONS, DTYPES = ("kmeans-c-4", "uaq-4", "kmeans-c-3", "uaq-2"), (torch.float32, torch.bfloat16)
 MODELS, BATCHES = ("digits-dit", "digits-sdxl"), (1, 4)
 
@@ -116,14 +116,17 @@ def steps(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--part", choices=("all", "steps", "layers"), default="all")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     torch.manual_seed(0)
     print(f"{platform.platform()}, torch {torch.__version__}, 1 thread; CPU ms: plain path, kernel, full precision")
-    steps(given.rounds)
-    single(given.rounds)
+    if given.part != "layers":
+        steps(given.rounds)
+    if given.part != "steps":
+        single(given.rounds)
 
 
 if __name__ == "__main__":

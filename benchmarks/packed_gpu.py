@@ -36,7 +36,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 120, 1024, 4096)
 OPTIONS = ("uaq-4", "kmeans-c-4")
 OTHERS = ("uaq-2", "uaq-3", "kmeans-c-2", "kmeans-c-3", "kmeans-a-4")  # of one shape
 OTHER_SHAPE, OTHER_ROWS = (4608, 1152), (1, 8, 1024)
-TILES = {"row": Tile(1, 4, 256), "16": Tile(16, 16, 256, stages=2)}
+TILES = {"row": fused._ROW, "16": fused._ROWS}
 FUSED_TO = {"row": 4, "16": 120}  # rows up to which a tile is tried
 SWEPT = (
     *(Tile(1, channels, inputs) for channels, inputs in ((4, 512), (8, 256), (2, 512), (2, 1024))),
@@ -328,7 +328,7 @@ def main() -> None:
     began = time.perf_counter()
     ends = began + given.seconds
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.processor()
-    print(f"{name}, torch {torch.__version__}, tiles {fused._TILES}")
+    print(f"{name}, torch {torch.__version__}, tiles {fused._ROW}, {fused._ROWS}")
     torch.manual_seed(0)
     parts: dict[str, Callable[[], None]] = {
         "host": lambda: host(given.tiny),

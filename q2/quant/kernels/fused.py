@@ -33,13 +33,11 @@ class Tile(NamedTuple):
     stages: int = 3
 
 
-# Up to how many rows of inputs which tile is used: see `python -m benchmarks.packed_gpu`. Above the last of them, and
-# above `_ROWS_FLOAT32` rows of float32, decoding once and a product of cuBLAS's are faster.
-_TILES: tuple[tuple[int, Tile], ...] = (
-    (2, Tile(1, 4, 256)),
-    (16, Tile(16, 16, 256, stages=2)),
-)
-_ROWS_FLOAT32 = 2
+# Measured with `python -m benchmarks.packed_gpu` on an H100: up to where multiplying codes is faster than decoding them
+# first and a product of cuBLAS's. The kernel of sums decodes a weight for each row anew.
+_ROW, _ROWS = Tile(1, 4, 256), Tile(16, 16, 128)
+_MOST_BY_ROW, _MOST_DECODED = 4, 11_000_000  # rows; rows times weights
+_MOST_ROWS, _WIDEST = 16, 1536  # rows; inputs of a row, which one program goes through in turn
 _GROUPS = 256  # of eight codes, that one program of the decoding kernel fills
 _WARPS = 4
 
@@ -91,11 +89,15 @@ def prepare(kind: Kind, packed: Tensor, first: Tensor, zero: Tensor, *, bits: in
     return fill
 
 
-def tile_for(rows: int, dtype: torch.dtype) -> Tile | None:
-    """Return the tile with which `rows` rows of `dtype` are multiplied; None where decoding first is faster."""
-    if rows > _ROWS_FLOAT32 and dtype == torch.float32:
-        return None
-    return next((tile for most, tile in _TILES if rows <= most), None)
+def tile_for(rows: int, channels: int, width: int, dtype: torch.dtype) -> Tile | None:
+    """Return the tile with which `rows` rows of `dtype` are multiplied by a weight; None where to decode it first.
+
+    >>> tile_for(2, 1152, 1152, torch.float16).rows, tile_for(1024, 1152, 1152, torch.float16)
+    (1, None)
+    """
+    if rows == 1 or (rows <= _MOST_BY_ROW and rows * channels * width <= _MOST_DECODED):
+        return _ROW
+    return _ROWS if rows <= _MOST_ROWS and width <= _WIDEST and dtype.itemsize == 2 else None
 
 
 def linear(

@@ -204,7 +204,7 @@ class Packed(Quantized):
         """Return what a Linear layer makes of `x`, by a kernel; None where there is none, or it would not be faster."""
         channels, width = self.shape
         rows = x.numel() // width
-        tile = fused.tile_for(rows, x.dtype)
+        tile = fused.tile_for(rows, channels, width, x.dtype)
         if tile is None or not rows or width % 8 or len(self.parts) > 1:
             return None
         part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
