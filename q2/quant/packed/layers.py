@@ -208,7 +208,7 @@ class Packed(Quantized):
         if tile is None or not rows or width % 8 or len(self.parts) > 1:
             return None
         part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
-        if codes is None or not part.quantizer.code:
+        if codes is None or not part.quantizer.code or torch._C._functorch.is_functorch_wrapped_tensor(x):
             return None
         same = (cast(Tensor, self.like),) if bias is None else (cast(Tensor, self.like), bias)
         if x.shape[-1] != width or any(tensor.dtype != x.dtype or tensor.device != x.device for tensor in same):
