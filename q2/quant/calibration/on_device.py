@@ -150,7 +150,7 @@ def _is_cpu(tensor: Tensor) -> bool:
 
 
 def _has_kernel(tensor: Tensor) -> bool:
-    return tensor.device.type == "cuda" and fused.is_there()
+    return fused.is_on(tensor.device)
 
 
 def _edges(levels: Tensor) -> Tensor:
