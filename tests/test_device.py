@@ -199,7 +199,7 @@ def test_pictures_with_quantized_activations_are_those_of_the_cpu(device: str) -
 def test_offloading_draws_the_same_pictures(device: str) -> None:
     whole = pictures(session("cpu"), Order(Ask(), n=1, steps=2, compare=True))
     for offload in ("model", "sequential"):
-        parts = pictures(session(device), Order(Ask(), n=1, steps=2, compare=True, offload=offload))  # type: ignore[arg-type]
+        parts = pictures(session(device), Order(Ask(), n=1, steps=2, compare=True, offload=offload))
         near(device, whole.images, parts.images)
         assert whole.full is not None
         assert parts.full is not None
