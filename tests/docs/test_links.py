@@ -39,5 +39,6 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_a_link_out_of_the_site_is_the_path_in_the_repository() -> None:
     assert on_page_markdown("see [`lazy.py`](../q2/lazy.py)") == "see `q2/lazy.py`"
     assert on_page_markdown("[a plugin](../examples/q2-plugin-mlflow)") == "a plugin (`examples/q2-plugin-mlflow`)"
+    assert on_page_markdown("<!-- not run: takes hours -->") == "Not run by the tests: takes hours.\n{ .not-run }\n"
     with pytest.raises(FileNotFoundError, match="links to q2/nothing.py"):
         on_page_markdown("[`nothing.py`](../q2/nothing.py)")

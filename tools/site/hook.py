@@ -50,6 +50,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 """What ``<!-- generated: name -->`` stands for in a page."""
 _MARKER = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+_NOT_RUN = re.compile(r"^( *)<!-- not run: ([^\n]*) -->$", re.MULTILINE)
 _OUT = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
 
 
@@ -66,7 +67,7 @@ def expanded(text: str) -> str:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Return what mkdocs renders of a page."""
-    return _OUT.sub(_path, expanded(markdown))
+    return _OUT.sub(_path, _NOT_RUN.sub(r"\1Not run by the tests: \2.\n\1{ .not-run }\n", expanded(markdown)))
 
 
 def _path(link: re.Match[str]) -> str:
