@@ -50,7 +50,9 @@ def recipes(run: Run) -> None:
 def a_search(run: Run) -> None:
     """A search of digits-dit in runs/mine, which has labels, its trials as RUN and RUN_1, others as RUN_2."""
     if not Path("runs/mine").exists():
-        run(f"search --trials 8 --out runs/mine {SMALL} --strategy predictor --set search.strategies.predictor.folds=2")
+        run(
+            f"search --trials 14 --out runs/mine {SMALL} --strategy predictor --set search.strategies.predictor.folds=2"
+        )
     Path("runs/a").mkdir(exist_ok=True)
     for name in ("RUN", "RUN_1", "RUN_2", "runs/a/predictor"):
         source = "runs/mine/predictor" if "predictor" in name else "runs/mine"
@@ -67,8 +69,8 @@ def a_quantizer(run: Run) -> None:
     """A quantizer in my_quant.py, a run file that names it, and a pipeline in saved that needs it."""
     run("new plugin my-quant --kind quantizer")
     source = Path("q2-plugin-my-quant/q2_plugin_my_quant/quantizer.py").read_text(encoding="utf-8")
-    hook = "from q2.plugins import hookimpl\n\n\n@hookimpl\ndef q2_quantizers():\n    return {'my-quant': MyQuantQuantizer}\n"
-    Path("my_quant.py").write_text(f"{source}\n\n{hook}", encoding="utf-8")
+    hook = "@hookimpl\ndef q2_quantizers():\n    return {'my-quant': MyQuantQuantizer}\n"
+    Path("my_quant.py").write_text(f"{source}\n\nfrom q2.plugins import hookimpl\n\n{hook}", encoding="utf-8")
     text = '[denoiser]\nname = "digits-dit"\n[plugins]\nmodules = ["my_quant.py"]\n'
     Path("run.toml").write_text(f'{text}[passes.quantize]\ndefault = "my-quant-4"\n', encoding="utf-8")
     run("--trust transform --config run.toml --save saved")

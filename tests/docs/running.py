@@ -84,7 +84,7 @@ def fewer_trials(text: str) -> str:
     """Return a long block with few trials, on few images where it is Python."""
     sets = dict(part.split("=", 1) for part in shlex.split(SMALL) if part != "--set")
     python = ", ".join(f'"{key}": {value}' for key, value in sets.items())
-    return FEWER.sub(lambda at: f"{at[1]}8" if at[1].startswith("--") else f"{at[1]}8, {python}", text)
+    return FEWER.sub(lambda at: f"{at[1]}14" if at[1].startswith("--") else f"{at[1]}14, {python}", text)
 
 
 def added(words: list[str]) -> list[str]:
@@ -93,7 +93,7 @@ def added(words: list[str]) -> list[str]:
         return []
     options = next((text for name, text in ADDED.items() if words[: len(name.split())] == name.split()), "")
     strategy = ["--set", "search.strategies.predictor.folds=2"] if words[0] == "search" else []
-    trials = ["--trials", "8"] if words[0] == "search" and "--trials" not in words else []
+    trials = ["--trials", "14"] if words[0] == "search" and "--trials" not in words else []
     return [*shlex.split(options), *strategy, *trials]
 
 
