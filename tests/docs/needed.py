@@ -17,7 +17,7 @@ Prepare = Callable[[Run], Mapping[str, object] | None]
 SMALL = (
     "--set search.evaluation.images=2 --set search.evaluation.inputs=2 --set search.evaluation.steps=2"
     " --set search.engine.workers=1 --set calibration.images=2 --set calibration.steps=2"
-    ' --set \'bank.options=["uaq-4","kmeans-c-4","uaq-3"]\' --set \'search.evaluation.metrics=["judge-accuracy"]\''
+    ' --set \'bank.options=["uaq-4","kmeans-c-4","kmeans-c-2"]\' --set \'search.evaluation.metrics=["judge-accuracy"]\''
 )
 """What makes a search on the embedded denoisers short."""
 
@@ -36,33 +36,44 @@ def a_strategy(run: Run) -> Mapping[str, object]:
     return {"Mine": Random}
 
 
+NAMES = ("other.toml", "other-recipe.toml", "runs/a/recipe.toml", "runs/b/recipe.toml")
+
+
 def recipes(run: Run) -> None:
     """Recipes of digits-dit, under the names that pages give to somebody's own."""
     import q2
 
     names = [name for name, _ in q2.open("digits-dit.toml").outline.weight_layers.items()]
-    for number, file in enumerate(("other.toml", "other-recipe.toml", "runs/a/recipe.toml", "runs/b/recipe.toml")):
+    for number, file in enumerate(NAMES):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         options = {name: "uaq-3" if index % 3 == number % 3 else "uaq-4" for index, name in enumerate(names)}
         q2.Recipe.of(options, "digits-dit", "", 4.0).save(Path(file))
 
 
 def a_search(run: Run) -> None:
-    """A search of digits-dit in runs/mine, which has labels, its trials as RUN and RUN_1, others as RUN_2."""
-    if not Path("runs/mine").exists():
-        run(
-            f"search --trials 14 --out runs/mine {SMALL} --strategy predictor --set search.strategies.predictor.folds=2"
-        )
-    Path("runs/a").mkdir(exist_ok=True)
-    for name in ("RUN", "RUN_1", "RUN_2", "runs/a/predictor"):
-        source = "runs/mine/predictor" if "predictor" in name else "runs/mine"
-        shutil.copytree(source, name)
+    """A search of digits-dit: its trials as RUN, RUN_1 and RUN_2, its labels in runs/a/predictor."""
+    folds = "--set search.strategies.predictor.folds=2"
+    run(f"search --trials 14 --out RUN {SMALL} --strategy predictor {folds}")
+    for name in ("RUN_1", "RUN_2"):
+        shutil.copytree("RUN", name)
+    shutil.copytree("RUN/predictor", "runs/a/predictor")
     run("trials export RUN --format json --out trials.json")
+
+
+def a_recipe(run: Run) -> None:
+    """The recipe of a search, without its trials."""
+    Path("runs/mine").mkdir(parents=True)
+    shutil.copy("runs/a/recipe.toml", "runs/mine/recipe.toml")
 
 
 def a_saved_pipeline(run: Run) -> None:
     """What `q2 transform --save` wrote, in my-digits."""
     run("transform --set samples.images=0 --set passes.quantize.default=uaq-4 --save my-digits")
+
+
+def a_bank(run: Run) -> None:
+    """The bank of digits-dit, in bank/digits-dit."""
+    run('bank --set \'bank.options=["uaq-4","kmeans-c-4"]\'')
 
 
 def a_quantizer(run: Run) -> None:
@@ -111,10 +122,11 @@ NEEDED: Mapping[str, tuple[Prepare, ...]] = {
 """By page, what is prepared before its first block."""
 NEEDED_BY_LONG: Mapping[str, tuple[Prepare, ...]] = {
     "README.md": (recipes,),
+    "bank.md": (a_bank,),
     "how-to.md": (recipes,),
     "predictor.md": (a_search, trials_of_layers, graphs),
     "python.md": (recipes,),
     "saving.md": (a_quantizer,),
-    "trials.md": (recipes, a_saved_pipeline, a_search),
+    "trials.md": (recipes, a_recipe, a_saved_pipeline, a_search),
 }
 """By page, what is prepared beside it before blocks that take long."""
