@@ -10,7 +10,7 @@ UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraint
 .PHONY: demo test blocks coverage check format wheel docs clean
 
 demo: $(STAMP)
-	$(BIN)/q2 transform --out runs/demo
+	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
 
 test: $(DEV)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -23,6 +23,7 @@ SMALLER = {
     "--n 4": "--n 1",
     "--n 8": "--n 2",
     "--out digits.html": "--out digits.html --no-graph",
+    "--out far.html": "--out far.html --no-graph",
     "num_inference_steps=12": "num_inference_steps=2",
     "digits.generate(10": "digits.generate(1",
     "RUN 17": "RUN 1",
