@@ -76,6 +76,12 @@ def a_bank(run: Run) -> None:
     run('bank --set \'bank.options=["uaq-4","kmeans-c-4"]\'')
 
 
+def runs(run: Run) -> None:
+    """Folders of runs, to be reported."""
+    for name in ("mine", "one", "another"):
+        run(f"transform --set samples.images=2 --set passes.quantize.default=uaq-4 --out runs/{name}")
+
+
 def a_quantizer(run: Run) -> None:
     """A quantizer in my_quant.py, a run file that names it, and a pipeline in saved that needs it."""
     run("new plugin my-quant --kind quantizer")
@@ -126,6 +132,7 @@ NEEDED_BY_LONG: Mapping[str, tuple[Prepare, ...]] = {
     "how-to.md": (recipes,),
     "predictor.md": (a_search, trials_of_layers, graphs),
     "python.md": (recipes,),
+    "report.md": (runs,),
     "saving.md": (a_quantizer,),
     "trials.md": (recipes, a_recipe, a_saved_pipeline, a_search),
 }

@@ -1,11 +1,13 @@
 """Blocks of code in the documentation: all are read, and those without a mark are run, page by page."""
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.docs.checks import check_block
-from tests.docs.pages import PAGES, REASONS, ROOT, Block, blocks, blocks_of
+from tests.docs.pages import PAGES, REASONS, ROOT, Block, blocks, blocks_of, without_code
 from tests.docs.running import run_page
 
 SAYS = {"passes.md": ("2.76 MB, 4.108 bits a weight", "torch.Size([64, 64])")}
@@ -20,6 +22,12 @@ def test_every_block_runs_or_says_why_not() -> None:
             if not known or (block.reason and block.reason not in REASONS):
                 unclear.append(f"{page.relative_to(ROOT)}, line {block.line}: {block.language} {block.reason}")
     assert unclear == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_is_indented_text(page: Path) -> None:
+    lines = ["", *without_code(page.read_text(encoding="utf-8")).splitlines()]
+    assert [line for before, line in pairwise(lines) if not before.strip() and re.match(r" {4}\S", line)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
