@@ -58,7 +58,7 @@ class NetworkSuite(MetricSuite):
     """The suite of a metric whose network is a file; `networks` is a fixture of the module, a folder with all files."""
 
     @pytest.fixture(autouse=True)
-    def files(self, networks: Path) -> None:
+    def use_networks(self, networks: Path) -> None:
         self.folder = networks
 
     def settings(self) -> EvaluationSettings:
