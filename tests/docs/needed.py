@@ -17,7 +17,8 @@ Prepare = Callable[[Run], Mapping[str, object] | None]
 SMALL = (
     "--set search.evaluation.images=2 --set search.evaluation.inputs=2 --set search.evaluation.steps=2"
     " --set search.engine.workers=1 --set calibration.images=2 --set calibration.steps=2"
-    ' --set \'bank.options=["uaq-4","kmeans-c-4","uaq-3","kmeans-c-2"]\' --set \'search.evaluation.metrics=["judge-accuracy"]\''
+    ' --set \'bank.options=["uaq-4","kmeans-c-4","uaq-3","kmeans-c-2"]\''
+    " --set 'search.evaluation.metrics=[\"judge-accuracy\"]'"
 )
 """What makes a search on the embedded denoisers short."""
 
