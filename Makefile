@@ -7,13 +7,17 @@ DEV    := $(VENV)/.development
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test coverage check format wheel docs clean
+.PHONY: demo test blocks coverage check format wheel docs clean
 
 demo: $(STAMP)
-	$(BIN)/q2 transform --out runs/demo
+	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
 
 test: $(DEV)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# Every block of code of the documentation, those too that take longer than a test may.
+blocks: $(DEV)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist load tests/docs/long_blocks.py tests/docs/test_blocks.py
 
 coverage: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=q2 --cov-report=term:skip-covered

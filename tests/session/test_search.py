@@ -154,7 +154,7 @@ def _job(trial: Trial) -> Job:
             ['search.constraints=["avg_bits <= 4.5", "avg_bits >= 5"]'],
             "constraints 'avg_bits <= 4.5' and 'avg_bits >= 5' contradict each other",
         ),
-        (['search.constraints=["avg_bits <= 1"]'], "constraint 'avg_bits <= 1': no recipe keeps to it, the least is"),
+        (['search.constraints=["avg_bits <= 1"]'], "constraint 'avg_bits <= 1': no recipe satisfies it, the least is"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(bank: Path, tmp_path: Path, more: list[str], line: str) -> None:

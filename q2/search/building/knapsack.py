@@ -237,7 +237,7 @@ class Knapsack:
             nearest = self.optimum(others, aim)
             if nearest is not None and not bound.admits(nearest.costs[bound.metric]):
                 raise ConfigError(bound.refusal(nearest.costs[bound.metric], others))
-        raise Q2Error(f"{_and(constraints)}: no choice found that keeps to it")
+        raise Q2Error(f"{_and(constraints)}: no choice found that satisfies it")
 
     def _undominated(self, core: Indices, problem: _Problem) -> Indices:
         """Return the items of `core` without those that another of their group is nowhere worse than."""

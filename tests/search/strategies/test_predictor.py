@@ -210,7 +210,7 @@ def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_
     assert {probe.fidelity for probe in probes} == {"forward"}
     with pytest.raises(ConfigError, match="alone: expected the search's fidelity, 'forward', or a cheaper one"):
         Predictor(alone="few-step").check(with_none(tmp_path, 80))
-    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 6"):
+    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 8"):
         Predictor(alone="forward", folds=2).check(with_none(tmp_path, len(of.space) + 5))
     count = len(of.space) + 1
     with pytest.raises(ConfigError, match=rf"search.trials: {count}, too few: {count} quantize one choice each"):
