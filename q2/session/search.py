@@ -59,8 +59,8 @@ class OpenSearch:
             searcher = strategy.searcher(problem)
 
         def after(trial: Trial) -> None:
-            worth = target.finite(trial.metrics) if trial.state == "complete" else None
-            for line in session.plugins.after_trial(trial, worth, folder):
+            value = target.finite(trial.metrics) if trial.state == "complete" else None
+            for line in session.plugins.after_trial(trial, value, folder):
                 problem.show(Step("plugin", 0, line))
 
         log = Log(self.problem.folder)
@@ -170,7 +170,7 @@ class SearchResult:
     @property
     def trials(self) -> TrialTable:
         """All complete trials, with the target's values."""
-        return TrialTable(self.found.trials, self.found.worth)
+        return TrialTable(self.found.trials, [self.found.values[trial.id] for trial in self.found.trials])
 
     def __repr__(self) -> str:
         failed = len(self.found.failed)
