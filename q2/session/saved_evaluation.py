@@ -7,7 +7,6 @@ from pathlib import Path
 from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, Step
-from q2.passes.kinds import PASSES
 from q2.passes.transform.quantize_activations import QuantizeActivations
 from q2.search.evaluation.baselines import FULL_PRECISION
 from q2.search.evaluation.costs import Costs
@@ -41,9 +40,7 @@ class SavedDenoiser:
         layers = {name: str(option) for name, option in recipe_of(other.graph, other.context()).layers.items()}
         saved, step = saved_activations(other.denoiser.model), None
         if saved:
-            kind = other.plugins.of(PASSES).load(QuantizeActivations.name)
-            step = kind.from_table(saved, lambda key: f"--from {folder}: activations")
-            assert isinstance(step, QuantizeActivations)
+            step = QuantizeActivations.from_table(saved, lambda key: f"--from {folder}: activations")
         return cls(other, layers, step)
 
     def evaluator(self, ready: Ready, reference: Reference) -> Evaluator:

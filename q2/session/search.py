@@ -342,5 +342,8 @@ def _write(session: Session, outcome: SearchResult) -> None:
 
 
 def _entry(result: Found, trial: Trial) -> dict[str, object]:
-    entry: dict[str, object] = {"target": result.value(trial), "metrics": trial.metrics, "intervals": trial.intervals}
+    value = result.value(trial)
+    entry: dict[str, object] = {"id": trial.id, "target": value}
+    entry |= {"allowed": None if value is None else trial.id in result.feasible}
+    entry |= {"metrics": trial.metrics, "intervals": trial.intervals}
     return entry | ({"error": trial.error} if trial.state == "failed" else {})
