@@ -8,7 +8,7 @@ from q2.errors import Q2Error, why
 from q2.report.folder import RunFolder
 from q2.search.trials.trial import Trial
 
-__all__ = ["Entry", "entries"]
+__all__ = ["Entry", "entries", "entry_of"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ def entries(run: RunFolder, key: str) -> list[Entry]:
     """Return what ``report.json`` has under a key, one recipe or a list of them; `Q2Error` for a damaged one."""
     found = run.report.get(key)
     try:
-        return [_entry(table) for table in (found if isinstance(found, list) else [found] if found else [])]
+        return [entry_of(table) for table in (found if isinstance(found, list) else [found] if found else [])]
     except (AttributeError, TypeError, ValueError) as error:
         raise Q2Error(f"{run.path / 'report.json'}: {key}: cannot be read: {why(error)}") from error
 
 
-def _entry(table: Mapping[str, Any]) -> Entry:
+def entry_of(table: Mapping[str, Any]) -> Entry:
+    """Read a recipe of a report; what a damaged one raises is for who knows where it is."""
     target = table.get("target")
     metrics = {str(name): float(value) for name, value in table.get("metrics", {}).items()}
     bounds = {str(name): (float(low), float(high)) for name, (low, high) in table.get("intervals", {}).items()}

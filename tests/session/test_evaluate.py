@@ -95,6 +95,7 @@ def test_few_images_say_so() -> None:
     doubt = Difference(Estimate(0.2, -1.0, 1.4), "within noise", 12)
     assert (doubt.said, doubt.shown) == ("within noise, but 12 images are few", "+0.2 (-1 to +1.4)")
     assert Difference(Estimate(0.2, -1.0, 1.4), "within noise", 300).said == "within noise"
+    assert Difference(Estimate(-0.0, -0.5, 0.5), "within noise", 300).shown == "+0 (-0.5 to +0.5)"
 
 
 def test_a_saved_folder_of_another_denoiser_is_one_line(tmp_path: Path) -> None:
