@@ -34,7 +34,7 @@ __all__ = ["Forecast", "forecast"]
 
 _GIB = 2**30
 _ROWS, _COLUMNS = 64, 1024
-_TIMES: Mapping[int, tuple[float, float]] = {1: (7.9, 15), 8: (2.6, 5.8), 32: (1.6, 2.6)}
+_TIMES: Mapping[int, tuple[float, float]] = {1: (8.5, 17), 8: (2.5, 5.8), 32: (1.6, 3.0)}
 """How many times their bound the embedded denoisers take on a CPU, by images at a time: `benchmarks.plan`."""
 _AUTOENCODER: Mapping[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
