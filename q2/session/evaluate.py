@@ -140,6 +140,7 @@ def _measuring(session: Session, recipes: Sequence[Mapping[str, str]], metrics: 
     names = dict.fromkeys((*session.settings.search.evaluation.metrics, *metrics))
     search |= {"options": options, "evaluation": {**evaluation, "metrics": list(names)}}
     search |= {"ties": False, "constraints": [], "layers": {}, "build": {"avg_bits": 0.0}}
+    search |= {"strategy": "random"}  # none is asked, and none needs metrics of its own
     file = {key: value for key, value in session.run.file.items() if key != "search"}
     own = {key: value for key, value in session.run.file.get("search", {}).items() if key not in ("layers", "build")}
     run: RunFile = replace(session.run, file=file | {"search": own}, overrides=tables | {"search": search})

@@ -34,6 +34,7 @@ from q2.settings import EngineSettings
 
 TARGET = "SQNR - 4*avg_bits"
 BASE = (
+    "search.strategy=random",
     "search.evaluation.fidelity=forward",
     f"search.target={TARGET}",
     "search.evaluation.inputs=4",

@@ -28,6 +28,7 @@ from q2.settings import EvaluationSettings
 
 NAMES = ["SQNR", "latency", "latent-SQNR", "PSNR", "SSIM", "judge-accuracy", "judge-fid", "judge-fid-fp"]
 SETS = [
+    "search.strategy=random",
     "search.evaluation.images=6",
     "search.evaluation.batch=4",
     "search.evaluation.steps=2",
