@@ -28,36 +28,39 @@ OPTIONS = ("uaq-4", "uaq-3", "kmeans-c-4", "kmeans-c-3", "kmeans-a-4", "kmeans-a
 SIDE = 2048
 
 
-def random_layer(module: nn.Module, option: str) -> Packed:
+def random_layer(module: nn.Module, option: str, device: str = "cpu") -> Packed:
     """Return a packed float16 layer like `module`, which may be on meta, with random codes and parameters."""
     chosen = Option.parse(option)
     shape = cast(Tensor, module.weight).shape
-    codes = torch.randint(0, 256, (packed_bytes(shape.numel(), chosen.bits),), dtype=torch.uint8)
-    buffers = {"codes_0": codes}
-    if chosen.quantizer == "uaq":
-        buffers["scale_0"] = torch.rand(shape[0]).half() / 100
-        buffers["zero_0"] = torch.full((shape[0],), 2 ** (chosen.bits - 1), dtype=torch.int16)
-    else:
-        books = (shape[0], 2**chosen.bits) if chosen.quantizer == "kmeans-c" else (2**chosen.bits,)
-        buffers["codebook_0"] = torch.randn(books).sort(-1).values.half() / 100
+    size = (shape.numel() // shape[0]) ** -0.5  # of what keeps a signal's size from layer to layer
+    with torch.device(device):
+        codes = torch.randint(0, 256, (packed_bytes(shape.numel(), chosen.bits),), dtype=torch.uint8)
+        buffers = {"codes_0": codes}
+        if chosen.quantizer == "uaq":
+            buffers["scale_0"] = (torch.rand(shape[0]) * size * 2 ** (2 - chosen.bits)).half()
+            buffers["zero_0"] = torch.full((shape[0],), 2 ** (chosen.bits - 1), dtype=torch.int16)
+        else:
+            books = (shape[0], 2**chosen.bits) if chosen.quantizer == "kmeans-c" else (2**chosen.bits,)
+            buffers["codebook_0"] = (torch.randn(books) * size).sort(-1).values.half()
     part = PackedPart(chosen, None, None, builtin_quantizer(chosen.quantizer))
-    return cast(Packed, packed_layer(module, [part], buffers, torch.float16))
+    with torch.device(device):
+        return cast(Packed, packed_layer(module, [part], buffers, torch.float16))
 
 
-def filled(kind: Any, config: Mapping[str, Any], option: str) -> Any:
-    """Return a diffusers model in float16 whose weight layers are packed and random; the rest is zero."""
+def filled(kind: Any, config: Mapping[str, Any], option: str, device: str = "cpu", rest: float = 0.0) -> Any:
+    """Return a diffusers model in float16 whose weight layers are packed and random; biases are 0, the rest `rest`."""
     with torch.device("meta"):
         model = kind(**config).half().requires_grad_(False)
     for name, module in [*model.named_modules()]:
         if isinstance(module, WEIGHT_TYPES):
             owner, _, own = name.rpartition(".")
-            setattr(model.get_submodule(owner), own, random_layer(module, option))
+            setattr(model.get_submodule(owner), own, random_layer(module, option, device))
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
                 if tensor is not None and tensor.is_meta:
-                    zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
-                    tensors[name] = nn.Parameter(zeros, False) if isinstance(tensor, nn.Parameter) else zeros
+                    held = torch.full(tensor.shape, 0 if name == "bias" else rest, dtype=tensor.dtype, device=device)
+                    tensors[name] = nn.Parameter(held, False) if isinstance(tensor, nn.Parameter) else held
     return model.eval()
 
 

@@ -187,6 +187,9 @@ class BankSettings(_Section):
     what it lacks."""
     calibrated: bool = False
     """Fit options to what layers put out, from rows of their inputs (docs/calibration.md)."""
+    device: str = "auto"
+    """Where options are fitted to outputs: a device of PyTorch; `auto` takes CUDA where there is one. Options of a
+    bank that is not calibrated are always fitted on the CPU."""
     options: tuple[str, ...] = (
         "kmeans-c-4",
         "kmeans-a-4",

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Schedule = Callable[[torch.optim.Optimizer, int, int, float, int], None]
 ASSETS = Path(__file__).resolve().parents[2] / "q2" / "denoisers" / "assets"
 SIZE = 32
 
@@ -29,6 +31,9 @@ def parser(
     result.add_argument("--assets", type=Path, default=ASSETS, help="folder that receives the finished models")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--threads", type=int, default=2)
+    result.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, or cuda")
+    result.add_argument("--minutes", type=float, default=0, help="instead of --steps, as many as fit; not repeatable")
+    result.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     result.add_argument("--steps", type=int, default=steps)
     result.add_argument("--batch", type=int, default=batch)
     result.add_argument("--lr", type=float, default=lr)
@@ -52,7 +57,7 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def warp(images: Tensor, degrees: float, shift: float, zoom: float, generator: torch.Generator) -> Tensor:
     """Rotate, move (in pixels) and scale every image of (N, 1, H, W) by its own uniform draw."""
     count, size = len(images), images.shape[-1]
-    angle, scale, x, y = 2 * torch.rand(4, count, generator=generator) - 1
+    angle, scale, x, y = 2 * torch.rand(4, count, generator=generator, device=images.device) - 1
     angle, scale = angle * math.radians(degrees), 1 + scale * zoom
     cos, sin = scale * angle.cos(), scale * angle.sin()
     step = 2 * shift / size
@@ -114,7 +119,7 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote and return the number of steps done; 0 where there is no file."""
     if not path.exists():
         return 0
-    tensors = load_file(path)
+    tensors = load_file(path, device=str(next(model.parameters()).device))
     model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
     if average is not None:
         average.shadow = {name: tensors[f"average.{name}"] for name in average.shadow}
@@ -134,8 +139,49 @@ class Clock:
         self.start, self.steps, self.began = start, steps, time.monotonic()
 
     def line(self, step: int, **numbers: float) -> None:
-        elapsed = time.monotonic() - self.began
-        speed = (step - self.start) / max(elapsed, 1e-9)
+        speed = self.speed(step)
         left = (self.steps - step) / max(speed, 1e-9) / 60
         text = "  ".join(f"{name} {value:.5f}" for name, value in numbers.items())
         print(f"step {step}/{self.steps}  {text}  {speed:.2f} steps/s  {left:.1f} min left", flush=True)
+
+    def speed(self, step: int) -> float:
+        return (step - self.start) / max(time.monotonic() - self.began, 1e-9)
+
+
+def train(
+    args: argparse.Namespace,
+    model: nn.Module,
+    path: Path,
+    loss_of: Callable[[torch.Generator], Tensor],
+    *,
+    schedule: Schedule = cosine_lr,
+    warmup: int = 100,
+    second: float = 0.98,
+    weight_decay: float = 0.01,
+    average: Average | None = None,
+    clip: float = 1.0,
+) -> None:
+    """Minimize `loss_of` a generator that every step seeds, with AdamW; go on from the checkpoint at `path`."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=args.lr, betas=(0.9, second), weight_decay=weight_decay, fused=True
+    )
+    start = load_checkpoint(path, model, optimizer, average)
+    clock, smooth = Clock(start, args.steps), torch.zeros((), device=args.device)
+    step = start
+    while step < clock.steps:
+        schedule(optimizer, step, clock.steps, args.lr, warmup)
+        loss = loss_of(torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + step))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        if average is not None:
+            average.update(model, step)
+        step += 1
+        smooth += (loss.detach() - smooth) * max(0.01, 1 / (step - start))
+        if args.minutes and step == start + 200:
+            clock.steps = step + int(clock.speed(step) * 60 * args.minutes)
+        if step % 100 == 0:
+            clock.line(step, loss=smooth.item())
+        if step % args.every == 0 or step == clock.steps:
+            save_checkpoint(path, step, model, optimizer, average)

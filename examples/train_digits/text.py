@@ -7,6 +7,7 @@ the denoiser has to learn is which of a few vectors means which word.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -21,20 +22,31 @@ Encoder = CLIPTextModel | CLIPTextModelWithProjection
 Encoders = tuple[Encoder, ...]
 
 
+def spell(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """Return the pieces that byte-pair encoding makes of a word: the earliest merge first, wherever it fits."""
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    while found := [pair for pair in pairwise(pieces) if pair in merges]:
+        first = min(found, key=merges.index)
+        place = list(pairwise(pieces)).index(first)
+        pieces[place : place + 2] = ["".join(first)]
+    return pieces
+
+
 def new_tokenizer(words: Iterable[str], length: int) -> CLIPTokenizer:
     """Return a byte-level BPE tokenizer whose merges spell these words, for prompts of `length` tokens."""
     characters = sorted(ByteLevel.alphabet())
     vocabulary = [*characters, *(character + "</w>" for character in characters)]
-    merges: dict[tuple[str, str], None] = {}
+    merges: list[tuple[str, str]] = []
     for word in words:
-        pieces = [*word[:-1], word[-1] + "</w>"]
-        for end in range(1, len(pieces)):
-            merges["".join(pieces[:end]), pieces[end]] = None
+        pieces = spell(word, merges)
+        while len(pieces) > 1:  # an earlier word's merges may cut this one anywhere: "red" cuts "green" after its g
+            merges.append((pieces[0], pieces[1]))
+            pieces = spell(word, merges)
     vocabulary += [first + second for first, second in merges]
     tokens = dict.fromkeys([*vocabulary, "<|startoftext|>", "<|endoftext|>"])
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
-        merges=list(merges),  # type: ignore[arg-type]  # pairs, as tokenizers takes them
+        merges=merges,  # type: ignore[arg-type]  # pairs, as tokenizers takes them
         model_max_length=length,
     )
 

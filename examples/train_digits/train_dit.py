@@ -7,9 +7,10 @@ so the model stays in evaluation mode and 10 % of the labels are replaced by the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from common import Average, Clock, cosine_lr, digit_images, load_checkpoint, parser, save_checkpoint, warp
+from common import Average, digit_images, parser, train, warp
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, DPMSolverMultistepScheduler
 from outliers import spread_channels
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def encode(vae: AutoencoderKL, copies: int, seed: int) -> tuple[Tensor, Tensor, 
     warped = [warp(images, degrees=5, shift=1, zoom=0.05, generator=generator) for _ in range(copies)]
     means, deviations = [], []
     for batch in torch.cat([images, *warped]).split(256):
-        posterior = vae.encode(2 * batch - 1).latent_dist
+        posterior = vae.encode(2 * batch.to(vae.device) - 1).latent_dist
         means.append(posterior.mean)
         deviations.append(posterior.std)
     scale = vae.config.scaling_factor
@@ -101,53 +102,38 @@ def main() -> None:
     options.add_argument("--depth", type=int, default=4, help="transformer blocks")
     options.add_argument("--decay", type=float, default=0.999, help="of the moving average")
     options.add_argument("--copies", type=int, default=19, help="augmented copies of every digit")
-    options.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     options.add_argument("--outliers", type=float, default=0.85, help="deviation of the log channel factors")
     options.add_argument("--compile", action="store_true", help="compile the model: 13 %% faster on two cores")
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work / "vae").eval()
-    means, deviations, labels = encode(vae, args.copies, args.seed)
+    means, deviations, labels = (part.to(args.device) for part in encode(vae.to(args.device), args.copies, args.seed))
     print(f"{len(labels)} latents, deviation {means.std().item():.3f}", flush=True)
-    alphas = new_scheduler().alphas_cumprod
-    model = new_transformer(args.heads, args.depth)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    alphas = new_scheduler().alphas_cumprod.to(args.device)
+    model = new_transformer(args.heads, args.depth).to(args.device)
     average = Average(model, args.decay)
-    path = args.work / "dit.safetensors"
-    start = load_checkpoint(path, model, optimizer, average)
     forward = torch.compile(model) if args.compile else model
-    clock, smooth = Clock(start, args.steps), 0.0
-    for step in range(start, args.steps):
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        chosen = torch.randint(len(labels), (args.batch,), generator=generator)
-        noise, jitter = torch.randn(2, args.batch, 4, 8, 8, generator=generator)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        where: dict[str, Any] = {"generator": generator, "device": args.device}
+        chosen = torch.randint(len(labels), (args.batch,), **where)
+        noise, jitter = torch.randn(2, args.batch, 4, 8, 8, **where)
         latents = means[chosen] + deviations[chosen] * jitter
         # One timestep from each of `batch` equal strata: less variance than independent draws.
-        strata = (torch.arange(args.batch) + torch.rand(args.batch, generator=generator)) / args.batch
+        strata = (torch.arange(args.batch, device=args.device) + torch.rand(args.batch, **where)) / args.batch
         times = (strata * len(alphas)).long()
-        drop = torch.rand(args.batch, generator=generator) < DROP
+        drop = torch.rand(args.batch, **where) < DROP
         signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
-        velocity = signal * noise - spread * latents
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=300)
         output = forward(
             signal * latents + spread * noise,
             timestep=times,
             class_labels=labels[chosen].masked_fill(drop, NULL),
             return_dict=False,
         )[0]
-        loss = F.mse_loss(output, velocity)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
-        smooth += (loss.item() - smooth) * max(0.01, 1 / (step - start + 1))
-        if (step + 1) % 100 == 0:
-            clock.line(step + 1, loss=smooth)
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            save_checkpoint(path, step + 1, model, optimizer, average)
-            export(args.work / "digits-dit", vae, model, average, args.outliers)
+        return F.mse_loss(output, signal * noise - spread * latents)
+
+    train(args, model, args.work / "dit.safetensors", loss_of, warmup=300, average=average)
     export(args.assets / "digits-dit", vae, model, average, args.outliers)
 
 

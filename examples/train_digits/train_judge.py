@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
-from common import Clock, cosine_lr, digit_images, load_checkpoint, parser, save_checkpoint, split, warp
+from common import digit_images, parser, split, train, warp
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,9 +17,10 @@ def disturb(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return images turned, moved and scaled a little, half of them blurred, all with some grey noise."""
     images = warp(images, degrees=10, shift=3, zoom=0.1, generator=generator)
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    level = 0.15 * torch.rand(len(images), 1, 1, 1, generator=generator)
-    noise = level * torch.randn(images.shape, generator=generator)
+    where: dict[str, Any] = {"generator": generator, "device": images.device}
+    chosen = torch.rand(len(images), 1, 1, 1, **where) < 0.5
+    level = 0.15 * torch.rand(len(images), 1, 1, 1, **where)
+    noise = level * torch.randn(images.shape, **where)
     return (torch.where(chosen, blurred, images) + noise).clamp(0, 1)
 
 
@@ -25,23 +29,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     images, labels = digit_images()
-    train, test = split(labels, args.seed)
-    judge = DigitsJudge()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=args.lr, weight_decay=0.05)
-    path = args.work / "judge.safetensors"
-    start = load_checkpoint(path, judge, optimizer)
-    clock = Clock(start, args.steps)
-    for step in range(start, args.steps):
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        chosen = train[torch.randint(len(train), (args.batch,), generator=generator)]
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=100)
-        loss = F.cross_entropy(judge(disturb(images[chosen], generator)), labels[chosen], label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % 250 == 0:
-            clock.line(step + 1, loss=loss.item())
-            save_checkpoint(path, step + 1, judge, optimizer)
+    seen, test = split(labels, args.seed)
+    judge = DigitsJudge().to(args.device)
+    data, targets = images[seen].to(args.device), labels[seen].to(args.device)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(targets), (args.batch,), generator=generator, device=args.device)
+        return F.cross_entropy(judge(disturb(data[chosen], generator)), targets[chosen], label_smoothing=0.05)
+
+    train(args, judge, args.work / "judge.safetensors", loss_of, second=0.999, weight_decay=0.05, clip=math.inf)
+    judge.to("cpu")
     judge.eval()
     generator = torch.Generator().manual_seed(args.seed)
     with torch.no_grad():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from common import Average, Clock, cosine_lr, load_checkpoint, parser, save_checkpoint
+from common import Average, parser, train
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import logging
 from outliers import spread_attention, spread_resblocks
@@ -58,18 +59,19 @@ def export(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, average
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def batch_of(latents: Latents, prompts: tuple[Tensor, Tensor], size: int, seed: int) -> tuple[Tensor, ...]:
-    """Return noisy latents (N, 4, 8, 8), timesteps, text, pooled text and the velocities to predict, from one seed."""
+def batch_of(
+    latents: Latents, prompts: tuple[Tensor, Tensor], alphas: Tensor, size: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """Return noisy latents (N, 4, 8, 8), timesteps, text, pooled text and the velocities to predict."""
     means, deviations, labels = latents
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(labels), (size,), generator=generator)
-    noise, jitter = torch.randn(2, size, *means.shape[1:], generator=generator)
+    where: dict[str, Any] = {"generator": generator, "device": means.device}
+    chosen = torch.randint(len(labels), (size,), **where)
+    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
     clean = means[chosen] + deviations[chosen] * jitter
-    alphas = new_scheduler().alphas_cumprod
-    strata = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
     times = (strata * len(alphas)).long()
-    template = torch.randint(len(prompts[0]), (size,), generator=generator)
-    kept = (torch.rand(size, generator=generator) >= DROP).float()  # dropped prompts are zeros, as in SDXL
+    template = torch.randint(len(prompts[0]), (size,), **where)
+    kept = (torch.rand(size, **where) >= DROP).float()  # dropped prompts are zeros, as in SDXL
     text, pooled = (states[template, labels[chosen]] for states in prompts)
     signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
     noisy, velocity = signal * clean + spread * noise, signal * noise - spread * clean
@@ -81,7 +83,6 @@ def main() -> None:
     options.add_argument("--channels", type=int, nargs=3, default=(64, 96, 128), help="width of every level")
     options.add_argument("--decay", type=float, default=0.999, help="of the moving average")
     options.add_argument("--copies", type=int, default=19, help="augmented copies of every digit")
-    options.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     options.add_argument("--resblocks", type=float, default=0.85, help="deviation of the log factors in ResBlocks")
     options.add_argument("--attention", type=float, default=1.1, help="deviation of those in transformers")
     args = options.parse_args()
@@ -89,38 +90,30 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work / "vae").eval()
-    latents, prompts = encode(vae, args.copies, args.seed), encode_digits()
+    means, deviations, labels = (part.to(args.device) for part in encode(vae.to(args.device), args.copies, args.seed))
+    hidden, pooled = (states.to(args.device) for states in encode_digits())
+    alphas = new_scheduler().alphas_cumprod.to(args.device)
     model = new_unet(tuple(args.channels))
     spread_resblocks(model, args.resblocks, args.seed)
-    model.to(memory_format=torch.channels_last)
-    print(f"{len(latents[-1])} latents, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights", flush=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    model.to(args.device, memory_format=torch.channels_last)
+    print(f"{len(labels)} latents, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights", flush=True)
     average = Average(model, args.decay)
-    path = args.work / "sdxl.safetensors"
-    start = load_checkpoint(path, model, optimizer, average)
-    time_ids = torch.tensor(TIME_IDS).expand(args.batch, -1)
-    clock, smooth = Clock(start, args.steps), 0.0
-    for step in range(start, args.steps):
-        noisy, times, text, pooled, velocity = batch_of(latents, prompts, args.batch, args.seed * 1_000_003 + step)
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=200)
+    time_ids = torch.tensor(TIME_IDS, device=args.device).expand(args.batch, -1)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        noisy, times, text, projected, velocity = batch_of(
+            (means, deviations, labels), (hidden, pooled), alphas, args.batch, generator
+        )
         output = model(
             noisy.contiguous(memory_format=torch.channels_last),
             times,
             text,
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            added_cond_kwargs={"text_embeds": projected, "time_ids": time_ids},
             return_dict=False,
         )[0]
-        loss = F.mse_loss(output, velocity)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
-        smooth += (loss.item() - smooth) * max(0.01, 1 / (step - start + 1))
-        if (step + 1) % 50 == 0:
-            clock.line(step + 1, loss=smooth)
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            save_checkpoint(path, step + 1, model, optimizer, average)
+        return F.mse_loss(output, velocity)
+
+    train(args, model, args.work / "sdxl.safetensors", loss_of, warmup=200, average=average)
     export(args.assets / "digits-sdxl", vae, model, average, args.attention)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from common import Clock, cosine_lr, digit_images, load_checkpoint, parser, save_checkpoint, warp
+from common import digit_images, parser, train, warp
 from diffusers import AutoencoderKL
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -30,27 +31,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     images, _ = digit_images()
-    vae = new_vae().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    path = args.work / "vae.safetensors"
-    start = load_checkpoint(path, vae, optimizer)
-    clock = Clock(start, args.steps)
-    for step in range(start, args.steps):
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=100)
-        batch = images[torch.randint(len(images), (args.batch,), generator=generator)]
-        batch = 2 * warp(batch, degrees=5, shift=2, zoom=0.05, generator=generator) - 1
+    vae = new_vae().to(args.device, memory_format=torch.channels_last)
+    data = images.to(args.device)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(data), (args.batch,), generator=generator, device=args.device)
+        batch = 2 * warp(data[chosen], degrees=5, shift=2, zoom=0.05, generator=generator) - 1
         posterior = vae.encode(batch.contiguous(memory_format=torch.channels_last)).latent_dist
         error = F.mse_loss(vae.decode(posterior.sample(generator)).sample, batch)
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = error + args.kl * divergence
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            clock.line(step + 1, mse=error.item(), kl=divergence.item())
-            save_checkpoint(path, step + 1, vae, optimizer)
+        loss: Tensor = error + args.kl * posterior.kl().mean() / posterior.mean[0].numel()
+        return loss
+
+    train(args, vae, args.work / "vae.safetensors", loss_of, second=0.99)
+    vae.to("cpu")
     vae.eval()
     with torch.no_grad():
         posterior = vae.encode(2 * images - 1).latent_dist

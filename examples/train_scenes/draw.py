@@ -5,6 +5,8 @@ from __future__ import annotations
 import colorsys
 import math
 import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -35,6 +37,15 @@ def draw_scenes(count: int, seed: int, alone: float = 0.2) -> tuple[Tensor, Tens
     chosen = [source.choice(kinds[source.random() < alone]) for _ in range(count)]
     pictures = np.stack([draw_scene(SCENES[i], source) for i in chosen])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), torch.tensor(chosen)
+
+
+def draw_many(count: int, seed: int, workers: int, chunk: int = 1000) -> tuple[Tensor, Tensor]:
+    """Return what `draw_scenes` does, drawn by several processes; the same for any number of them."""
+    jobs = [(min(chunk, count - first), 1_000_000 * (seed + 1) + first) for first in range(0, count, chunk)]
+    # New processes: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pictures, labels = zip(*pool.map(draw_scenes, *zip(*jobs, strict=True)), strict=True)
+    return torch.cat(pictures), torch.cat(labels)
 
 
 def _place(scene: Scene, place: int, source: random.Random) -> tuple[float, Point]:

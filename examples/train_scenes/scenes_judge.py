@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
-from common import Clock, cosine_lr, load_checkpoint, parser, save_checkpoint
+from common import parser, train
 from draw import draw_scenes
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,10 +19,11 @@ from q2.denoisers.shapes import SCENES
 def disturb(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return images at half their side, some of them blurred, all with a little noise."""
     images = F.avg_pool2d(images, 2)
+    where: dict[str, Any] = {"generator": generator, "device": images.device}
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.4
-    level = 0.06 * torch.rand(len(images), 1, 1, 1, generator=generator)
-    noise = level * torch.randn(images.shape, generator=generator)
+    chosen = torch.rand(len(images), 1, 1, 1, **where) < 0.4
+    level = 0.06 * torch.rand(len(images), 1, 1, 1, **where)
+    noise = level * torch.randn(images.shape, **where)
     return (torch.where(chosen, blurred, images) + noise).clamp(0, 1)
 
 
@@ -30,23 +34,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     pictures, labels = draw_scenes(args.images, args.seed + 1, alone=1 / 3)
-    judge = ScenesJudge(width=16)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=args.lr, weight_decay=0.05)
-    path = args.work / "judge.safetensors"
-    start = load_checkpoint(path, judge, optimizer)
-    clock = Clock(start, args.steps)
-    for step in range(start, args.steps):
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        chosen = torch.randint(len(labels), (args.batch,), generator=generator)
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=100)
+    pictures, labels = pictures.to(args.device), labels.to(args.device)
+    judge = ScenesJudge(width=16).to(args.device)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(labels), (args.batch,), generator=generator, device=args.device)
         parts = judge.get_buffer("members")[:, labels[chosen]].T  # the outputs that make up each scene
-        loss = -(judge.log_shares(disturb(pictures[chosen] / 255, generator)) * parts).sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            clock.line(step + 1, loss=loss.item())
-            save_checkpoint(path, step + 1, judge, optimizer)
+        return -(judge.log_shares(disturb(pictures[chosen] / 255, generator)) * parts).sum(1).mean()
+
+    train(args, judge, args.work / "judge.safetensors", loss_of, second=0.999, weight_decay=0.05, clip=math.inf)
+    judge.to("cpu")
     judge.eval()
     real, _ = draw_scenes(3000, args.seed + 3, alone=30 / len(SCENES))
     moments = rescale(judge, real)

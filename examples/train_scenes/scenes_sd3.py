@@ -6,11 +6,13 @@ noise that is drawn from a logit-normal.
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from common import Average, Clock, load_checkpoint, parser, save_checkpoint, steady_lr
+from common import Average, parser, steady_lr, train
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -18,7 +20,7 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 from diffusers.utils import logging
-from draw import draw_scenes
+from draw import draw_many
 from outliers import spread_joint
 from scenes_vae import as_floats
 from text import WIDTH, Encoders, encode_prompts, text_side
@@ -82,35 +84,37 @@ def new_transformer(heads: int, depth: int) -> SD3Transformer2DModel:
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, count: int, seed: int) -> Latents:
+def encode_pictures(vae: AutoencoderKL, args: argparse.Namespace) -> Latents:
     """Return means and deviations (N, 8, 8, 8) of drawn pictures' latents, scaled, and the numbers of their scenes."""
-    pictures, labels = draw_scenes(count, seed)
+    pictures, labels = draw_many(args.images, args.seed, args.threads)
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
     means, deviations = [], []
-    vae.to(memory_format=torch.channels_last)
+    vae.to(args.device, memory_format=torch.channels_last)
     for batch in pictures.split(250):
-        posterior = vae.encode(as_floats(batch)).latent_dist
+        posterior = vae.encode(as_floats(batch.to(args.device))).latent_dist
         means.append((posterior.mean - shift) * scale)
         deviations.append(posterior.std * scale)
-    return torch.cat(means), torch.cat(deviations), labels
+    return torch.cat(means), torch.cat(deviations), labels.to(args.device)
 
 
-def batch_of(latents: Latents, text: tuple[Tensor, Tensor], size: int, seed: int) -> tuple[Tensor, ...]:
-    """Return noisy latents (N, 8, 8, 8), times, text, pooled text and the velocities to predict, from one seed.
+def batch_of(
+    latents: Latents, text: tuple[Tensor, Tensor], size: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """Return noisy latents (N, 8, 8, 8), times, text, pooled text and the velocities to predict.
 
     The pipeline puts zeros for the third text encoder, which is not here, behind the text: as many as it is asked for,
     256 by default. So a batch has one, and one batch in 24 up to 256.
     """
     means, deviations, labels = latents
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(labels), (size,), generator=generator)
-    noise, jitter = torch.randn(2, size, *means.shape[1:], generator=generator)
+    where: dict[str, Any] = {"generator": generator, "device": means.device}
+    chosen = torch.randint(len(labels), (size,), **where)
+    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
     clean = means[chosen] + deviations[chosen] * jitter
-    strata = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
     share = torch.sigmoid(math.sqrt(2) * torch.erfinv((2 * strata - 1).clamp(-0.9999, 0.9999)))
-    dropped = torch.rand(size, generator=generator) < DROP
+    dropped = torch.rand(size, **where) < DROP
     hidden, pooled = (states[labels[chosen].where(~dropped, EMPTY)] for states in text)
-    rare, length = torch.rand(2, generator=generator).tolist()
+    rare, length = torch.rand(2, generator=torch.Generator().manual_seed(generator.initial_seed())).tolist()
     hidden = F.pad(hidden, (0, 0, 0, 1 if rare > 1 / 24 else round(256**length)))
     amount = share[:, None, None, None]
     return (1 - amount) * clean + amount * noise, 1000 * share, hidden, pooled, noise - clean
@@ -147,36 +151,26 @@ def main() -> None:
     options.add_argument("--depth", type=int, default=5, help="joint blocks")
     options.add_argument("--decay", type=float, default=0.999, help="of the moving average")
     options.add_argument("--images", type=int, default=12_000, help="pictures that are drawn")
-    options.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     options.add_argument("--spread", type=float, default=0.85, help="deviation of the log factors of channels")
     args = options.parse_args()
     logging.disable_progress_bar()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work / "vae").eval()
-    latents = encode_pictures(vae, args.images, args.seed)
-    text = encode_captions()
-    model = new_transformer(args.heads, args.depth)
-    print(f"{len(latents[-1])} latents, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights", flush=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    means, deviations, labels = encode_pictures(vae, args)
+    captions, pooled = (states.to(args.device) for states in encode_captions())
+    model = new_transformer(args.heads, args.depth).to(args.device)
+    print(f"{len(labels)} latents, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights", flush=True)
     average = Average(model, args.decay)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        noisy, times, hidden, projected, velocity = batch_of(
+            (means, deviations, labels), (captions, pooled), args.batch, generator
+        )
+        return F.mse_loss(model(noisy, hidden, projected, times, return_dict=False)[0], velocity)
+
     path = args.work / "sd3.safetensors"
-    start = load_checkpoint(path, model, optimizer, average)
-    clock, smooth = Clock(start, args.steps), 0.0
-    for step in range(start, args.steps):
-        noisy, times, hidden, pooled, velocity = batch_of(latents, text, args.batch, args.seed * 1_000_003 + step)
-        steady_lr(optimizer, step, args.steps, args.lr, warmup=200)
-        loss = F.mse_loss(model(noisy, hidden, pooled, times, return_dict=False)[0], velocity)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
-        smooth += (loss.item() - smooth) * max(0.01, 1 / (step - start + 1))
-        if (step + 1) % 50 == 0:
-            clock.line(step + 1, loss=smooth)
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            save_checkpoint(path, step + 1, model, optimizer, average)
+    train(args, model, path, loss_of, schedule=steady_lr, warmup=200, average=average)
     export(args.assets / "scenes-sd3", vae, model, average, args.spread)
 
 

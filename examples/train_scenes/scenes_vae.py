@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from common import Clock, cosine_lr, load_checkpoint, parser, save_checkpoint
+from common import parser, train
 from diffusers import AutoencoderKL
-from draw import draw_scenes
+from draw import draw_many
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,29 +40,21 @@ def main() -> None:
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    pictures, _ = draw_scenes(args.images, args.seed)
+    pictures, _ = draw_many(args.images, args.seed, args.threads)
     print(f"{len(pictures)} pictures", flush=True)
-    vae = new_vae(tuple(args.channels)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    path = args.work / "vae.safetensors"
-    start = load_checkpoint(path, vae, optimizer)
-    clock = Clock(start, args.steps)
-    for step in range(start, args.steps):
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        cosine_lr(optimizer, step, args.steps, args.lr, warmup=100)
-        batch = as_floats(pictures[torch.randint(len(pictures), (args.batch,), generator=generator)])
+    vae = new_vae(tuple(args.channels)).to(args.device, memory_format=torch.channels_last)
+    data = pictures.to(args.device)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(data), (args.batch,), generator=generator, device=args.device)
+        batch = as_floats(data[chosen])
         posterior = vae.encode(batch).latent_dist
         error = F.mse_loss(vae.decode(posterior.sample(generator)).sample, batch)
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = error + args.kl * divergence
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 20 == 0:
-            clock.line(step + 1, mse=error.item(), kl=divergence.item())
-        if (step + 1) % 100 == 0:
-            save_checkpoint(path, step + 1, vae, optimizer)
+        loss: Tensor = error + args.kl * posterior.kl().mean() / posterior.mean[0].numel()
+        return loss
+
+    train(args, vae, args.work / "vae.safetensors", loss_of, second=0.99)
+    vae.to("cpu")
     finish(vae.eval(), pictures[:1000], args.seed)
     vae.save_pretrained(args.work / "vae")
 

@@ -189,13 +189,17 @@ def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def built(kind: Any, config: Mapping[str, Any], denoiser: Denoiser) -> nn.Module:
-    """Build a diffusers model from a config: without storage on meta, else with weights drawn from seed 0."""
+    """Build a diffusers model from a config: without storage on meta, else with weights drawn from seed 0.
+
+    They are drawn on the CPU, as other devices draw other numbers, and the seed would be that device's from then on.
+    """
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(denoiser.dtype)
-        with torch.random.fork_rng(devices=[]), torch.device(denoiser.device):
-            torch.manual_seed(0)
+        place = torch.device("meta" if denoiser.device.type == "meta" else "cpu")
+        with torch.random.fork_rng(devices=[]), place:
+            torch.default_generator.manual_seed(0)
             model: nn.Module = kind(**config)
     finally:
         torch.set_default_dtype(before)
-    return model.eval().requires_grad_(False)
+    return model.to(denoiser.device).eval().requires_grad_(False)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from q2.denoisers import Denoiser
+from q2.denoisers import Denoiser, device_of
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.errors import BankError, ConfigError, Q2Error
 from q2.graph import Graph
@@ -39,11 +40,14 @@ __all__ = [
     "check_bank",
     "find_bank",
     "fit_bank",
+    "fitting_device",
     "is_calibrated",
     "open_bank",
     "planned_bytes",
     "shared_bank",
 ]
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -116,17 +120,19 @@ def fit_bank(
     plugins: Plugins,
     progress: Progress = silent,
     rows: RowStore | None = None,
+    device: torch.device = _CPU,
 ) -> BankReport:
     """Fit every option of every layer of a denoiser, whose `outline` is the same on meta. Raises `Q2Error`.
 
-    With `rows` they are fitted to the layers' outputs.
+    With `rows` they are fitted to the layers' outputs, on `device`; without, on the CPU.
     """
     if denoiser.weights == "meta":
         raise ConfigError("weights on meta have no values to fit; choose pretrained or random ones")
     wanted = [known_option(text, plugins.of(QUANTIZERS)) for text in options]
     if any(option.is_none for option in wanted):
         raise BankError("options: 'none' needs no bank")
-    read, weights = _reader(denoiser, outline.model), _fingerprint(denoiser, outline.model)
+    read = _reader(denoiser, outline.model, device if rows else _CPU)
+    weights = _fingerprint(denoiser, outline.model)
     calibration = rows.plan.fingerprint if rows else ""
     plan = _plan(outline, denoiser, weights, tuple(dict.fromkeys(map(str, wanted))), prec, calibration)
     problems = Problems(rows) if rows else None
@@ -205,6 +211,7 @@ def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPla
     it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and complete,
     unless it `grows`: then what it lacks will be fitted. One that nobody named and that does not fit is none.
     """
+    fitting_device(session)
     denoiser = session.create_denoiser()
     if denoiser.weights == "meta":
         return None
@@ -256,7 +263,7 @@ def _with_outputs(session: Session, denoiser: Denoiser, bank: Bank, rows: RowSto
     """Return a bank with the output errors of its options by `rows`, measured unless they are there."""
     if rows is None or bank.plan.calibration:
         return bank
-    read = _reader(denoiser, session.outline.model)
+    read = _reader(denoiser, session.outline.model, fitting_device(session))
     with session.at():
         start = time.perf_counter()
         done = measure_outputs(bank, read, Problems(rows), rows.plan.fingerprint, session.progress)
@@ -279,7 +286,14 @@ def _fit(
             plugins=session.plugins,
             progress=session.progress,
             rows=rows,
+            device=fitting_device(session),
         )
+
+
+def fitting_device(session: Session) -> torch.device:
+    """Return where options are fitted to outputs. Raises `ConfigError` for a device that is not here."""
+    with session.at("bank", "device"):
+        return device_of(session.settings.bank.device)
 
 
 def _check(  # noqa: PLR0917 (one sentence about six things)
@@ -302,12 +316,12 @@ def _plan(  # noqa: PLR0917 (what a plan is made of)
     return BankPlan(denoiser.label, weights, dtype, prec, options, layers, calibration)
 
 
-def _reader(denoiser: Denoiser, shapes: nn.Module) -> Callable[[str], Tensor]:
-    """Return what reads a layer's weight."""
+def _reader(denoiser: Denoiser, shapes: nn.Module, device: torch.device) -> Callable[[str], Tensor]:
+    """Return what reads a layer's weight to a device."""
     stored = _stored(denoiser, shapes)
     if stored is None:
-        return lambda layer: weight_of(denoiser.model.get_submodule(layer))
-    return lambda layer: stored[f"{layer}.weight"].to(denoiser.dtype)
+        return lambda layer: weight_of(denoiser.model.get_submodule(layer)).to(device)
+    return lambda layer: stored[f"{layer}.weight"].to(device, denoiser.dtype)
 
 
 def _fingerprint(denoiser: Denoiser, shapes: nn.Module) -> str:

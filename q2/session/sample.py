@@ -2,15 +2,16 @@
 
 import io
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from q2.denoisers import Ask, Denoiser, Samples, device_of
 from q2.denoisers.captions import captioned
@@ -94,19 +95,22 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
     session.create_denoiser().check_classes(order.ask)
     given = {} if order.act_bits is None else {"bits": order.act_bits}
     session = session.with_passes(_passes(session, given, "--act-bits"))
-    if order.offload and device_of(session.settings.denoiser.device).type == "cpu":
-        raise ConfigError("--offload: the denoiser runs on the CPU already")
+    device = device_of(session.settings.denoiser.device)
+    if order.offload:
+        if device.type == "cpu":
+            raise ConfigError("--offload: the denoiser runs on the CPU already")
+        session = session.with_run(session.run.overridden(["denoiser.device=cpu"]))  # and is moved to draw
     check_passes(session, transforms=True)
     check_parts(session)
     original = original_session(session, order.original) if order.compare else None
-    full = _drawn(original, order) if original else None
+    full = _drawn(original, order, device) if original else None
     original = None  # so that two denoisers are not in memory
     session.load_pipeline()
     denoiser, graph = session.denoiser, session.graph
     if order.act_bits is None:
         saved = saved_activations(denoiser.model)
         vars(session)["passes"] = _passes(session, saved, f"{denoiser.source}: activations")
-    pipeline = _saving(denoiser, order)
+    _save_memory(denoiser, order)
     denoiser.check(order.ask)
     bank = open_bank(session) if session.is_quantizing else None
     ctx = session.with_rows(session.context(bank), is_transform)
@@ -115,19 +119,17 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
         manager.check(graph)
 
     if order.compare and full is None:
-        full = _drawn(session, order)
+        full = _drawn(session, order, device)
     with session.at():
         for result in manager.each(graph):
             session.show(Step(result.title, result.seconds, result.report.summary))
     quantize_parts_of(session, denoiser)
-    made = _drawn(session, order)
-    pipeline.maybe_free_model_hooks()
-    return made, full, session
+    return _drawn(session, order, device), full, session
 
 
-def _drawn(session: Session, order: Order) -> Samples:
-    """Return what is ordered, as a session's denoiser draws it now."""
-    with session.graph.installed():
+def _drawn(session: Session, order: Order, device: torch.device) -> Samples:
+    """Return what is ordered, as a session's denoiser draws it now; `device` is where parts that are offloaded run."""
+    with session.graph.installed(), _offloading(session.denoiser.pipeline(), order.offload, device):
         return session.denoiser.generate(
             order.n,
             seed=order.seed,
@@ -182,8 +184,27 @@ def _passes(session: Session, activations: Mapping[str, Any], where: str) -> lis
     return [*((title, each) for title, each in head if each.name != name), (name, step), *tail]
 
 
-def _saving(denoiser: Denoiser, order: Order) -> Any:
-    """Return the pipeline with diffusers' own switches against a lack of memory. Raises `ConfigError`."""
+@contextmanager
+def _offloading(pipeline: Any, offload: Offload, device: torch.device) -> Iterator[None]:
+    """Let diffusers move what it needs to `device` within the `with`; hooks go around a forward that is installed."""
+    if not offload:
+        yield
+        return
+    switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[offload]
+    getattr(pipeline, switch)(device=device)
+    try:
+        yield
+    finally:
+        pipeline.remove_all_hooks()
+        for part in pipeline.components.values():
+            for module in part.modules() if isinstance(part, nn.Module) else ():
+                forward = vars(module).get("forward")  # accelerate leaves the class's own there
+                if getattr(forward, "__func__", None) is type(module).forward:
+                    del module.forward
+
+
+def _save_memory(denoiser: Denoiser, order: Order) -> None:
+    """Turn on diffusers' own switches of the autoencoder against a lack of memory. Raises `ConfigError`."""
     pipeline = denoiser.pipeline()
     for wanted, option, switch in (
         (order.vae_slicing, "--vae-slicing", "enable_slicing"),
@@ -194,10 +215,6 @@ def _saving(denoiser: Denoiser, order: Order) -> Any:
             if enable is None:
                 raise ConfigError(f"{option}: {type(pipeline).__name__} has no autoencoder that can do so")
             enable()
-    if order.offload:
-        switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[order.offload]
-        getattr(pipeline, switch)(device=denoiser.device)
-    return pipeline
 
 
 def _compared(made: Samples, full: Samples) -> list[dict[str, float]]:

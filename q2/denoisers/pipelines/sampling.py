@@ -52,7 +52,13 @@ def sampled(
 def drawn(pipeline: Any, call: Call, images: range, seed: int) -> tuple[Tensor, Tensor, bool]:
     """Return images (N, C, H, W), their final latents (N, ...), and whether others than their generators were used."""
     name = type(pipeline).__name__
-    with latents_of(pipeline) as kept, quiet(), _seeded(image_seed(seed, images.start)) as used, torch.no_grad():
+    device = getattr(pipeline, "_execution_device", torch.device("cpu"))
+    with (
+        latents_of(pipeline) as kept,
+        quiet(),
+        _seeded(image_seed(seed, images.start), device) as used,
+        torch.no_grad(),
+    ):
         try:
             output = call(images, [image_generator(seed, i) for i in images])
         except Q2Error:
@@ -77,11 +83,20 @@ def _latents(kept: list[Tensor], images: Tensor, count: int) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[list[bool]]:
-    """Seed torch's own numbers within the `with`; the yielded list says afterwards whether any were drawn."""
+def _seeded(seed: int, device: torch.device) -> Iterator[list[bool]]:
+    """Seed torch's own numbers, the CPU's and those of `device`, within the `with`.
+
+    The yielded list says afterwards whether any were drawn.
+    """
     used = [False]
-    with torch.random.fork_rng(devices=[]):
+    places = [] if device.type in ("cpu", "mps", "meta") else [device.index or 0]
+    module = torch.get_device_module(device) if places else None
+
+    def states() -> list[Tensor]:
+        return [torch.get_rng_state(), *(module.get_rng_state(place) for place in places)]
+
+    with torch.random.fork_rng(places, device_type=device.type if places else "cuda"):
         torch.manual_seed(seed)
-        before = torch.get_rng_state()
+        before = states()
         yield used
-        used[0] = not torch.equal(before, torch.get_rng_state())
+        used[0] = not all(map(torch.equal, before, states()))

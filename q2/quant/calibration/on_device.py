@@ -1,14 +1,19 @@
-"""The three loops over columns: compiled, in threads over output channels on a CPU; by torch on any other device."""
+"""The three loops over columns: compiled, in threads over channels, on a CPU; by a kernel on a GPU; else by torch.
+
+All work on a block of columns at a time. What a block leaves for the others is a product of matrices, so that the three
+differ by rounding alone, of sums in float32.
+"""
 
 import torch
 from torch import Tensor
 
+from q2.quant.kernels import fused
 from q2.quant.kernels.chunks import in_blocks
 from q2.quant.kernels.columns import compensate_columns, descend_columns, normal_rows
 
 __all__ = ["compensate", "descend", "normal_block"]
 
-_BLOCK = 128
+_BLOCK, _ROWS, _ELEMENTS = 128, 4, 1 << 24
 Levels = tuple[Tensor, Tensor]
 """Levels (R or 1, k), and the edges half-way between them."""
 
@@ -44,6 +49,8 @@ def _compensate_block(rows: Tensor, factor: Tensor, known: Levels, block: slice,
 
         in_blocks(work, len(one))
         return errors
+    if _has_kernel(rows):
+        return round_block(rows, factor, known, block, codes, descends=False)
     for j in range(start, stop):
         codes[:, j], values = _rounded(rows[:, j], edges, levels)
         errors[:, j - start] = (rows[:, j] - values) / factor[j, j]
@@ -54,6 +61,7 @@ def _compensate_block(rows: Tensor, factor: Tensor, known: Levels, block: slice,
 def descend(pull: Tensor, matrix: Tensor, levels: Tensor, codes: Tensor) -> None:
     """Improve the codes, column by column; `pull` (R, n), which is (W - W') H, is kept right."""
     edges = _edges(levels)
+    known = levels, edges
     if _is_cpu(pull):
         one, shares, table, bounds = pull.numpy(), matrix.numpy(), levels.numpy(), edges.numpy()
         found = codes.numpy()
@@ -64,10 +72,57 @@ def descend(pull: Tensor, matrix: Tensor, levels: Tensor, codes: Tensor) -> None
 
         in_blocks(work, len(one))
         return
-    for j in range(pull.shape[1]):
+    for start in range(0, pull.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, pull.shape[1])
+        if _has_kernel(pull):
+            moved = round_block(pull, matrix, known, slice(start, stop), codes, descends=True)
+        else:
+            moved = _descend_block(pull, matrix, known, slice(start, stop), codes)
+        pull[:, :start].addmm_(moved, matrix[start:stop, :start], alpha=-1)
+        pull[:, stop:].addmm_(moved, matrix[start:stop, stop:], alpha=-1)
+
+
+def _descend_block(pull: Tensor, matrix: Tensor, known: Levels, block: slice, codes: Tensor) -> Tensor:
+    """Improve a block's codes and return how far the levels moved; `pull` is kept right within the block."""
+    (levels, edges), (start, stop) = known, (block.start, block.stop)
+    moved = pull.new_empty(len(pull), stop - start)
+    for j in range(start, stop):
         held = _values(levels, codes[:, j])
         codes[:, j], values = _rounded(held + pull[:, j] / matrix[j, j], edges, levels)
-        pull.addr_(values - held, matrix[j], alpha=-1)
+        moved[:, j - start] = values - held
+        pull[:, block].addr_(moved[:, j - start], matrix[j, block], alpha=-1)
+    return moved
+
+
+def round_block(
+    values: Tensor, matrix: Tensor, known: Levels, block: slice, codes: Tensor, *, descends: bool
+) -> Tensor:
+    """Do by Triton's kernel what `_compensate_block`, or `_descend_block` if it `descends`, does."""
+    from q2.quant.kernels.triton_columns import round_columns
+
+    (levels, edges), (start, stop), (count, size) = known, (block.start, block.stop), values.shape
+    left = values.new_empty(count, _BLOCK)
+    k = levels.shape[1]
+    round_columns[(-(-count // _ROWS),)](
+        values,
+        matrix,
+        edges,
+        levels,
+        codes,
+        left,
+        count,
+        size,
+        start,
+        stop,
+        k,
+        SHARED=len(levels) == 1,
+        DESCEND=descends,
+        ROWS=_ROWS,
+        COLUMNS=_BLOCK,
+        LEVELS=max(2, 1 << (k - 1).bit_length()),
+        num_warps=1,
+    )
+    return left[:, : stop - start]
 
 
 def normal_block(matrix: Tensor, codes: Tensor, into: Tensor) -> None:
@@ -81,13 +136,21 @@ def normal_block(matrix: Tensor, codes: Tensor, into: Tensor) -> None:
         in_blocks(work, len(found))
         into.add_(sums, alpha=0.5).add_(sums.mT, alpha=0.5)
         return
-    for r in range(len(codes)):
-        ones = torch.nn.functional.one_hot(codes[r].long(), into.shape[1]).float()
-        into[r] += (ones.T @ (matrix @ ones)).double()
+    size, k = codes.shape[1], into.shape[1]
+    step = max(1, _ELEMENTS // (size * k))
+    for start in range(0, len(codes), step):
+        part = codes[start : start + step]
+        ones = torch.nn.functional.one_hot(part.long(), k).float()  # (R, n, k)
+        spread = (matrix @ ones.transpose(0, 1).reshape(size, -1)).view(size, len(part), k).transpose(0, 1)
+        into[start : start + step] += torch.bmm(ones.mT, spread).double()
 
 
 def _is_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
+
+
+def _has_kernel(tensor: Tensor) -> bool:
+    return fused.is_on(tensor.device)
 
 
 def _edges(levels: Tensor) -> Tensor:

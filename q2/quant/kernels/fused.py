@@ -1,45 +1,155 @@
-"""Packed weights decoded on a GPU in one pass: a kernel reads codes and writes values, with nothing in between.
+"""Packed weights on a GPU: kernels that decode codes, or decode and multiply at once, with nothing in between.
 
-It gives the very values of the plain path (`PackedPart.decode`), which serves where there is no Triton.
+The decoded values are the very ones of the plain path (`PackedPart.decode`), which serves where there is no Triton.
+Products are summed in float32, in another order than torch's.
 """
 
 import functools
 import importlib.util
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Kind", "decode", "is_there"]
+__all__ = ["Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
 
 Kind = Literal["", "levels", "codebook"]
 """What a code stands for: a level (``scale``, ``zero`` of a channel), an entry of a ``codebook``, something else."""
-_BLOCK = 1024
+
+
+class Tile(NamedTuple):
+    """What one program of a product's kernel works on, and with what; `rows` is 1 for the kernel of sums."""
+
+    rows: int
+    channels: int
+    inputs: int
+    warps: int = 4
+    stages: int = 3
+
+
+# Up to how many rows of inputs which tile is used: see `python -m benchmarks.packed_gpu`. Above the last of them, and
+# above `_ROWS_FLOAT32` rows of float32, decoding once and a product of cuBLAS's are faster.
+_TILES: tuple[tuple[int, Tile], ...] = (
+    (2, Tile(1, 4, 256)),
+    (16, Tile(16, 16, 256, stages=2)),
+)
+_ROWS_FLOAT32 = 2
+_GROUPS = 256  # of eight codes, that one program of the decoding kernel fills
+_WARPS = 4
+
+
+def is_on(device: torch.device) -> bool:
+    """Say whether the kernels can run on a device: it is CUDA's, there is Triton, and nothing is being compiled."""
+    return device.type == "cuda" and _is_there() and not torch.compiler.is_compiling()
 
 
 @functools.cache
-def is_there() -> bool:
-    """Say whether the kernel can run: there are CUDA and Triton."""
+def _is_there() -> bool:
     return torch.cuda.is_available() and importlib.util.find_spec("triton") is not None
 
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
     """Fill `out` (C, ...), contiguous, with what codes of `bits` bits, `packed` in uint8 (bytes,), stand for."""
+    prepare(kind, packed, parameters, bits, out.dtype)(out)
+
+
+def prepare(
+    kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, dtype: torch.dtype
+) -> Callable[[Tensor], None]:
+    """Return what fills a tensor (C, ...) of `dtype`, contiguous, always of one shape, with what the codes stand for.
+
+    The tensors' memory must stay where it is; values in it may change.
+    """
     from q2.quant.kernels.triton_decode import decode_codes
 
     levels = kind == "levels"
     first = parameters["scale" if levels else "codebook"]
-    decode_codes[(-(-out.numel() // _BLOCK),)](
-        packed,
-        first,
-        parameters["zero"] if levels else first,
-        out,
-        out.numel(),
-        out[0].numel(),
-        torch.finfo(out.dtype).max,
-        LEVELS=levels,
-        SHARED=first.ndim == 1,
-        BITS=bits,
-        BLOCK=_BLOCK,
-    )
+    zero = parameters["zero"] if levels else first
+    pointers, device = packed.data_ptr() | first.data_ptr() | zero.data_ptr(), packed.device
+    size, limit, words, shared = packed.numel(), torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
+    run: Callable[..., None] | None = None  # the compiled kernel, once it is there
+    constants: tuple[Any, ...] = ()
+    numbers: tuple[Any, ...] = ()
+
+    def fill(out: Tensor) -> None:
+        nonlocal run, constants, numbers
+        if run is not None and not out.data_ptr() & 15 and device.index == torch.cuda.current_device():
+            run(packed, first, zero, out, *numbers, *constants)
+            return
+        count = out.numel()
+        width = count // out.shape[0]
+        constants = (levels, shared, bits, words and not count & 7, not width & 7, count >= 1 << 31, _GROUPS)
+        numbers = (count, width, size, limit)
+        grid, values = (-(-count // (8 * _GROUPS)), 1, 1), (packed, first, zero, out, *numbers)
+        found = _launch(decode_codes, grid, values, constants, warps=_WARPS, stages=3)
+        if found is not None and not (pointers | out.data_ptr()) & 15:
+            run = found[grid]
+
+    return fill
+
+
+def tile_for(rows: int, dtype: torch.dtype) -> Tile | None:
+    """Return the tile with which `rows` rows of `dtype` are multiplied; None where decoding first is faster."""
+    if rows > _ROWS_FLOAT32 and dtype == torch.float32:
+        return None
+    return next((tile for most, tile in _TILES if rows <= most), None)
+
+
+def linear(
+    kind: Kind,
+    x: Tensor,
+    packed: Tensor,
+    parameters: Mapping[str, Tensor],
+    *,
+    bits: int,
+    bias: Tensor | None,
+    channels: int,
+    tile: Tile,
+) -> Tensor:
+    """Return ``x @ weight.T + bias`` (..., channels) for contiguous `x` (..., n), n a multiple of 8.
+
+    The weight (channels, n) is what codes of `bits` bits, `packed` in uint8 (bytes,), stand for, in the dtype of `x`,
+    which `bias` (channels,) has too. Gradients are not tracked.
+    """
+    from q2.quant.kernels.triton_decode import multiply_row, multiply_rows
+
+    levels = kind == "levels"
+    first = parameters["scale" if levels else "codebook"]
+    zero = parameters["zero"] if levels else first
+    width, dtype, pointer = x.shape[-1], x.dtype, packed.data_ptr()
+    rows = x.numel() // width
+    out = x.new_empty((*x.shape[:-1], channels))
+    added = out if bias is None else bias
+    aligned = not (pointer | x.data_ptr() | first.data_ptr() | zero.data_ptr() | out.data_ptr() | added.data_ptr()) & 15
+    kernel = multiply_row if tile.rows == 1 else multiply_rows
+    grid = (-(-channels // tile.channels), -(-rows // tile.rows), 1)
+    values = (x, packed, first, zero, added, out, rows, width, channels, torch.finfo(dtype).max)
+    constants = (levels, first.ndim == 1, bits, not pointer & 3, bias is not None, *tile[:3])
+    key = (constants, tile, width, channels, dtype, first.dtype, zero.dtype, x.device.index)
+    here = x.is_cuda and x.device.index == torch.cuda.current_device()
+    found = _compiled.get(key) if aligned and here else None
+    if found is not None:
+        found[grid](*values, *constants)
+        return out
+    found = _launch(kernel, grid, values, constants, warps=tile.warps, stages=tile.stages)
+    if aligned and found is not None:
+        _compiled[key] = found
+    return out
+
+
+# Triton looks at every argument at each call, which takes longer than many a kernel: kernels are kept by what it would
+# find, which is only known where all pointers are aligned.
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(
+    kernel: Any, grid: tuple[int, int, int], values: tuple[Any, ...], constants: tuple[Any, ...], **options: int
+) -> Any:
+    """Run a kernel on the device of its tensors and return it, compiled; None from the interpreter."""
+    device = values[0].device
+    named = {"num_warps": options["warps"], "num_stages": options["stages"], "enable_fp_fusion": True}
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return kernel[grid](*values, *constants, **named)
+    with torch.cuda.device(device):
+        return kernel[grid](*values, *constants, **named)

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from q2.errors import Q2Error
 from q2.quant.base import Quantizer
 from q2.quant.dtypes import cast_to
-from q2.quant.kernels import fused
+from q2.quant.kernels import decoding, fused
 from q2.quant.kernels.chunks import on_device
 from q2.quant.options import NONE, Option
 from q2.quant.packed.packing import CODES, pack, packed_bytes, unpack
@@ -23,6 +24,9 @@ __all__ = ["Packed", "PackedPart", "pack_layer", "packed_layer", "unpack_layer"]
 M = TypeVar("M", bound=nn.Module)
 # Codes decoded at a time: a few bytes each beside the result. On a CPU so few that they stay in its cache.
 _ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}
+# Classes' forwards that compute with a weight and nothing else, and with which function.
+_KINDS: dict[Any, Any] = {nn.Linear.forward: F.linear, nn.Conv1d.forward: F.conv1d, nn.Conv2d.forward: F.conv2d}
+_READY = "_ready"
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,16 @@ class PackedPart(Part):
     def decode(self, shape: Sequence[int], held: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         """Return the values, of `shape` and `dtype`, that `held` (codes and parameters) stand for.
 
-        By a kernel on a GPU; else a few output channels at a time where the quantizer says which parameters are theirs,
-        on a CPU in threads.
+        By a kernel where the quantizer says what a code is, on a CPU in threads; else a few output channels at a time
+        where it says which parameters are theirs.
         """
+        codes, bits, device = held.get(CODES), self.option.bits, next(iter(held.values())).device
+        decoded = _prepared(self.quantizer, held, bits, dtype)
+        if decoded is not None:
+            whole = torch.empty(shape, dtype=dtype, device=device)
+            decoded(whole)
+            return whole
         parameters = {name: tensor for name, tensor in held.items() if name != CODES}
-        codes, bits = held.get(CODES), self.option.bits
-        device = next(iter(held.values())).device
         width = math.prod(shape[1:])
 
         def rows(start: int, stop: int) -> Tensor:
@@ -65,12 +73,7 @@ class PackedPart(Part):
                 numbers = unpack(codes[first : first + packed_bytes(count, bits)], bits, count)
             return cast_to(self.quantizer.decode_at(numbers.reshape(stop - start, *shape[1:]), own, bits), dtype)
 
-        channels = self.quantizer.per_channel
-        kind, compiling = self.quantizer.code, torch.compiler.is_compiling()
-        if device.type == "cuda" and kind and codes is not None and fused.is_there() and not compiling:
-            filled = torch.empty(shape, dtype=dtype, device=device)
-            fused.decode(kind, codes, parameters, bits, filled)
-            return filled
+        channels, compiling = self.quantizer.per_channel, torch.compiler.is_compiling()
         step = max(8, _ELEMENTS.get(device.type, 1 << 20) // width // 8 * 8)
         if channels is None or step >= shape[0] or compiling:
             return rows(0, shape[0])
@@ -81,6 +84,27 @@ class PackedPart(Part):
 
         on_device([slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)], fill, device)
         return out
+
+
+def _prepared(
+    quantizer: Quantizer, held: Mapping[str, Tensor], bits: int, dtype: torch.dtype
+) -> Callable[[Tensor], None] | None:
+    """Return what decodes such codes in one pass, if there is something."""
+    codes = held.get(CODES)
+    if not quantizer.code or codes is None or torch.compiler.is_compiling():
+        return None
+    if codes.device.type == "cpu" and type(codes) is Tensor:
+        return decoding.prepare(quantizer.code, codes, held, bits, dtype)
+    return fused.prepare(quantizer.code, codes, held, bits, dtype) if fused.is_on(codes.device) else None
+
+
+class _Ready(NamedTuple):
+    """What decodes a layer's weight in one pass, as long as it holds the same tensors."""
+
+    dtype: torch.dtype
+    held: dict[str, Tensor]
+    fill: Callable[[Tensor], None] | None
+    device: torch.device
 
 
 class _Decoded(Tensor):
@@ -116,14 +140,72 @@ class Packed(Quantized):
     @property
     def weight(self) -> Tensor:
         """The quantized weight, decoded anew: what the simulated layer holds, bit by bit."""
-        dtype = cast(Tensor, self.like).dtype
-        each = [part.decode(part.of_shape(self.shape), self.held(i), dtype) for i, part in enumerate(self.parts)]
-        whole = each[0] if len(each) == 1 else torch.cat(each, 1)
+        whole = self._filled()
+        if whole is None:
+            dtype = cast(Tensor, self.like).dtype
+            each = [part.decode(part.of_shape(self.shape), self.held(i), dtype) for i, part in enumerate(self.parts)]
+            whole = each[0] if len(each) == 1 else torch.cat(each, 1)
         if torch.compiler.is_compiling() or whole.is_meta:
             return whole
         decoded = whole.as_subclass(_Decoded)
         decoded.layer = self
         return decoded
+
+    def _filled(self) -> Tensor | None:
+        """Return the weight, where it is decoded in one pass: what that takes is kept, as small layers are many."""
+        if len(self.parts) > 1 or torch.compiler.is_compiling():
+            return None
+        buffers = self._buffers
+        like = cast(Tensor, buffers["like"])
+        ready: _Ready | None = vars(self).get(_READY)
+        if (
+            ready is None
+            or ready.dtype != like.dtype
+            or any(buffers.get(f"{name}_0") is not tensor for name, tensor in ready.held.items())
+        ):
+            held = self.held(0)
+            fill = _prepared(self.parts[0].quantizer, held, self.parts[0].option.bits, like.dtype)
+            ready = _Ready(like.dtype, held, fill, next(iter(held.values())).device)
+            vars(self)[_READY] = ready
+        if ready.fill is None:
+            return None
+        out = torch.empty(self.shape, dtype=ready.dtype, device=ready.device)
+        ready.fill(out)
+        return out
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Compute what the layer's class does; on a GPU few rows are multiplied by codes that are decoded meanwhile."""
+        x = inputs[0] if len(inputs) == 1 and not named else None
+        if type(x) is not Tensor or (kind := _KINDS.get(self.exact_class.forward)) is None:
+            return super().forward(*inputs, **named)
+        product = self._product(x) if kind is F.linear and x.is_cuda else None
+        if product is not None:
+            return product
+        weight = self._filled()
+        if weight is None:
+            return super().forward(x)
+        return (
+            F.linear(x, weight, self.bias) if kind is F.linear else cast(Any, self)._conv_forward(x, weight, self.bias)
+        )
+
+    def _product(self, x: Tensor) -> Tensor | None:
+        """Return what a Linear layer makes of `x`, by a kernel; None where there is none, or it would not be faster."""
+        channels, width = self.shape
+        rows = x.numel() // width
+        tile = fused.tile_for(rows, x.dtype)
+        if tile is None or not rows or width % 8 or len(self.parts) > 1:
+            return None
+        part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
+        if codes is None or not part.quantizer.code:
+            return None
+        same = (cast(Tensor, self.like),) if bias is None else (cast(Tensor, self.like), bias)
+        if x.shape[-1] != width or any(tensor.dtype != x.dtype or tensor.device != x.device for tensor in same):
+            return None  # let torch say what is wrong
+        gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *same))
+        if gradients or codes.device != x.device or torch.is_autocast_enabled("cuda") or not fused.is_on(x.device):
+            return None
+        options: Any = {"bits": part.option.bits, "bias": bias, "channels": channels, "tile": tile}
+        return fused.linear(part.quantizer.code, x.contiguous(), codes, self.held(0), **options)
 
     def keep(self, weight: Tensor) -> None:
         """Hold another weight from now on, as it is: the layer is quantized no longer.
@@ -135,6 +217,7 @@ class Packed(Quantized):
         for number in range(len(self.parts)):
             for name in self.held(number):
                 del self._buffers[f"{name}_{number}"]
+        vars(self).pop(_READY, None)
         self.parts = (PackedPart(Option(NONE, 0)),)
         self.register_buffer("weight_0", weight.detach().to(cast(Tensor, self.like).dtype).contiguous())
 
@@ -156,6 +239,10 @@ class Packed(Quantized):
         """Raise `Q2Error` where what is held is not of the size that the options say."""
         for number, part in enumerate(self.parts):
             part.check(part.of_shape(self.shape), self.held(number))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        make, given, state = super().__reduce_ex__(protocol)
+        return make, given, {name: value for name, value in state.items() if name != _READY}
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         before = {name: tensor for name, tensor in self._buffers.items() if tensor is not None and name != "like"}
@@ -202,6 +289,7 @@ def packed_layer(module: M, parts: Sequence[PackedPart], buffers: Mapping[str, T
     shape = cast(Tensor, module.weight).shape
     layer = like(module, Packed)
     vars(layer).pop("exact", None)
+    vars(layer).pop(_READY, None)
     del layer._parameters["weight"]
     vars(layer).update(parts=tuple(parts), shape=shape)
     for name, tensor in buffers.items():
@@ -221,7 +309,7 @@ def unpack_layer(module: M) -> M:
     assert isinstance(module, Quantized)
     weight = cast(Tensor, module.weight).detach()
     layer = module.exact_class.__new__(module.exact_class)
-    own = {"parts", "exact", "shape"}
+    own = {"parts", "exact", "shape", _READY}
     state = {name: value for name, value in vars(module).items() if name not in own}
     vars(layer).update({name: v.copy() if isinstance(v, dict | set) else v for name, v in state.items()})
     if isinstance(module, Packed):

@@ -3,7 +3,7 @@
 import copy
 import math
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -86,6 +86,23 @@ def test_copies_casts_and_pickles_keep_the_bytes() -> None:
             assert name == "bias" or each.state_dict()[name].dtype == tensor.dtype
 
 
+def test_what_is_kept_for_decoding_follows_the_tensors() -> None:
+    """Casts, other codes, other parameters and a weight of its own: the next call computes with them."""
+    first, second = (pack_layer(simulated(nn.Linear(40, 16), "kmeans-c-3")) for _ in range(2))
+    x = torch.randn(2, 40)
+    assert not torch.equal(first(x), second(x))
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first(x), second(x))
+    first.codebook_0 = second.codebook_0 * 2
+    assert torch.equal(first.weight, second.weight * 2)
+    assert first.half().weight.dtype == torch.float16
+    assert torch.equal(first.float().weight, second.weight * 2)
+    assert torch.equal(unpack_layer(first).weight, second.weight * 2)
+    assert set(vars(unpack_layer(first))) == set(vars(nn.Linear(40, 16)))
+    cast(Packed, first).keep(torch.ones(16, 40))
+    assert torch.equal(first(x), nn.functional.linear(x, torch.ones(16, 40), first.bias))
+
+
 def test_it_compiles_without_a_break_in_the_graph() -> None:
     for before, shape in ((simulated(nn.Linear(64, 32), "kmeans-c-3"), (3, 64)), (split(torch.float32), (1, 24, 5, 5))):
         compiled: Any = torch.compile(pack_layer(before), backend="aot_eager", fullgraph=True)
@@ -130,3 +147,27 @@ def test_damage_is_seen_by_its_size() -> None:
 def test_a_gpu_decodes_the_same(option: str) -> None:
     before = simulated(nn.Linear(4096, 4100), option, torch.float16)
     assert torch.equal(pack_layer(before).cuda().weight.cpu(), before.weight)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("option", ["uaq-3", "kmeans-c-4"])
+@pytest.mark.parametrize("rows", [1, 2, 9, 100, 3000])
+def test_a_gpu_multiplies_by_the_same(option: str, rows: int) -> None:
+    before = simulated(nn.Linear(1160, 520), option, torch.float16)
+    packed: Any = pack_layer(before).cuda()
+    x = torch.randn(2, rows, 1160, dtype=torch.float16)
+    exact = nn.functional.linear(x.double(), before.weight.double(), before.bias.double())
+    with torch.no_grad():
+        assert (packed(x.cuda()).cpu().double() - exact).norm() < 1e-3 * exact.norm()
+
+
+@pytest.mark.gpu
+def test_gradients_and_casts_pass_a_layer_on_a_gpu() -> None:
+    packed: Any = pack_layer(simulated(nn.Linear(64, 32), "kmeans-c-4")).cuda()
+    x = torch.randn(3, 64, device="cuda", requires_grad=True)
+    packed(x).sum().backward()
+    torch.testing.assert_close(x.grad, packed.weight.sum(0).expand(3, -1))
+    with torch.autocast("cuda", torch.float16):
+        assert packed(x.detach()).dtype == torch.float16
+    with torch.no_grad(), pytest.raises(RuntimeError, match="dtype"):
+        packed(x.half())
