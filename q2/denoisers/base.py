@@ -181,9 +181,12 @@ class Denoiser(ABC):
 
         def call(images: range, generators: list[torch.Generator]) -> Any:
             self.drawing = images
-            return self.draw(
-                self.conditions(images, wanted), generators, steps=steps or self.protocol.steps, guidance=guidance
-            )
+            place = getattr(self.pipeline(), "_execution_device", self.device)  # offloading moves no conditions there
+            conditions = {
+                name: value.to(place) if isinstance(value, Tensor) else value
+                for name, value in self.conditions(images, wanted).items()
+            }
+            return self.draw(conditions, generators, steps=steps or self.protocol.steps, guidance=guidance)
 
         try:
             return sampled(
