@@ -33,11 +33,12 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 $(STAMP): pyproject.toml constraints.txt overrides.txt
-	$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
-	$(UV) -e .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	@echo 'q2 and what it needs go into $(VENV) (1.5 GB)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
+	@$(UV) -e .
+	@touch $@
 
 $(DEV): $(STAMP) tools/install_torchsort.py tools/install_chromium.py
 	$(UV) -e '.[dev]'

@@ -223,7 +223,7 @@ class Denoiser(ABC):
         return self.pipeline()(**{**numbers, **conditions, **self.pipeline_arguments, "generator": generators})
 
     def judge(self) -> Judge | None:
-        """Return the classifier that says what the images are worth, where there is one."""
+        """Return the classifier that judges images, where there is one."""
         return None
 
     @cached_property

@@ -154,7 +154,7 @@ class Knapsack:
                 threshold = float(ranked[min(4 * len(core), len(ranked) - 1)])
 
     def _prices(self, problem: _Problem) -> Array | None:
-        """Return what the rows are worth in the linear program (rows,), or None where even that has no solution.
+        """Return the prices of the rows in the linear program (rows,), or None where even that has no solution.
 
         Columns are generated: only items that are best of their group at some prices take part. The first stage has
         no losses and pays for what is over a limit.
