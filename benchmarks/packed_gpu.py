@@ -36,7 +36,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 120, 1024, 4096)
 OPTIONS = ("uaq-4", "kmeans-c-4")
 OTHERS = ("uaq-2", "uaq-3", "kmeans-c-2", "kmeans-c-3", "kmeans-a-4")  # of one shape
 OTHER_SHAPE, OTHER_ROWS = (4608, 1152), (1, 8, 1024)
-TILES = {"row": Tile(1, 4, 256), "16": Tile(16, 16, 256, stages=2)}
+TILES = {"row": fused._ROW, "16": fused._ROWS}
 FUSED_TO = {"row": 4, "16": 120}  # rows up to which a tile is tried
 SWEPT = (
     *(Tile(1, channels, inputs) for channels, inputs in ((4, 512), (8, 256), (2, 512), (2, 1024))),
@@ -94,12 +94,15 @@ class Case:
         self.kind, self.bits = self.part.quantizer.code, self.part.option.bits
         self.held = self.layer.held(0)
         self.weight = torch.empty(shape, dtype=torch.float16, device=DEVICE)
+        first, zero = (self.held[each] for each in fused.NAMES[self.kind])
+        self.tensors = self.held["codes"], first, zero
+        self.fill = fused.prepare(self.kind, *self.tensors, bits=self.bits, dtype=torch.float16)
         self.decode()
         self.check_weight()
 
     def decode(self) -> None:
         """Decode into the weight that is kept."""
-        fused.decode(self.kind, self.held["codes"], self.held, self.bits, self.weight)
+        self.fill(*self.tensors, self.weight)
 
     def check_weight(self) -> None:
         """Raise unless the kernel decoded what the plain path on the CPU does."""
@@ -110,7 +113,7 @@ class Case:
     def twice(self, x: Tensor) -> Tensor:
         """Decode, then multiply."""
         weight = torch.empty(self.shape, dtype=torch.float16, device=DEVICE)
-        fused.decode(self.kind, self.held["codes"], self.held, self.bits, weight)
+        self.fill(*self.tensors, weight)
         return F.linear(x, weight, self.layer.bias)
 
     def once(self, x: Tensor, tile: Tile) -> Tensor:
@@ -325,7 +328,7 @@ def main() -> None:
     began = time.perf_counter()
     ends = began + given.seconds
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.processor()
-    print(f"{name}, torch {torch.__version__}, tiles {fused._TILES}")
+    print(f"{name}, torch {torch.__version__}, tiles {fused._ROW}, {fused._ROWS}")
     torch.manual_seed(0)
     parts: dict[str, Callable[[], None]] = {
         "host": lambda: host(given.tiny),

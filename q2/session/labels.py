@@ -19,6 +19,7 @@ from q2.search.predictor.ranking import reduced
 from q2.search.predictor.scores import Level
 from q2.search.predictor.space import NodeSpace
 from q2.search.reduced import ReducedSpace
+from q2.search.subject import Subject
 from q2.session.predict import read_labels
 
 __all__ = ["BuiltRecipes", "Scores", "build_recipes", "read_scores", "reduce_space", "sizes_of"]
@@ -36,6 +37,14 @@ class Scores:
     def parts(self) -> list[NamedPart]:
         """The units, or layers, with their summed scores. Raises PredictorError; see `combined`."""
         return combined(self.labels, self.level)
+
+    @property
+    def subject(self) -> Subject:
+        """What denoiser the labels are of. Raises PredictorError for labels that do not say it."""
+        subject = self.space.made.subject
+        if not subject.denoiser:
+            raise PredictorError("the labels' space.npz does not say what denoiser it is of; train or search again")
+        return subject
 
     def __str__(self) -> str:
         return " + ".join(dict.fromkeys(str(labels.made) for labels in self.labels))
@@ -85,9 +94,7 @@ def build_recipes(
     smallest first. All are built before any is written. Raises `Q2Error` for labels that do not say what denoiser they
     are of, a metric that is no sum over layers, and bounds that no recipe keeps to.
     """
-    subject = scores.space.made.subject
-    if not subject.denoiser:
-        raise PredictorError("the labels' space.npz does not say what denoiser it is of; train or search again")
+    subject = scores.subject
     names = list(scores.space.tables)
     bounds = [Constraint.parse(text, names) for text in constraints]
     if metric not in names:
@@ -112,8 +119,7 @@ def reduce_space(scores: Scores, top: int, *, union: bool = False) -> ReducedSpa
 
     With `union` it is what is among the best of any file, instead of the best of the sum. Raises PredictorError.
     """
-    if not scores.space.made.subject.denoiser:
-        raise PredictorError("the labels' space.npz does not say what denoiser it is of; train or search again")
+    _ = scores.subject
     what = "variants of every unit" if scores.level == "unit" else "options of every layer"
     made = f"the best {top} {what} by {scores}"
     every = [named_parts(labels, scores.level) for labels in scores.labels] if union else [scores.parts]

@@ -1,4 +1,4 @@
-"""Makes pictures with a quantized denoiser, for people to look at: files, a grid, and a comparison if asked for."""
+"""Draw images with a quantized denoiser: files, a grid, and a comparison if asked for."""
 
 import io
 import json
@@ -129,7 +129,7 @@ def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Sessi
 
 def _drawn(session: Session, order: Order, device: torch.device) -> Samples:
     """Return what is ordered, as a session's denoiser draws it now; `device` is where parts that are offloaded run."""
-    with session.graph.installed(), _offloading(session.denoiser.pipeline(), order.offload, device):
+    with session.graph.installed(), _offloading(session, order.offload, device):
         return session.denoiser.generate(
             order.n,
             seed=order.seed,
@@ -185,22 +185,43 @@ def _passes(session: Session, activations: Mapping[str, Any], where: str) -> lis
 
 
 @contextmanager
-def _offloading(pipeline: Any, offload: Offload, device: torch.device) -> Iterator[None]:
-    """Let diffusers move what it needs to `device` within the `with`; hooks go around a forward that is installed."""
+def _offloading(session: Session, offload: Offload, device: torch.device) -> Iterator[None]:
+    """Let diffusers move what it needs to `device` within the `with`; its hooks go around a forward that is installed.
+
+    One by one, modules are moved when they are called. A graph calls layers only: what it reads of other modules, as a
+    block's own parameter, stays on the device.
+    """
     if not offload:
         yield
         return
+    from accelerate.hooks import remove_hook_from_module
+
+    pipeline, model = session.denoiser.pipeline(), session.denoiser.model
     switch = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}[offload]
     getattr(pipeline, switch)(device=device)
+    read = [str(node.target) for node in session.graph.fx.nodes if node.op == "get_attr"]
+    owners = [model.get_submodule(name.rpartition(".")[0]) for name in read] if offload == "sequential" else []
+    for owner in owners:
+        _move_own(remove_hook_from_module(owner), device)
     try:
         yield
     finally:
         pipeline.remove_all_hooks()
+        for owner in owners:
+            _move_own(owner, session.denoiser.device)
         for part in pipeline.components.values():
             for module in part.modules() if isinstance(part, nn.Module) else ():
                 forward = vars(module).get("forward")  # accelerate leaves the class's own there
                 if getattr(forward, "__func__", None) is type(module).forward:
                     del module.forward
+
+
+def _move_own(module: nn.Module, device: torch.device) -> None:
+    """Move the parameters and buffers of a module, not those of the modules in it."""
+    for name, parameter in module.named_parameters(recurse=False):
+        module._parameters[name] = nn.Parameter(parameter.to(device), parameter.requires_grad)
+    for name, buffer in module.named_buffers(recurse=False):
+        module._buffers[name] = buffer.to(device)
 
 
 def _save_memory(denoiser: Denoiser, order: Order) -> None:

@@ -90,7 +90,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[list[bool]]:
     """
     used = [False]
     places = [] if device.type in ("cpu", "mps", "meta") else [device.index or 0]
-    module = torch.get_device_module(device) if places else None
+    module = torch.get_device_module(device)
 
     def states() -> list[Tensor]:
         return [torch.get_rng_state(), *(module.get_rng_state(place) for place in places)]

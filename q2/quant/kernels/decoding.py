@@ -1,6 +1,6 @@
 """Packed codes decoded on a CPU: 16 at a time are unpacked and looked up, in registers up to 4 bits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from torch import Tensor
 from q2.quant.dtypes import cast_to
 from q2.quant.kernels.chunks import in_threads
 from q2.quant.kernels.compiled import compiled
-from q2.quant.kernels.fused import Kind
+from q2.quant.kernels.fused import NAMES, Fill, Kind
 from q2.quant.kernels.vector import Lanes, Vector, intrinsic, load
 
-__all__ = ["prepare"]
+__all__ = ["decode", "prepare"]
 
 _LANES = 16
 _IN_REGISTERS = 4  # bits of which all levels fit in a vector
@@ -25,31 +25,25 @@ _LARGEST = float(np.finfo(np.float32).max)
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
-def prepare(
-    kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, dtype: torch.dtype
-) -> Callable[[Tensor], None]:
+def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
+    """Do what `q2.quant.kernels.fused.decode` does, on a CPU."""
+    first, zero = (parameters[name] for name in NAMES[kind])
+    prepare(kind, bits, out.dtype)(packed, first, zero, out)
+
+
+def prepare(kind: Kind, bits: int, dtype: torch.dtype) -> Fill:
     """Do what `q2.quant.kernels.fused.prepare` does, on a CPU."""
-    codes = packed.numpy()
     pattern = torch.int16 if dtype.itemsize == 2 else torch.int32  # bits are copied, whatever they mean
-    if kind == "levels":
-        scale, zero = parameters["scale"], parameters["zero"].numpy()
-        shape = len(scale), 2**bits
 
-        def books() -> npt.NDArray[Any]:
-            values = torch.empty(shape)
-            _levels(scale.float().numpy(), zero, _LARGEST, values.numpy())
-            return (values if dtype == torch.float32 else cast_to(values, dtype)).view(pattern).numpy()
-    else:
-        book = parameters["codebook"].contiguous()
-        book = book if book.ndim > 1 else book[None]
-
-        def books() -> npt.NDArray[Any]:
-            if dtype == torch.float32:
-                return book.float().view(pattern).numpy()
-            return cast_to(book, dtype).view(pattern).numpy()
-
-    def fill(out: Tensor) -> None:
-        entries, count = books(), out.shape[0]
+    def fill(packed: Tensor, first: Tensor, zero: Tensor, out: Tensor) -> None:
+        if kind == "levels":
+            books = torch.empty(len(first), 2**bits)
+            _levels(first.float().numpy(), zero.numpy(), _LARGEST, books.numpy())
+        else:
+            books = first if first.ndim > 1 else first[None]
+        if books.dtype != dtype:
+            books = books.float() if dtype == torch.float32 else cast_to(books, dtype)
+        entries, codes, count = books.contiguous().view(pattern).numpy(), packed.numpy(), out.shape[0]
         rows = out.view(pattern).numpy().reshape(count, -1)
         if rows.size <= _ALONE or torch.get_num_threads() == 1:
             _decode(codes, bits, entries, rows, 0, count)

@@ -1,4 +1,4 @@
-"""How far values are from a weight: sums in float64 of squares and of |x|^2.4, the error that the paper reports."""
+"""Errors of a quantized weight, summed in float64: squares, and |x - x'|^2.4, the error that Qua²SeDiMo reports."""
 
 import math
 from typing import NamedTuple
@@ -68,11 +68,11 @@ def measure(weight: Tensor, values: Tensor) -> Errors:
     >>> measure(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 5.0]])).mse
     0.5
     """
-    rows, restored = weight.flatten(1), values.flatten(1)
+    rows, restored = weight.flatten(1).cpu(), values.flatten(1).cpu()  # in threads, and the same sums for any device
     exponent = largest_exponent(weight)  # the powers stay within float32, of which their first guess is made
 
     def sums(part: slice) -> tuple[float, float, float]:
-        one, other = (tensor[part].float().flatten().cpu().numpy() for tensor in (rows, restored))
+        one, other = (tensor[part].float().flatten().numpy() for tensor in (rows, restored))
         return _sums(one, other, 2.0**-exponent)
 
     signal, square, powered = (math.fsum(part) for part in zip(*each_chunk(rows, sums), strict=True))

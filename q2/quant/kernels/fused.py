@@ -12,10 +12,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
+__all__ = ["NAMES", "Fill", "Kind", "Tile", "decode", "is_on", "linear", "prepare", "tile_for"]
 
 Kind = Literal["", "levels", "codebook"]
 """What a code stands for: a level (``scale``, ``zero`` of a channel), an entry of a ``codebook``, something else."""
+
+NAMES: dict[Kind, tuple[str, str]] = {"levels": ("scale", "zero"), "codebook": ("codebook", "codebook")}
+"""The parameters of each kind, as kernels take them: a codebook stands for the second as well, which is not read."""
+Fill = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+"""Decodes packed codes with the two parameters into a tensor, the last argument."""
 
 
 class Tile(NamedTuple):
@@ -28,13 +33,11 @@ class Tile(NamedTuple):
     stages: int = 3
 
 
-# Up to how many rows of inputs which tile is used: see `python -m benchmarks.packed_gpu`. Above the last of them, and
-# above `_ROWS_FLOAT32` rows of float32, decoding once and a product of cuBLAS's are faster.
-_TILES: tuple[tuple[int, Tile], ...] = (
-    (2, Tile(1, 4, 256)),
-    (16, Tile(16, 16, 256, stages=2)),
-)
-_ROWS_FLOAT32 = 2
+# Measured with `python -m benchmarks.packed_gpu` on an H100: up to where multiplying codes is faster than decoding them
+# first and a product of cuBLAS's. The kernel of sums decodes a weight for each row anew.
+_ROW, _ROWS = Tile(1, 4, 256), Tile(16, 16, 128)
+_MOST_BY_ROW, _MOST_DECODED = 4, 11_000_000  # rows; rows times weights
+_MOST_ROWS, _WIDEST = 16, 1536  # rows; inputs of a row, which one program goes through in turn
 _GROUPS = 256  # of eight codes, that one program of the decoding kernel fills
 _WARPS = 4
 
@@ -51,36 +54,33 @@ def _is_there() -> bool:
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
     """Fill `out` (C, ...), contiguous, with what codes of `bits` bits, `packed` in uint8 (bytes,), stand for."""
-    prepare(kind, packed, parameters, bits, out.dtype)(out)
+    first, zero = (parameters[name] for name in NAMES[kind])
+    prepare(kind, packed, first, zero, bits=bits, dtype=out.dtype)(packed, first, zero, out)
 
 
-def prepare(
-    kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, dtype: torch.dtype
-) -> Callable[[Tensor], None]:
-    """Return what fills a tensor (C, ...) of `dtype`, contiguous, always of one shape, with what the codes stand for.
+def prepare(kind: Kind, packed: Tensor, first: Tensor, zero: Tensor, *, bits: int, dtype: torch.dtype) -> Fill:
+    """Return what decodes these codes and parameters, called as `NAMES` says, time and again; it keeps none of them.
 
-    The tensors' memory must stay where it is; values in it may change.
+    It is called with them and with the tensor to fill, (C, ...) of `dtype`, contiguous and always of the same shape.
     """
     from q2.quant.kernels.triton_decode import decode_codes
 
-    levels = kind == "levels"
-    first = parameters["scale" if levels else "codebook"]
-    zero = parameters["zero"] if levels else first
     pointers, device = packed.data_ptr() | first.data_ptr() | zero.data_ptr(), packed.device
-    size, limit, words, shared = packed.numel(), torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
+    limit, words, shared = torch.finfo(dtype).max, not packed.data_ptr() & 3, first.ndim == 1
     run: Callable[..., None] | None = None  # the compiled kernel, once it is there
     constants: tuple[Any, ...] = ()
     numbers: tuple[Any, ...] = ()
 
-    def fill(out: Tensor) -> None:
+    def fill(packed: Tensor, first: Tensor, zero: Tensor, out: Tensor) -> None:
         nonlocal run, constants, numbers
         if run is not None and not out.data_ptr() & 15 and device.index == torch.cuda.current_device():
             run(packed, first, zero, out, *numbers, *constants)
             return
         count = out.numel()
         width = count // out.shape[0]
-        constants = (levels, shared, bits, words and not count & 7, not width & 7, count >= 1 << 31, _GROUPS)
-        numbers = (count, width, size, limit)
+        aligned = words and not count & 7
+        constants = (kind == "levels", shared, bits, aligned, not width & 7, count >= 1 << 31, _GROUPS)
+        numbers = (count, width, packed.numel(), limit)
         grid, values = (-(-count // (8 * _GROUPS)), 1, 1), (packed, first, zero, out, *numbers)
         found = _launch(decode_codes, grid, values, constants, warps=_WARPS, stages=3)
         if found is not None and not (pointers | out.data_ptr()) & 15:
@@ -89,11 +89,15 @@ def prepare(
     return fill
 
 
-def tile_for(rows: int, dtype: torch.dtype) -> Tile | None:
-    """Return the tile with which `rows` rows of `dtype` are multiplied; None where decoding first is faster."""
-    if rows > _ROWS_FLOAT32 and dtype == torch.float32:
-        return None
-    return next((tile for most, tile in _TILES if rows <= most), None)
+def tile_for(rows: int, channels: int, width: int, dtype: torch.dtype) -> Tile | None:
+    """Return the tile with which `rows` rows of `dtype` are multiplied by a weight; None where to decode it first.
+
+    >>> tile_for(2, 1152, 1152, torch.float16).rows, tile_for(1024, 1152, 1152, torch.float16)
+    (1, None)
+    """
+    if rows == 1 or (rows <= _MOST_BY_ROW and rows * channels * width <= _MOST_DECODED):
+        return _ROW
+    return _ROWS if rows <= _MOST_ROWS and width <= _WIDEST and dtype.itemsize == 2 else None
 
 
 def linear(
@@ -115,8 +119,7 @@ def linear(
     from q2.quant.kernels.triton_decode import multiply_row, multiply_rows
 
     levels = kind == "levels"
-    first = parameters["scale" if levels else "codebook"]
-    zero = parameters["zero"] if levels else first
+    first, zero = (parameters[name] for name in NAMES[kind])
     width, dtype, pointer = x.shape[-1], x.dtype, packed.data_ptr()
     rows = x.numel() // width
     out = x.new_empty((*x.shape[:-1], channels))

@@ -1,6 +1,7 @@
 """Packed layers: codes and parameters are all they hold; the weight is decoded whenever the layer computes."""
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
@@ -54,10 +55,10 @@ class PackedPart(Part):
         where it says which parameters are theirs.
         """
         codes, bits, device = held.get(CODES), self.option.bits, next(iter(held.values())).device
-        decoded = _prepared(self.quantizer, held, bits, dtype)
-        if decoded is not None:
+        decode = _decoder(self.quantizer, codes)
+        if decode is not None and codes is not None:
             whole = torch.empty(shape, dtype=dtype, device=device)
-            decoded(whole)
+            decode.decode(self.quantizer.code, codes, held, bits, whole)
             return whole
         parameters = {name: tensor for name, tensor in held.items() if name != CODES}
         width = math.prod(shape[1:])
@@ -86,25 +87,23 @@ class PackedPart(Part):
         return out
 
 
-def _prepared(
-    quantizer: Quantizer, held: Mapping[str, Tensor], bits: int, dtype: torch.dtype
-) -> Callable[[Tensor], None] | None:
-    """Return what decodes such codes in one pass, if there is something."""
-    codes = held.get(CODES)
+def _decoder(quantizer: Quantizer, codes: Tensor | None) -> Any:
+    """Return the module whose kernels decode such codes in one pass, if there is one."""
     if not quantizer.code or codes is None or torch.compiler.is_compiling():
         return None
     if codes.device.type == "cpu" and type(codes) is Tensor:
-        return decoding.prepare(quantizer.code, codes, held, bits, dtype)
-    return fused.prepare(quantizer.code, codes, held, bits, dtype) if fused.is_on(codes.device) else None
+        return decoding
+    return fused if fused.is_on(codes.device) else None
 
 
 class _Ready(NamedTuple):
-    """What decodes a layer's weight in one pass, as long as it holds the same tensors."""
+    """What decodes a layer's weight in one pass, as long as it holds the same tensors; it does not keep them alive."""
 
     dtype: torch.dtype
-    held: dict[str, Tensor]
-    fill: Callable[[Tensor], None] | None
     device: torch.device
+    names: tuple[str, ...]
+    held: tuple[weakref.ref[Tensor], ...]
+    fill: fused.Fill | None
 
 
 class _Decoded(Tensor):
@@ -157,21 +156,34 @@ class Packed(Quantized):
             return None
         buffers = self._buffers
         like = cast(Tensor, buffers["like"])
-        ready: _Ready | None = vars(self).get(_READY)
-        if (
-            ready is None
-            or ready.dtype != like.dtype
-            or any(buffers.get(f"{name}_0") is not tensor for name, tensor in ready.held.items())
+        ready: _Ready = vars(self).get(_READY) or self._prepared(like)
+        tensors = [buffers.get(name) for name in ready.names]
+        if ready.dtype != like.dtype or any(
+            ref() is not tensor for ref, tensor in zip(ready.held, tensors, strict=True)
         ):
-            held = self.held(0)
-            fill = _prepared(self.parts[0].quantizer, held, self.parts[0].option.bits, like.dtype)
-            ready = _Ready(like.dtype, held, fill, next(iter(held.values())).device)
-            vars(self)[_READY] = ready
+            ready = self._prepared(like)
+            tensors = [buffers[name] for name in ready.names]
         if ready.fill is None:
             return None
         out = torch.empty(self.shape, dtype=ready.dtype, device=ready.device)
-        ready.fill(out)
+        packed, first, zero = cast("list[Tensor]", tensors)
+        ready.fill(packed, first, zero, out)
         return out
+
+    def _prepared(self, like: Tensor) -> _Ready:
+        """Look up what decodes the weight in the dtype of `like`, and keep it."""
+        quantizer, bits, codes = self.parts[0].quantizer, self.parts[0].option.bits, self._buffers.get(f"{CODES}_0")
+        names = tuple(f"{name}_0" for name in (CODES, *fused.NAMES[quantizer.code])) if quantizer.code else ()
+        tensors = [cast(Tensor, self._buffers[name]) for name in names]
+        decoder, fill = _decoder(quantizer, codes), None
+        if decoder is decoding:
+            fill = decoding.prepare(quantizer.code, bits, like.dtype)
+        elif decoder is fused:
+            fill = fused.prepare(quantizer.code, *tensors, bits=bits, dtype=like.dtype)
+        device = like.device if codes is None else codes.device
+        ready = _Ready(like.dtype, device, names, tuple(weakref.ref(tensor) for tensor in tensors), fill)
+        vars(self)[_READY] = ready
+        return ready
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Compute what the layer's class does; on a GPU few rows are multiplied by codes that are decoded meanwhile."""
@@ -192,11 +204,11 @@ class Packed(Quantized):
         """Return what a Linear layer makes of `x`, by a kernel; None where there is none, or it would not be faster."""
         channels, width = self.shape
         rows = x.numel() // width
-        tile = fused.tile_for(rows, x.dtype)
+        tile = fused.tile_for(rows, channels, width, x.dtype)
         if tile is None or not rows or width % 8 or len(self.parts) > 1:
             return None
         part, bias, codes = self.parts[0], cast("Tensor | None", self.bias), self._buffers.get("codes_0")
-        if codes is None or not part.quantizer.code:
+        if codes is None or not part.quantizer.code or torch._C._functorch.is_functorch_wrapped_tensor(x):
             return None
         same = (cast(Tensor, self.like),) if bias is None else (cast(Tensor, self.like), bias)
         if x.shape[-1] != width or any(tensor.dtype != x.dtype or tensor.device != x.device for tensor in same):

@@ -1,7 +1,8 @@
 """Choices quantized alone, all others exact: how much an error of each harms the image, as in MixDQ (ECCV'24)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from q2.search.strategies.base import Problem, Proposal, Searcher
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
 
-__all__ = ["Alone", "LeastErrors", "check_alone", "check_cheaper", "every_option", "one_option_each"]
+__all__ = ["Alone", "AloneFirst", "LeastErrors", "check_alone", "check_cheaper", "every_option", "one_option_each"]
 
 Array = NDArray[np.float64]
 _SPREAD, _FURTHER, _ATTEMPTS = 0.5, 1.05, 100
@@ -89,6 +90,25 @@ class Alone:
         recipe = self.exact.copy()
         recipe[choice] = option
         return recipe
+
+
+class AloneFirst(Searcher):
+    """Asks for all trials of single choices at once, and later for the recipes that are found by these."""
+
+    def __init__(self, alone: Alone, recipes: Callable[[Sequence[Trial]], Iterator[Indices]]) -> None:
+        self.alone, self.recipes = alone, recipes
+        self.found: Iterator[Indices] | None = None
+
+    def ask(self, most: int) -> Sequence[Proposal]:
+        """Return single choices, then recipes."""
+        if self.found is None:
+            return self.alone.proposals()
+        return [Proposal(self.alone.problem.space.decode(recipe)) for recipe in islice(self.found, most)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Take in what single choices do."""
+        if self.found is None:
+            self.found = self.recipes(trials)
 
 
 def one_option_each(space: Space, errors: Array) -> list[tuple[int, int]]:

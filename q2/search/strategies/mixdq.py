@@ -18,10 +18,10 @@ from q2.quant.options import NONE
 from q2.quant.sensitivity import AloneFidelity, SensitivityTable, signal_of
 from q2.search.metrics.base import Array
 from q2.search.space import Indices, Space
-from q2.search.strategies.alone import Alone, check_alone, check_cheaper, every_option
-from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.strategies.alone import Alone, AloneFirst, check_alone, check_cheaper, every_option
+from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
-from q2.search.trials.trial import Trial
+from q2.search.strategies.listed import Listed
 from q2.settings import Fidelity
 
 __all__ = ["MixDQ"]
@@ -63,39 +63,20 @@ class MixDQ(Strategy):
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
         problem.costs.check([self.metric])
-        return _Measuring(self, problem)
+        if self.file:
+            return Listed(problem.space, self._recipes(problem, _read(self.file, problem)))
+        probes = every_option(problem.space)
+        alone = Alone(problem, self.fidelity, probes)
+        line = f"{len(probes) + 1} trials of single choices at {self.fidelity} come first; none is counted"
+        problem.show(Step(self.name, 0, line))
+        return AloneFirst(alone, lambda trials: self._recipes(problem, alone.measured(trials)))
 
-
-class _Measuring(Searcher):
-    """Asks for single choices, unless they are known, then for the recipes that follow."""
-
-    def __init__(self, options: MixDQ, problem: Problem) -> None:
-        self.options, self.problem = options, problem
-        self.alone = Alone(problem, options.fidelity, every_option(problem.space))
-        self.found = self._built(_read(options.file, problem)) if options.file else None
-
-    def ask(self, most: int) -> Sequence[Proposal]:
-        """Return all trials of single choices at once, and later the recipes at the budgets."""
-        if self.found is None:
-            asked = self.alone.proposals()
-            line = f"{len(asked)} trials of single choices at {self.options.fidelity} come first; none is counted"
-            self.problem.show(Step(self.options.name, 0, line))
-            return asked
-        decode = self.problem.space.decode
-        return [Proposal(decode(recipe)) for recipe, _ in zip(self.found, range(most), strict=False)]
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take in what single choices do."""
-        if self.found is None:
-            self.found = self._built(self.alone.measured(trials))
-
-    def _built(self, table: SensitivityTable) -> Iterator[Indices]:
-        name = self.options.name
-        noise = _noise(table, self.problem.space)
+    def _recipes(self, problem: Problem, table: SensitivityTable) -> Iterator[Indices]:
+        noise = _noise(table, problem.space)
         known = int(np.isfinite(noise).sum())
         most, spread = table.ranked()[0]
-        self.problem.show(Step(name, 0, f"{known} options measured alone; most sensitive: {most} ({spread:.1e})"))
-        return least_errors(self.problem, noise, self.options.metric, name)
+        problem.show(Step(self.name, 0, f"{known} options measured alone; most sensitive: {most} ({spread:.1e})"))
+        return least_errors(problem, noise, self.metric, self.name)
 
 
 def _noise(table: SensitivityTable, space: Space) -> Array:

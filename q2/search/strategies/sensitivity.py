@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from q2.quant.sensitivity import signal_of
-from q2.search.metrics.base import Array
 from q2.search.space import Indices
-from q2.search.strategies.alone import Alone, check_alone, check_cheaper, one_option_each
-from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.strategies.alone import Alone, AloneFirst, check_alone, check_cheaper, one_option_each
+from q2.search.strategies.base import Problem, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
@@ -58,26 +57,11 @@ class Sensitivity(Strategy):
         """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
         error = self.error or problem.costs.error
         problem.costs.check([error, self.metric])
-        return _Probing(self, problem, problem.costs.finite().tables[error])
+        errors = problem.costs.finite().tables[error]
+        alone = Alone(problem, self.fidelity, one_option_each(problem.space, errors))
 
+        def recipes(trials: Sequence[Trial]) -> Iterator[Indices]:
+            weighted = alone.weighted(trials, errors, self.name)
+            return least_errors(problem, weighted, self.metric, self.name)
 
-class _Probing(Searcher):
-    """Asks for single choices, then for the recipes that follow."""
-
-    def __init__(self, options: Sensitivity, problem: Problem, errors: Array) -> None:
-        self.options, self.problem, self.errors = options, problem, errors
-        self.alone = Alone(problem, options.fidelity, one_option_each(problem.space, errors))
-        self.found: Iterator[Indices] | None = None
-
-    def ask(self, most: int) -> Sequence[Proposal]:
-        """Return all trials of single choices at once, and later the recipes at the budgets."""
-        if self.found is None:
-            return self.alone.proposals()
-        decode = self.problem.space.decode
-        return [Proposal(decode(recipe)) for recipe, _ in zip(self.found, range(most), strict=False)]
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Take in what single choices do."""
-        if self.found is None:
-            errors = self.alone.weighted(trials, self.errors, self.options.name)
-            self.found = least_errors(self.problem, errors, self.options.metric, self.options.name)
+        return AloneFirst(alone, recipes)

@@ -19,7 +19,7 @@ Found = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 def found(device: str, levels: Tensor, size: int) -> Found:
     """Return codes and errors of compensation, codes and W H of descent, and normal equations."""
     generator = torch.Generator().manual_seed(1)
-    weight = torch.randn(6, size, generator=generator).to(device)
+    weight = torch.randn(3, size, generator=generator).to(device)
     rows = torch.randn(2 * size, size, generator=generator) * torch.rand(size, generator=generator)
     gram = Gram.of(rows, 0.5 / size)
     matrix, levels = gram.matrix.to(device), levels.to(device)
@@ -35,7 +35,7 @@ def found(device: str, levels: Tensor, size: int) -> Found:
 def cases(size: int) -> list[tuple[Tensor, int]]:
     """Return levels of every channel, and such as all share, with the number of columns."""
     generator = torch.Generator().manual_seed(2)
-    return [(torch.randn(rows, k, generator=generator).sort(1).values, size) for rows, k in ((6, 8), (1, 4), (6, 2))]
+    return [(torch.randn(rows, k, generator=generator).sort(1).values, size) for rows, k in ((3, 8), (1, 4))]
 
 
 def check(one: Found, other: Found) -> None:
@@ -59,11 +59,11 @@ def test_torchs_loops_choose_what_the_compiled_ones_do(
 def interpreted() -> int:
     """Compare the compiled loops with the kernel in Triton's interpreter; return how many cases were equal."""
     with pytest.MonkeyPatch.context() as patch:
-        compiled = [found("cpu", *case) for case in cases(20)]
+        compiled = [found("cpu", *case) for case in cases(12)]
         patch.setattr(on_device, "_is_cpu", lambda tensor: False)
         patch.setattr(on_device, "_has_kernel", lambda tensor: True)
-        patch.setattr(on_device, "_BLOCK", 16)
-        for mine, case in zip(compiled, cases(20), strict=True):
+        patch.setattr(on_device, "_BLOCK", 8)
+        for mine, case in zip(compiled, cases(12), strict=True):
             check(mine, found("cpu", *case))
     return len(compiled)
 
@@ -73,7 +73,7 @@ def test_the_interpreted_kernel_chooses_the_same_codes() -> None:
     root = Path(__file__).parents[3]
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env, cwd=root)
-    assert run.stdout.strip() == "3", run.stderr
+    assert run.stdout.strip() == "2", run.stderr
 
 
 @pytest.mark.gpu

@@ -18,7 +18,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 def decoded(codes: Tensor, name: str, parameters: dict[str, Tensor], bits: int, dtype: torch.dtype) -> Tensor:
     out = torch.full(codes.shape, 7.0, dtype=dtype)
-    decoding.prepare(builtin_quantizer(name).code, pack(codes, bits), parameters, bits, dtype)(out)
+    decoding.decode(builtin_quantizer(name).code, pack(codes, bits), parameters, bits, out)
     return out
 
 

