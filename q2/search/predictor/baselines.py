@@ -17,7 +17,7 @@ __all__ = ["ADDITIVE", "baselines", "ridge"]
 
 ADDITIVE = "additive fit"
 
-_PENALTIES = 10.0 ** np.arange(-2, 4)
+_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _MOST = 2000
 
 
@@ -32,17 +32,17 @@ def ridge(chosen: Ints, options: int, y: Floats, split: Split) -> Floats:
     fits = _fits(hot[some], y[some], _PENALTIES)
     scores = [srcc(y[split.validation], hot[split.validation] @ fit) for fit in fits]
     both = np.concatenate([split.training, split.validation])
-    (fit,) = _fits(hot[both], y[both], _PENALTIES[[int(np.argmax(scores))]])
+    (fit,) = _fits(hot[both], y[both], [_PENALTIES[int(np.argmax(scores))]])
     return fit.reshape(-1, options)
 
 
-def _fits(hot: Floats, y: Floats, penalties: Floats) -> list[Floats]:
+def _fits(hot: Floats, y: Floats, penalties: Sequence[float]) -> list[Floats]:
     """Return the weights (d,) for every penalty, by the smaller of the two Gram matrices of `hot` (n, d)."""
     centred, rest = hot - hot.mean(0), y - y.mean()
     wide = len(hot) <= hot.shape[1]
     gram, right = (centred @ centred.T, rest) if wide else (centred.T @ centred, centred.T @ rest)
     one = np.eye(len(gram))
-    found = [solve(gram + penalty * one, right, assume_a="pos") for penalty in penalties.tolist()]
+    found = [solve(gram + penalty * one, right, assume_a="pos") for penalty in penalties]
     return [np.asarray(centred.T @ each if wide else each) for each in found]
 
 

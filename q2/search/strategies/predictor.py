@@ -26,9 +26,9 @@ class Predictor(Strategy):
     """Random recipes first, then rounds of training on all trials and building recipes from what was learnt.
 
     `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
-    predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or the coefficients of ``ridge``
-    regression. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time on `device`, where
-    ``auto`` is CUDA if there is one; `attention` is the code that passes messages.
+    predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or, with ``ridge``, an additive fit,
+    linear or of noise. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time on `device`,
+    where ``auto`` is CUDA if there is one; `attention` is the code that passes messages.
 
     With `alone`, a fidelity, every choice is first quantized alone, as `sensitivity` does it; at the search's own
     fidelity these trials count. Then the errors are weighted by what that says, and in place of random recipes come
