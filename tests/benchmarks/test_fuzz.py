@@ -143,6 +143,19 @@ def test_labels_whose_arrays_do_not_fit_are_refused() -> None:
             Labels(options, choices, nodes, (UnitScores("u", "u", ("a",), variants, scores, True),))
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0xFF800000])  # a signalling NaN makes NumPy warn
+def test_labels_whose_scores_are_no_numbers_are_refused(tmp_path: Path, bits: int) -> None:
+    nodes, scores = np.zeros((1, 2, 3)), np.zeros((1, 3))
+    unit = UnitScores("u", "u", ("a",), np.array([[0]]), scores, True)
+    Labels(("uaq-3", "uaq-4"), ("a",), nodes, (unit,)).save(tmp_path / "labels.npz")
+    with np.load(tmp_path / "labels.npz") as file:
+        arrays = dict(file)
+    arrays["scores.0"] = np.full((1, 3), bits, np.uint32).view(np.float32)
+    np.savez(tmp_path / "labels.npz", **arrays)
+    with pytest.raises(Q2Error, match=r"labels\.npz: damaged: PredictorError unit 'u': a score is NaN or infinite$"):
+        Labels.load(tmp_path / "labels.npz")
+
+
 @pytest.mark.parametrize(
     "entry",
     [
