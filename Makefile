@@ -7,13 +7,17 @@ DEV    := $(VENV)/.development
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test coverage check format wheel docs bench bench-quick clean
+.PHONY: demo test blocks coverage check format wheel docs bench bench-quick clean
 
 demo: $(STAMP)
-	$(BIN)/q2 transform --out runs/demo
+	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
 
 test: $(DEV)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# Every block of code of the documentation, those too that take longer than a test may.
+blocks: $(DEV)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist load tests/docs/long_blocks.py tests/docs/test_blocks.py
 
 coverage: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov=q2 --cov-report=term:skip-covered
@@ -29,11 +33,12 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 $(STAMP): pyproject.toml constraints.txt overrides.txt
-	$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
-	$(UV) -e .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("q2 needs Python 3.11 or newer; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	@echo 'q2 and what it needs go into $(VENV) (1.5 GB)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --progress-bar off -c constraints.txt uv
+	@$(UV) -e .
+	@touch $@
 
 $(DEV): $(STAMP) tools/install_torchsort.py tools/install_chromium.py
 	$(UV) -e '.[dev]'

@@ -57,18 +57,18 @@ def main() -> None:
     full, few = run(images, 0, recipes), run(images, 0, recipes, "few-step")
     for target in ("latent-SQNR", "judge-fid-fp", "judge-fid"):
         print(f"\n{name}, {len(full)} recipes: correlation with {target} of {images} images")
-        line("quantized_error", full, full, lambda trial: -trial.metrics["quantized_error"], worth(target))
-        line("avg_bits", full, full, of("avg_bits"), worth(target))
-        line("forward: SQNR", full, full, of("SQNR"), worth(target))
+        line("quantized_error", full, full, lambda trial: -trial.metrics["quantized_error"], value_of(target))
+        line("avg_bits", full, full, of("avg_bits"), value_of(target))
+        line("forward: SQNR", full, full, of("SQNR"), value_of(target))
         for metric in ("latent-SQNR", "PSNR", "judge-fid-fp", "judge-fid"):
-            line(f"few-step: {metric}", few, full, worth(metric), worth(target))
+            line(f"few-step: {metric}", few, full, value_of(metric), value_of(target))
 
 
 def of(metric: str) -> Callable[[Trial], float]:
     return lambda trial: trial.metrics[metric]
 
 
-def worth(metric: str) -> Callable[[Trial], float]:
+def value_of(metric: str) -> Callable[[Trial], float]:
     sign = -1 if "fid" in metric else 1
     return lambda trial: sign * trial.metrics[metric]
 

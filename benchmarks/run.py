@@ -12,6 +12,8 @@ import argparse
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -35,12 +37,9 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.names) - {each.name for each in MEASURES}:
         parser.error(f"no measure {', '.join(sorted(unknown))}")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
     chosen = [each for each in MEASURES if (each.name in given.names if given.names else each.quick or not given.quick)]
-    found = {each.name: shown(each, given.rounds) for each in chosen}
+    with alone():
+        found = {each.name: shown(each, given.rounds) for each in chosen}
     if given.out:
         Results.here(found).save(given.out)
     if given.write:
@@ -49,7 +48,24 @@ def main() -> None:
         results.save(STORED)
         PAGE.write_text(page(results), "utf-8")
     if given.check:
-        raise SystemExit(check(found, given))
+        with alone():
+            worse_ones = check(found, given)
+        raise SystemExit(worse_ones)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute in one thread, without gradients, warnings and logs meanwhile."""
+    threads, level = torch.get_num_threads(), logging.root.manager.disable
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        logging.disable(level)
 
 
 def shown(measure: Measure, rounds: int) -> Result:

@@ -2,7 +2,7 @@
 
 import warnings
 
-__all__ = ["Q2DeprecationWarning", "deprecated"]
+__all__ = ["Q2DeprecationWarning", "deprecated", "deprecation"]
 
 
 class Q2DeprecationWarning(DeprecationWarning):
@@ -18,5 +18,9 @@ def deprecated(what: str, *, removed: str, instead: str) -> None:
     >>> str(said[0].message)
     "the option 'old' of 'mine' is deprecated and will be refused by q2 0.3.0: write 'new'"
     """
-    text = f"{what} is deprecated and will be refused by q2 {removed}: {instead}"
-    warnings.warn(text, Q2DeprecationWarning, stacklevel=3)
+    warnings.warn(deprecation(what, removed=removed, instead=instead), stacklevel=3)
+
+
+def deprecation(what: str, *, removed: str, instead: str) -> Q2DeprecationWarning:
+    """Return the warning that `deprecated` gives, for what warns by itself, such as pluggy of a hook's argument."""
+    return Q2DeprecationWarning(f"{what} is deprecated and will be refused by q2 {removed}: {instead}")

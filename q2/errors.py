@@ -31,8 +31,8 @@ _LONGEST = 2000
 class Q2Error(Exception):
     r"""A mistake the user can mend; the message is one line. The command line exits with 2.
 
-    What a message repeats of a file may be anything: signs that are no text are written as escapes, and a message that
-    is longer than 2,000 signs is cut.
+    What a message repeats of a file may be anything: control characters are written as escapes, and a message that is
+    longer than 2,000 characters is cut.
 
     >>> str(Q2Error("no option '\x1b[31m' in run.toml"))
     "no option '\\x1b[31m' in run.toml"

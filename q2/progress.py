@@ -1,4 +1,4 @@
-"""How long work shows that it moves: a function that wraps an iterable. The command line draws, a library is silent."""
+"""Progress of long work: a function that wraps an iterable. The command line draws bars, a library is silent."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar

@@ -21,6 +21,7 @@ from q2.session.session import Session
 
 WEIGHTS: dict[str, object] = {
     "search.trials": 4,
+    "search.strategy": "random",
     "search.evaluation.fidelity": "weights",
     "search.engine.workers": 1,
     "search.target": "-quantized_error - 5*avg_bits",

@@ -225,6 +225,20 @@ def test_lists_name_what_is_there(
     assert set(names) <= set(first)
 
 
+def test_lists_have_what_the_plugins_of_a_run_file_offer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from q2.plugins import hookimpl\n\n\n@hookimpl\ndef q2_quantizers():\n"
+        "    return {'mine': 'q2.quant.quantizers.uniform:Uaq'}\n"
+    )
+    (tmp_path / "run.toml").write_text('[plugins]\nmodules = ["mine.py"]\n')
+    for words, there in (((), False), (("--config", str(tmp_path / "run.toml")), True)):
+        assert run(monkeypatch, "list", "quantizers", *words) == 0
+        first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+        assert ("mine" in first, "uaq" in first) == (there, True)
+
+
 def test_transform_saves_and_export_writes_what_was_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,7 @@ def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tm
         ["run", "trial 2", tags | {"q2.trial": third.id}],
     ]
     assert ["log_metric", "id of trial 1", "SQNR", 7.0] in said
-    assert ["log_metric", "id of trial 1", "worth", -4.5] in said
+    assert ["log_metric", "id of trial 1", "target", -4.5] in said
     assert ["log_dict", "id of trial 1", {"a": "uaq-4"}, "recipe.json"] in said
     ends = [words[1:] for words in said if words[0] == "set_terminated"]
     assert ends == [["id of trial 1", "FINISHED"], ["id of trial 2", "FAILED"]]

@@ -51,7 +51,7 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     axes.set_title(str(rows[0]["denoiser"]) if rows else "")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _family(name: str) -> str:

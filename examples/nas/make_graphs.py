@@ -1,9 +1,9 @@
 """Make a small set of architectures as graphs, with metrics that are planted: ``python examples/nas/make_graphs.py``.
 
 A network is a chain of three units of two to four blocks, as in MobileNetV3's search space: a block has an expansion
-ratio (3, 4 or 6) and a kernel (3, 5 or 7). Its accuracy is a sum over blocks, each worth more in the last unit, where
-large kernels help, and less the deeper a unit already is; its latency grows with expansion and kernel, most in the
-first unit, whose pictures are largest. A little noise is added to both.
+ratio (3, 4 or 6) and a kernel (3, 5 or 7). Its accuracy is a sum over blocks, each counting more in the last unit,
+where large kernels help, and less the deeper a unit already is; its latency grows with expansion and kernel, most in
+the first unit, whose pictures are largest. A little noise is added to both.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 
 COUNT, SEED = 160, 0
 EXPANSIONS, KERNELS, DEPTHS = (3, 4, 6), (3, 5, 7), (2, 3, 4)
-WORTH, WIDE, LARGE = (0.4, 0.7, 1.0), (0.9, 0.6, 0.3), (0.1, 0.3, 0.8)  # by unit: a block, expansion, kernel
+GAIN, WIDE, LARGE = (0.4, 0.7, 1.0), (0.9, 0.6, 0.3), (0.1, 0.3, 0.8)  # by unit: a block, expansion, kernel
 SIDES = (28, 14, 7)
 
 
@@ -25,7 +25,7 @@ def network(rng: np.random.Generator) -> dict[str, Any]:
     for unit in range(3):
         for block in range(int(rng.choice(DEPTHS))):
             expansion, kernel = int(rng.choice(EXPANSIONS)), int(rng.choice(KERNELS))
-            gain = WORTH[unit] + WIDE[unit] * (expansion - 3) / 3 + LARGE[unit] * (kernel - 3) / 4
+            gain = GAIN[unit] + WIDE[unit] * (expansion - 3) / 3 + LARGE[unit] * (kernel - 3) / 4
             accuracy += gain * 0.7**block
             latency += expansion * (kernel**2 + 40) * SIDES[unit] ** 2 / 40000
             features = {"expansion": str(expansion), "kernel": str(kernel), "block": str(block + 1)}

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 DEFAULT = "digits-dit.toml"
-_ROWS = 8
+_ROWS = 6
 
 
 def _run_files(incomplete: str) -> list[str]:

@@ -25,6 +25,7 @@ settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look a
 Options = Annotated[
     bool, typer.Option("--options", help="List the options of each, with their defaults and what they mean.")
 ]
+Own = Annotated[str, typer.Option("--config", help="List what the plugins of this run file offer too.")]
 Name = Annotated[str, typer.Argument(help="A shipped run file, or a path.")]
 
 
@@ -80,25 +81,25 @@ def schema() -> None:
 
 @listing.command()
 @shared
-def passes(options: Options = False) -> None:
+def passes(options: Options = False, config: Own = "") -> None:
     """List the passes, with the plugin each comes from."""
     from q2.passes.kinds import PASSES
 
-    _catalogue(PASSES, options=options)
+    _catalogue(PASSES, config, options=options)
 
 
 @listing.command()
 @shared
-def quantizers() -> None:
+def quantizers(config: Own = "") -> None:
     """List the quantizers, with the plugin each comes from."""
-    _catalogue(QUANTIZERS)
+    _catalogue(QUANTIZERS, config)
 
 
 @listing.command()
 @shared
-def denoisers() -> None:
+def denoisers(config: Own = "") -> None:
     """List the denoisers, with the plugin each comes from."""
-    _catalogue(DENOISERS)
+    _catalogue(DENOISERS, config)
 
 
 @listing.command()
@@ -112,37 +113,37 @@ def models() -> None:
 
 @listing.command()
 @shared
-def exporters() -> None:
+def exporters(config: Own = "") -> None:
     """List the formats that q2 export writes, with the plugin each comes from."""
-    _catalogue(EXPORTERS)
+    _catalogue(EXPORTERS, config)
 
 
 @listing.command()
 @shared
-def metrics() -> None:
+def metrics(config: Own = "") -> None:
     """List the metrics that a target can name, with the plugin each comes from."""
-    _catalogue(METRICS)
+    _catalogue(METRICS, config)
 
 
 @listing.command()
 @shared
-def strategies(options: Options = False) -> None:
+def strategies(options: Options = False, config: Own = "") -> None:
     """List the strategies of q2 search, with the plugin each comes from."""
-    _catalogue(STRATEGIES, options=options)
+    _catalogue(STRATEGIES, config, options=options)
 
 
 @listing.command()
 @shared
-def engines() -> None:
+def engines(config: Own = "") -> None:
     """List the engines of q2 search, with the plugin each comes from."""
-    _catalogue(ENGINES)
+    _catalogue(ENGINES, config)
 
 
 @listing.command()
 @shared
-def plugins() -> None:
+def plugins(config: Own = "") -> None:
     """List the plugins that were found, the broken ones with their error."""
-    rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in Plugins().infos]
+    rows = [[p.name, p.version, p.origin, p.error or ", ".join(p.offers)] for p in _plugins(config).infos]
     _listed(["plugin", "version", "from", "offers, or its error"], rows)
 
 
@@ -156,8 +157,16 @@ def configs() -> None:
     _listed(["run file", "about"], [[name, each.denoiser.name or each.model.name] for name, each in found])
 
 
-def _catalogue(kind: Kind[Any], *, options: bool = False) -> None:
-    catalogue = Plugins().of(kind)
+def _plugins(config: str) -> Plugins:
+    """Return the installed plugins, or those of a run file: the installed ones and its own. Raises `Q2Error`."""
+    if not config:
+        return Plugins()
+    with opened(config, None) as session:
+        return session.plugins
+
+
+def _catalogue(kind: Kind[Any], config: str, *, options: bool = False) -> None:
+    catalogue = _plugins(config).of(kind)
     if options:
         _listed([kind.name, "option", "default", "meaning"], _options(catalogue))
         return

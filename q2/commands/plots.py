@@ -1,4 +1,4 @@
-"""``q2 plot``: pictures of a denoiser, and of what a predictor says of it."""
+"""``q2 plot``: pictures of a denoiser, of an evaluation, and of what a predictor says."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,9 @@ from q2.commands.screen import screen, shared
 
 __all__ = ["By", "Source", "Statistic", "plots"]
 
-plots = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Draw a denoiser, and what a predictor says.")
+plots = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Draw a denoiser, an evaluation, and what a predictor says."
+)
 Labels = Annotated[Path, typer.Option("--labels", help="What q2 predictor label wrote, or its folder.")]
 Folder = Annotated[Path, typer.Option("--out", help="Folder for the PNG, the SVG and the numbers as CSV.")]
 
@@ -143,6 +145,19 @@ def sensitivity(
 
     table = SensitivityTable.load(file / "sensitivity.json" if file.is_dir() else file)
     _said(measured(table).save(out, "sensitivity"))
+
+
+@plots.command()
+@shared
+def evaluation(
+    file: Annotated[Path, typer.Option("--file", help="The folder that q2 evaluate --out wrote.")],
+    out: Folder = Path(),
+) -> None:
+    """Draw the metrics of recipes that were evaluated, with intervals and what beats the first."""
+    from q2.report.evaluation_plot import evaluation_plot
+    from q2.report.folder import RunFolder
+
+    _said(evaluation_plot(RunFolder(file)).save(out, "evaluation"))
 
 
 def _said(paths: tuple[Path, ...]) -> None:

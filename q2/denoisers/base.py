@@ -1,4 +1,4 @@
-"""What a denoiser is to q2: a diffusers model with its pipeline, example inputs and evaluation protocol."""
+"""The base class of denoisers: a diffusers model with its pipeline, example inputs and evaluation protocol."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class Denoiser(ABC):
     """What its pipeline is given beside what q2 gives: ``denoiser.arguments``."""
 
     prompts: Sequence[str] = ()
-    """What it draws in turn where nobody says a prompt; none where it draws classes or needs neither."""
+    """The default prompts, taken in turn; none where it draws classes or needs neither."""
 
     drawing: range = range(0)
     """The numbers of the images that its pipeline is at."""
@@ -223,7 +223,7 @@ class Denoiser(ABC):
         return self.pipeline()(**{**numbers, **conditions, **self.pipeline_arguments, "generator": generators})
 
     def judge(self) -> Judge | None:
-        """Return the classifier that says what the images are worth, where there is one."""
+        """Return the classifier that judges images, where there is one."""
         return None
 
     @cached_property

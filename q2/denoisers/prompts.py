@@ -1,4 +1,4 @@
-"""What people ask a denoiser to draw, where its own prompts or classes in turn are not meant."""
+"""What a denoiser is asked to draw, in place of its own prompts or classes in turn."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ PROMPTS = (
     "a cosy bookshop on a rainy evening",
     "two children flying a kite on a wide beach",
 )
-"""What is drawn, in turn, where nobody says a prompt."""
+"""The default prompts, taken in turn."""
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,5 @@ class Ask:
     guidance: float | None = None
 
     def turn(self, things: tuple[Any, ...], images: range) -> list[Any]:
-        """Return the thing of every image."""
+        """Return the prompt or class of every image."""
         return [things[i % len(things)] for i in images]

@@ -39,7 +39,7 @@ class ScenesSD3(SD35Large):
         return ScenesJudge.load(packaged("scenes-judge"))
 
     def conditions(self, images: range, ask: Ask) -> Mapping[str, Any]:
-        """Return the caption of every image; its T5 is silent, so two of its 256 tokens, start and end, are enough."""
+        """Return the caption of every image; T5 puts out zeros, so two of its 256 tokens, start and end, are enough."""
         prompts = ask.prompts or [self.prompts[each] for each in ask.classes] or self.prompts
         made = self._request(ask).conditions(images, ask.turn(tuple(prompts), images))
         return {"max_sequence_length": 2, **made}

@@ -1,4 +1,4 @@
-"""Denoisers of diffusers that are a table: class, config, protocol and sizes; the rest is `Other`'s."""
+"""Denoisers of diffusers that are given by a table of class, config, protocol and sizes; `Other` does the rest."""
 
 from collections.abc import Mapping
 from dataclasses import replace

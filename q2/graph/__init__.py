@@ -1,4 +1,4 @@
-"""A denoiser as a graph: trace it, ask it, run it, swap its layers."""
+"""A denoiser as a graph: tracing, facts, running it, replacing its layers."""
 
 from typing import TYPE_CHECKING
 

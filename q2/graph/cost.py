@@ -75,7 +75,7 @@ def _numel(node: fx.Node) -> int:
 
 
 def _argument(node: fx.Node, position: int, *names: str) -> Any:
-    """The value of an argument, wherever the call put it."""
+    """Return the value of an argument, passed by position or by keyword."""
     given = node.args[position] if position < len(node.args) else None
     found = given if given is not None else next((node.kwargs[name] for name in names if name in node.kwargs), None)
     return fx.node.map_arg(found, lambda source: source.meta.get("val"))

@@ -116,7 +116,7 @@ def _looked_up(node: fx.Node, look: Callable[[fx.Node], Any]) -> tuple[tuple[Any
 
 
 def _last_uses(graph: fx.Graph) -> Mapping[fx.Node, list[fx.Node]]:
-    """Return for every node those that nothing behind it uses; a node that nothing uses goes at once."""
+    """Return for every node the values that no later node uses; a value that no node uses is freed at once."""
     last: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         last[node] = node

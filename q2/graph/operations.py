@@ -48,7 +48,7 @@ def carries(node: fx.Node) -> bool:
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-    """Return a call's argument, wherever the call put it, still with its nodes.
+    """Return a call's argument, passed by position or by keyword, with its nodes as they are.
 
     >>> graph = fx.Graph()
     >>> x = graph.placeholder("x")

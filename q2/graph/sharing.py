@@ -1,4 +1,4 @@
-"""Which weight layers read one and the same tensor: q, k and v, for example."""
+"""Which weight layers read the same tensor: q, k and v, for example."""
 
 from q2.graph.graph import Graph
 from q2.graph.tracing.guards import writes_in_place

@@ -1,4 +1,4 @@
-"""How good a module is on a split of its data: accuracy, loss and seconds."""
+"""Scores of a module on a split of its data: accuracy, loss and seconds."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Score", "evaluate"]
 
 @dataclass(frozen=True)
 class Score:
-    """Share of right answers, mean cross-entropy in nats, over so many samples, in so many seconds."""
+    """Share of correct answers, mean cross-entropy in nats, over so many samples, in so many seconds."""
 
     accuracy: float
     loss: float

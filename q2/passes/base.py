@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for people: column heads and rows; numbers are formatted when it is drawn, the first 20 rows as text."""
+    """A table: column heads and rows; numbers are formatted when the table is drawn, the first 20 rows as text."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """What a pass hands to people: one line, tables, the same as plain data for ``report.json``, and pictures."""
+    """The report of a pass: one line, tables, the same as plain data for ``report.json``, and pictures."""
 
     summary: str
     tables: tuple[TextTable, ...] = ()
@@ -291,7 +291,7 @@ def weight_of(module: "nn.Module") -> "Tensor":
 
 
 def options_in_place(graph: "Graph") -> "Iterator[tuple[Choice, Option]]":
-    """Yield what can be chosen with the option that is in place; a layer quantized as a whole by hand is one choice."""
+    """Yield every choice with the option in place. A layer that was quantized as a whole, by hand, is one choice."""
     from q2.graph import Choice
     from q2.quant import parts_of
 

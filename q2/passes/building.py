@@ -1,4 +1,4 @@
-"""Makes passes of what says them: the tables of a run file, or a pipeline as text."""
+"""Build passes from the tables of a run file, or from a pipeline as text."""
 
 import json
 from functools import partial

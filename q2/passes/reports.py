@@ -1,4 +1,4 @@
-"""Reports that are still true: kept with the graph's facts, each with the very facts that it stands on."""
+"""Reports that still hold: kept with the graph's facts, each with the facts that it was made from."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ class _Known:
     origins: Mapping[Fact[Any], Origin | None]
 
     def holds(self, graph: "Graph") -> bool:
-        """Say whether no fact that the report stands on has been dropped or replaced since."""
+        """Return whether no fact that the report was made from has been dropped or replaced since."""
         return all(graph.facts.origin(fact) is origin for fact, origin in self.origins.items())
 
 

@@ -1,4 +1,4 @@
-"""What came of one pass of a run."""
+"""The result of one pass of a run."""
 
 from dataclasses import dataclass
 

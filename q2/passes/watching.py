@@ -64,7 +64,7 @@ class Watched:
 
 @dataclass
 class KeepRows:
-    """An observer that keeps up to `size` rows, each set of that many equally likely, of what goes by a node.
+    """An observer that keeps a uniform sample of at most `size` rows of what a node computes.
 
     A row is a vector along the last dimension of the node's output, or of its first input. The memory is that of the
     rows; the same `seed` gives the same rows on any machine.
@@ -76,7 +76,7 @@ class KeepRows:
     _sample: Sample | None = field(default=None, init=False, repr=False)
 
     def __call__(self, seen: Seen) -> None:
-        """Let the rows of a node's tensor go by."""
+        """Sample the rows of a node's tensor."""
         rows = (seen.input if self.of == "input" else seen.tensor).detach()
         flat = rows.reshape(-1, rows.shape[-1] if rows.ndim else 1)
         self._sample = self._sample or Sample(self.size, self.seed)
@@ -89,7 +89,7 @@ class KeepRows:
 
     @property
     def values(self) -> Tensor | None:
-        """The rows that are kept, (n, length), on the CPU, in the order in which they went by; None without any."""
+        """The rows that are kept, (n, length), on the CPU, in the order of computation; None if there are none."""
         return self._sample.values() if self._sample else None
 
 

@@ -9,7 +9,7 @@ from q2.version import version
 
 __all__ = ["API", "check_api", "declared_api"]
 
-API = "1.0"
+API = "1.1"
 """Major and minor version of the plugin interface: the hooks, the bases of what they hand over, and `q2.testing`.
 
 A change that breaks plugins raises the major version, an addition the minor one. What goes away has been deprecated
@@ -26,7 +26,7 @@ def check_api(declared: object) -> None:
     >>> check_api("1")
     >>> check_api("1.7")
     Traceback (most recent call last):
-    q2.errors.PluginError: is written for version 1.7 of q2's plugin interface, and q2 0.1.0 has 1.0; upgrade q2: pip \
+    q2.errors.PluginError: is written for version 1.7 of q2's plugin interface, and q2 0.1.0 has 1.1; upgrade q2: pip \
 install -U q2-diffusion
     """
     text = "1" if declared is None else declared

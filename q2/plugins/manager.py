@@ -119,9 +119,9 @@ class Plugins:
         """Tell every plugin that the pass `name` ran; return a line for each that fails there."""
         return self._tell("q2_after_pass", name=name, graph=graph, report=report, seconds=seconds)
 
-    def after_trial(self, trial: spec.Trial, worth: float | None, folder: Path) -> list[str]:
-        """Tell every plugin what came of a trial; return a line for each that fails there."""
-        return self._tell("q2_after_trial", trial=trial, worth=worth, folder=folder)
+    def after_trial(self, trial: spec.Trial, value: float | None, folder: Path) -> list[str]:
+        """Tell every plugin of a trial and the target's value of it; return a line for each that fails there."""
+        return self._tell("q2_after_trial", trial=trial, value=value, folder=folder, worth=value)
 
     def after_epoch(self, epoch: int, scores: Mapping[str, float], folder: Path) -> list[str]:
         """Tell every plugin of an epoch of a training; return a line for each that fails there."""

@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 
 import pluggy
 
+from q2.deprecation import deprecation
+
 __all__ = ["OFFERS", "Trial", "hookimpl", "hookspec"]
 
 hookspec = pluggy.HookspecMarker("q2")
@@ -107,9 +109,19 @@ def q2_after_pass(name: str, graph: object, report: object, seconds: float) -> N
     """Called after the pass `name` ran over the `q2.graph.Graph`, with its `q2.passes.Report` and how long it took."""
 
 
-@hookspec
-def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
-    """Called after a trial of the search in `folder`, with what the target makes of it; None where it has failed."""
+_WORTH = deprecation(
+    "the argument 'worth' of q2_after_trial",
+    removed="0.3.0",
+    instead="call it 'value', the target's value of the trial",
+)
+
+
+@hookspec(warn_on_impl_args={"worth": _WORTH})
+def q2_after_trial(trial: Trial, value: float | None, folder: Path, worth: float | None) -> None:
+    """Called after a trial of the search in `folder`; `value` is the target's value of it, None where it has failed.
+
+    `worth` is the old name of `value`.
+    """
 
 
 @hookspec

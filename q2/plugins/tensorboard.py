@@ -2,8 +2,8 @@
 
 It does with ``[plugins] modules = ["q2.plugins.tensorboard"]``.
 
-Every metric and the worth are scalars by the trial's number, and the best recipe so far is a text, in ``tensorboard/``
-of the search's folder.
+Every metric and the target's value are scalars by the trial's number, and the best recipe so far is a text, in
+``tensorboard/`` of the search's folder.
 """
 
 import atexit
@@ -25,11 +25,11 @@ except ImportError:
 
 
 @hookimpl
-def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
+def q2_after_trial(trial: Trial, value: float | None, folder: Path) -> None:
     """Write what was measured, and the recipe if none was better before."""
     log = _log(folder.absolute())
     if trial.state == "complete":
-        log.write(trial, worth)
+        log.write(trial, value)
 
 
 @hookimpl
@@ -54,15 +54,15 @@ class _Log:
         atexit.register(self.writer.close)  # its thread does not wait
         self.best, self.count = -math.inf, 0
 
-    def write(self, trial: Trial, worth: float | None) -> None:
+    def write(self, trial: Trial, value: float | None) -> None:
         step = self.count if trial.number is None else trial.number
         self.count += 1
-        for name, value in trial.metrics.items():
-            self.writer.add_scalar(f"{trial.fidelity}/{name}", value, step)
-        if worth is not None:
-            self.writer.add_scalar(f"{trial.fidelity}/worth", worth, step)
-            if worth > self.best:
-                self.best = worth
+        for name, measured in trial.metrics.items():
+            self.writer.add_scalar(f"{trial.fidelity}/{name}", measured, step)
+        if value is not None:
+            self.writer.add_scalar(f"{trial.fidelity}/target", value, step)
+            if value > self.best:
+                self.best = value
                 rows = "\n".join(f"| {layer} | {option} |" for layer, option in trial.recipe.items())
-                table = f"{trial.label}, worth {worth:.6g}\n\n| layer | option |\n| --- | --- |\n{rows}"
+                table = f"{trial.label}, target {value:.6g}\n\n| layer | option |\n| --- | --- |\n{rows}"
                 self.writer.add_text("best recipe", table, step)

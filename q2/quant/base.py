@@ -1,4 +1,4 @@
-"""What every quantizer is, and what fitting one to a weight gives."""
+"""The base class of quantizers, and the result of fitting one to a weight."""
 
 import math
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Checks of a quantizer that a plugin brings, on a few tiny weights, before anything dear is done with it."""
+"""Checks of a plugin's quantizer on a few tiny weights, before any long computation with it."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""In which dtypes parameters are stored and values held."""
+"""The dtypes in which parameters are stored and values are held."""
 
 import torch
 from torch import Tensor

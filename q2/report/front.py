@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from q2.report.parts import Chart, number
-from q2.report.recipes import FULL, summary, uniform
+from q2.report.recipes import FULL, summary
 from q2.search.metrics.base import Metric
 from q2.search.metrics.pareto import pareto_front
 from q2.search.trials.trial import Trial
@@ -18,44 +18,43 @@ _COLOURS = {"trial": "#7b8794", "front": "#1f6feb", "baseline": "#b35900", "chos
 def front(
     trials: Sequence[Trial],
     quality: type[Metric],
-    chosen: Trial | None,
-    baselines: Mapping[str, Trial],
     value: Callable[[Trial], float],
+    *,
+    chosen: str,
+    baselines: Mapping[str, str],
+    level: float | None,
 ) -> Chart:
     """Return quality against bits of all trials that have both; a line joins those on the front.
 
-    Full precision is a level, since its bits are far from all others'. `baselines` are trials by name, `value` is the
-    target's value of a trial.
+    `chosen` is a trial's id, `baselines` are names by ids, `level` is full precision's quality, whose bits are far from
+    all others', and `value` returns the target's value of a trial.
     """
     name, sign = quality.name, quality.sign()
     known = [trial for trial in trials if {SIZE, name} <= trial.metrics.keys()]
-    exact = [trial.metrics[name] for trial in known if uniform(trial.recipe) == FULL]
-    shown = [trial for trial in known if uniform(trial.recipe) != FULL]
-    on = pareto_front([(each.metrics[SIZE], -sign * each.metrics[name]) for each in shown])
-    names = {each.id: label for label, each in baselines.items()}
+    on = pareto_front([(each.metrics[SIZE], -sign * each.metrics[name]) for each in known])
     rows: list[dict[str, Any]] = []
-    for trial, keep in zip(shown, on, strict=True):
-        kind = "baseline" if trial.id in names else "front" if keep else "trial"
+    for trial, keep in zip(known, on, strict=True):
+        kind = "baseline" if trial.id in baselines else "front" if keep else "trial"
         rows.append(
             {
                 "bits": round(trial.metrics[SIZE], 4),
                 "value": trial.metrics[name],
                 "shown": trial.shown(name),
                 "target": number(value(trial)),
-                "what": f"{names[trial.id]} everywhere" if trial.id in names else trial.label,
+                "what": baselines.get(trial.id, trial.label),
                 "recipe": summary(trial.recipe),
-                "kind": "chosen" if chosen is not None and trial.id == chosen.id else kind,
+                "kind": "chosen" if trial.id == chosen else kind,
                 "front": bool(keep),
             }
         )
     title = f"{name} ({quality.unit})" if quality.unit else name
     note = "Point at a trial for its recipe."
     return Chart(
-        _spec(rows, exact, title, reverse=sign < 0), f"{title} against average bits of {len(rows)} trials", note
+        _spec(rows, level, title, reverse=sign < 0), f"{title} against average bits of {len(rows)} trials", note
     )
 
 
-def _spec(rows: Sequence[Mapping[str, Any]], exact: Sequence[float], title: str, *, reverse: bool) -> dict[str, Any]:
+def _spec(rows: Sequence[Mapping[str, Any]], level: float | None, title: str, *, reverse: bool) -> dict[str, Any]:
     x = {"field": "bits", "type": "quantitative", "scale": {"zero": False}, "title": "average bits of a weight"}
     y = {"field": "value", "type": "quantitative", "scale": {"zero": False, "reverse": reverse}, "title": title}
     scale = {"domain": list(_COLOURS), "range": list(_COLOURS.values())}
@@ -69,8 +68,8 @@ def _spec(rows: Sequence[Mapping[str, Any]], exact: Sequence[float], title: str,
         {"transform": [{"filter": "datum.front"}], "mark": line, "encoding": {"x": x, "y": y}},
         {"mark": point, "encoding": points},
     ]
-    if exact:
-        levels = {"values": [{"value": value, "what": FULL} for value in exact]}
+    if level is not None:
+        levels = {"values": [{"value": level, "what": FULL}]}
         dashes = {"type": "rule", "strokeDash": [5, 4], "color": _COLOURS["trial"]}
         shown = {"y": y, "tooltip": [{"field": "what"}, {"field": "value"}]}
         layers.insert(0, {"data": levels, "mark": dashes, "encoding": shown})

@@ -1,15 +1,15 @@
-"""Recipes in a report: a line, a name for the uniform ones, and a map of bits by block and role."""
+"""Recipes in a report: a line, and a map of bits by block and role."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from q2.quant.options import NONE, Option
+from q2.quant.options import Option
 from q2.quant.widths import FULL as FULL_WIDTH
 from q2.report.parts import Chart
 
-__all__ = ["FULL", "bits_of", "block_and_role", "layer_map", "summary", "uniform"]
+__all__ = ["FULL", "bits_of", "block_and_role", "layer_map", "summary"]
 
 FULL = "full precision"
 _REPEATED = re.compile(r"^(.*s\.\d+)\.(.+)$")
@@ -31,20 +31,6 @@ def summary(recipe: Mapping[str, str]) -> str:
     'uaq-4 ×2, none ×1'
     """
     return ", ".join(f"{option} ×{count}" for option, count in Counter(recipe.values()).most_common())
-
-
-def uniform(recipe: Mapping[str, str]) -> str:
-    """Return the option that most layers have, the others none; `FULL` without any; empty for another recipe.
-
-    >>> uniform({"a": "uaq-4", "b": "none"}), uniform({"a": "none"}), uniform({"a": "uaq-4", "b": "uaq-3"})
-    ('uaq-4', 'full precision', '')
-    >>> uniform({"a": "uaq-4", "b": "none", "c": "none"})  # one layer alone
-    ''
-    """
-    options = [option for option in recipe.values() if option != NONE]
-    if not options:
-        return FULL
-    return options[0] if len(set(options)) == 1 and 2 * len(options) >= len(recipe) else ""
 
 
 def block_and_role(layer: str) -> tuple[str, str]:

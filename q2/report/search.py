@@ -1,29 +1,33 @@
 """What a report says of a search: its verdict, the front with baselines, the trials, the layers that matter most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from q2.plugins import Plugins
+from q2.report.entries import Entry, entries
 from q2.report.folder import RunFolder
 from q2.report.front import SIZE, front
 from q2.report.parts import Chart, Section, Summary, Table, number
-from q2.report.recipes import layer_map, summary, uniform
+from q2.report.recipes import FULL, layer_map, summary
 from q2.report.sensitivity import sensitivities
 from q2.search.kinds import METRICS
 from q2.search.metrics.base import Metric
-from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.trials.trial import Trial
 
 __all__ = ["SearchPage"]
 
 _MOST_ROWS = 2000
+_CHOSEN = "recipe.toml"
 
 
 @dataclass(frozen=True)
 class SearchPage:
-    """A search's folder, looked at. Raises `Q2Error` for one without complete trials or without settings."""
+    """A search's folder: what its ``report.json`` says, and its trials. Raises `Q2Error` for a file that is damaged.
+
+    Of a search that has not ended there is no ``report.json``: the page has its trials alone.
+    """
 
     run: RunFolder
 
@@ -35,7 +39,7 @@ class SearchPage:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """The complete trials at the search's fidelity."""
+        """The complete trials at the search's fidelity, baselines among them."""
         return [each for each in self.run.trials if each.state == "complete" and each.fidelity == self.fidelity]
 
     @cached_property
@@ -44,41 +48,39 @@ class SearchPage:
         return Target.parse(str(self.run.settings.get("search", {}).get("target", SIZE)), list(self._kinds))
 
     @cached_property
-    def constraints(self) -> list[Constraint]:
-        """The bounds that a recipe has to satisfy."""
-        texts = self.run.settings.get("search", {}).get("constraints", [])
-        return [Constraint.parse(text, list(self._kinds)) for text in texts]
-
-    @cached_property
     def quality(self) -> type[Metric]:
         """The metric of the target that is measured on images or outputs, the first; else the first of all."""
         kinds = [self._kinds[name] for name in self.target.metrics]
         return next((kind for kind in kinds if kind.cost != "free"), kinds[0])
 
     @cached_property
-    def chosen(self) -> Trial | None:
-        """The trial of the recipe that the search chose."""
-        recipe = self.run.recipe
-        if recipe is None:
-            return None
-        wanted = {name: str(option) for name, option in recipe.layers.items()}
-        return next((trial for trial in self.trials if dict(trial.recipe) == wanted), None)
+    def chosen(self) -> Entry | None:
+        """The recipe that the search chose; None where it chose none."""
+        return next((entry for entry in entries(self.run, "front") if entry.name == _CHOSEN), None)
 
     @cached_property
-    def baselines(self) -> dict[str, Trial]:
-        """The trials with one option in all layers, and full precision, by name, the best first."""
-        named = {name: trial for trial in self.trials if (name := uniform(trial.recipe))}
-        return dict(sorted(named.items(), key=lambda item: -self.value(item[1])))
+    def baselines(self) -> list[Entry]:
+        """The baselines, the best first; failed ones last."""
+        known = entries(self.run, "baselines")
+        return sorted(known, key=lambda entry: (entry.target is None, -(entry.target or 0.0)))
+
+    @cached_property
+    def full(self) -> Entry | None:
+        """Full precision; None where the search wanted no baselines."""
+        return next(iter(entries(self.run, FULL)), None)
+
+    @property
+    def verdict(self) -> str:
+        """What was chosen, and whether it beats the baselines, as the search says it."""
+        said = str(self.run.report.get("verdict", ""))
+        if not said:
+            return f"The search has not ended: {len(self.trials)} complete trials so far, no recipe was chosen."
+        return f"{said[0].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
 
     def value(self, trial: Trial) -> float:
         """Return the target's value of a trial; minus infinity where it has none."""
         found = self.target.finite(trial.metrics)
         return float("-inf") if found is None else found
-
-    def allowed(self, trial: Trial) -> bool:
-        """Say whether a trial satisfies all constraints that its metrics can tell of."""
-        known = [bound for bound in self.constraints if bound.metric in trial.metrics]
-        return all(bound.admits(trial.metrics[bound.metric]) for bound in known)
 
     def page(self) -> Summary:
         """Return the whole page of the search."""
@@ -92,72 +94,72 @@ class SearchPage:
             layers = {name: str(option) for name, option in recipe.layers.items()}
             sections.insert(0, Section("Bits by layer", [layer_map(layers)], f"The chosen recipe: {summary(layers)}."))
         sections.append(self._table())
-        subtitle = f"search for the greatest {self.target}" + "".join(f", {bound}" for bound in self.constraints)
-        first: list[Table | Chart] = [self._comparison()]
-        if any(SIZE in each.metrics and self.quality.name in each.metrics for each in self.trials):
-            first.append(front(self.trials, self.quality, self.chosen, self.baselines, self.value))
+        bounds = self.run.settings.get("search", {}).get("constraints", [])
+        subtitle = f"search for the greatest {self.target}" + "".join(f", {bound}" for bound in bounds)
+        comparison = self._comparison()
+        first: list[Table | Chart] = [comparison] if comparison.rows else []
+        if any({SIZE, self.quality.name} <= each.metrics.keys() for each in self.trials):
+            first.append(self._front())
         return Summary(self.run.title, subtitle, self.verdict, figures, first, sections)
-
-    @property
-    def verdict(self) -> str:
-        """One sentence: what was chosen, and whether it beats the best uniform recipe within the constraints."""
-        if self.chosen is None:
-            return "No recipe was chosen: no complete trial satisfies the constraints." if self.trials else "No trial."
-        rivals = {
-            name: each for name, each in self.baselines.items() if self.allowed(each) and each.id != self.chosen.id
-        }
-        same = uniform(self.chosen.recipe)
-        shown = self._shown(self.chosen)
-        if same:
-            return f"{same} in every layer was chosen: {shown}. No mixed recipe of the search has a greater target."
-        own = f"{self.chosen.label.capitalize()} was chosen: {shown}."
-        if not rivals:
-            return f"{own} No uniform recipe that satisfies the constraints was tried beside it."
-        name, rival = next(iter(rivals.items()))
-        gain = self.value(self.chosen) - self.value(rival)
-        words = f"the target is {number(abs(gain))} {'above' if gain > 0 else 'below'} that of {name} in every layer"
-        return f"{own} Of uniform recipes within the constraints {name} is the best: {words}."
 
     @cached_property
     def _kinds(self) -> Mapping[str, type[Metric]]:
         offers = Plugins(entry_points=False).of(METRICS)
         return {name: offers.load(name) for name in offers}
 
-    def _shown(self, trial: Trial) -> str:
-        name, words = self.quality.name, []
-        if SIZE in trial.metrics:
-            words.append(f"{trial.metrics[SIZE]:.3f} bits a weight")
-        if name in trial.metrics:
-            words.append(f"{name} {trial.shown(name)} {self.quality.unit}".rstrip())
-        return ", ".join(words)
-
     def _figures(self) -> list[tuple[str, str]]:
-        failed = sum(trial.state == "failed" for trial in self.run.trials)
-        figures = [(str(len(self.trials)), f"complete trials, {failed} failed")]
+        counts = self.run.report.get("trials", {})
+        done = counts.get("complete", len(self.trials))
+        failed = counts.get("failed", sum(trial.state == "failed" for trial in self.run.trials))
+        figures = [(str(done), f"complete trials, {failed} failed")]
         if self.chosen is not None:
-            figures = [(f"{self.chosen.metrics.get(SIZE, float('nan')):.3f}", "bits a weight, chosen"), *figures]
-            figures.insert(1, (number(self.value(self.chosen)), "target of the chosen recipe"))
+            name, trial = self.quality.name, self.chosen.measured
+            quality = [] if name == SIZE else [(self._shown(trial, name), f"{self._head(name)}, chosen")]
+            bits = (self._shown(trial, SIZE), "bits a weight, chosen")
+            figures = [bits, *quality, (_target(self.chosen), "target of the chosen recipe"), *figures]
         return figures
 
     def _comparison(self) -> Table:
-        """Return the chosen recipe beside the baselines."""
-        rows = {} if self.chosen is None else {"chosen": self.chosen}
-        rows |= self.baselines
-        names = self._names(list(rows.values()))
-        cells = []
-        for label, each in rows.items():
-            metrics = [each.shown(name) if name in each.metrics else "" for name in names]
-            cells.append([label, *self._bounds(each), number(self.value(each)), *metrics])
-        marked = frozenset([0] if self.chosen else [])
-        heads = ["recipe", *(["allowed"] if self.constraints else []), "target", *names]
-        return Table(heads, cells, "The chosen recipe beside uniform ones.", marked)
+        """Return the chosen recipe beside the baselines and full precision."""
+        rows = [("chosen", self.chosen)] if self.chosen else []
+        rows += [(entry.name, entry) for entry in self.baselines]
+        rows += [(FULL, self.full)] if self.full else []
+        names = self._names([entry.measured for _, entry in rows])
+        bound = bool(self.run.report.get("constraints"))
+        cells = [
+            [label, *(_allowed(each) if bound else []), _target(each), *(self._shown(each.measured, n) for n in names)]
+            for label, each in rows
+        ]
+        heads = ["recipe", *(["allowed"] if bound else []), "target", *map(self._head, names)]
+        return Table(heads, cells, "The chosen recipe beside the baselines.", frozenset([0] if self.chosen else []))
 
-    def _bounds(self, trial: Trial) -> list[str]:
-        return ["yes" if self.allowed(trial) else "no"] if self.constraints else []
+    def _front(self) -> Chart:
+        names = {entry.id: entry.name for entry in self.baselines}
+        level = self.full.measured.metrics.get(self.quality.name) if self.full else None
+        level = None if level in self.quality.bounds else level
+        chosen = self.chosen.id if self.chosen else ""
+        return front(self.trials, self.quality, self.value, chosen=chosen, baselines=names, level=level)
 
-    def _names(self, trials: list[Trial]) -> list[str]:
+    def _head(self, name: str) -> str:
+        unit = self._kinds[name].unit if name in self._kinds else ""
+        return f"{name} {'MB' if unit == 'bytes' else unit}".rstrip() if name != SIZE else name
+
+    def _shown(self, trial: Trial, name: str) -> str:
+        """Return a metric as people read it: bytes in MB; an estimate with its interval."""
+        if name not in trial.metrics:
+            return ""
+        if name in trial.intervals:
+            return trial.shown(name)
+        value = trial.metrics[name]
+        if name == SIZE:
+            return f"{value:.3f}"
+        return number(value / 1e6 if name in self._kinds and self._kinds[name].unit == "bytes" else value)
+
+    def _names(self, trials: Sequence[Trial]) -> list[str]:
+        """Return the metrics of trials: bits and the front's quality, then estimates, then what follows from sizes."""
         names = dict.fromkeys(name for trial in trials for name in trial.metrics)
-        return sorted(names, key=lambda name: (name != SIZE, name != self.quality.name, name))
+        measured = {name for trial in trials for name in trial.intervals}
+        return sorted(names, key=lambda name: (name != SIZE, name != self.quality.name, name not in measured, name))
 
     def _table(self) -> Section:
         """Return all trials as a table, the best first; of very many the best."""
@@ -176,9 +178,16 @@ class SearchPage:
             ]
             for each in shown
         ]
-        marked = frozenset(i for i, each in enumerate(shown) if self.chosen is not None and each.id == self.chosen.id)
-        table = Table(
-            ["trial", "state", "strategy", "fidelity", "target", *names, "recipe"], rows, "", marked, long=True
-        )
+        marked = frozenset(i for i, each in enumerate(shown) if self.chosen and each.id == self.chosen.id)
+        heads = ["trial", "state", "strategy", "fidelity", "target", *names, "recipe"]
         left = len(ranked) - len(shown)
-        return Section("Trials", [table], f"The best {len(shown)} of {len(ranked)} trials." if left else "")
+        text = f"The best {len(shown)} of {len(ranked)} trials." if left else ""
+        return Section("Trials", [Table(heads, rows, "", marked, long=True)], text)
+
+
+def _allowed(entry: Entry) -> list[str]:
+    return ["" if entry.allowed is None else "yes" if entry.allowed else "no"]
+
+
+def _target(entry: Entry) -> str:
+    return entry.error if entry.target is None else number(entry.target)

@@ -35,7 +35,7 @@ _BASELINE = "#00695c"
 class Searched:
     """One search: float64 (trials,) for its trials at the search's own fidelity, in the order they were asked for.
 
-    `bits` and `quality` of a failed trial, and its `worth`, are NaN; so is the worth of one that breaks a constraint.
+    `bits` and `quality` of a failed trial, and its `values`, are NaN; so is the value of one that breaks a constraint.
     `cheaper` is how many trials it had at cheaper fidelities.
     """
 
@@ -43,13 +43,13 @@ class Searched:
     seed: int
     bits: Array
     quality: Array
-    worth: Array
+    values: Array
     cheaper: int = 0
 
     @cached_property
     def best(self) -> Array:
         """The best target so far, float64 (trials,); NaN before the first."""
-        return np.asarray(np.fmax.accumulate(self.worth))
+        return np.asarray(np.fmax.accumulate(self.values))
 
     def quality_within(self, bits: float, sign: int) -> float:
         """Return the best quality of a trial with at most so many average bits; NaN where there is none."""
@@ -61,16 +61,16 @@ def searched(strategy: str, seed: int, problem: Problem, trials: Sequence[Trial]
     """Sort out the trials of a search. Raises `TargetError`."""
     own = [trial for trial in trials if trial.fidelity == problem.fidelity]
     complete = [trial for trial in own if trial.state == "complete"]
-    worth = dict(zip((trial.id for trial in complete), problem.worth(complete) if complete else [], strict=True))
+    values = dict(zip((trial.id for trial in complete), problem.values(complete) if complete else [], strict=True))
     for trial in complete:
         if not all(bound.admits(trial.metrics[bound.metric]) for bound in problem.constraints):
-            worth[trial.id] = math.nan
+            values[trial.id] = math.nan
     return Searched(
         strategy,
         seed,
-        np.array([trial.metrics["avg_bits"] if trial.id in worth else math.nan for trial in own]),
-        np.array([trial.metrics[quality.name] if trial.id in worth else math.nan for trial in own]),
-        np.array([worth.get(trial.id, math.nan) for trial in own]),
+        np.array([trial.metrics["avg_bits"] if trial.id in values else math.nan for trial in own]),
+        np.array([trial.metrics[quality.name] if trial.id in values else math.nan for trial in own]),
+        np.array([values.get(trial.id, math.nan) for trial in own]),
         len(trials) - len(own),
     )
 
@@ -210,7 +210,7 @@ def write_csv(compared: Compared, path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["strategy", "seed", "trial", "avg_bits", compared.quality.name, "target", "best target"])
     for search in compared.searches:
-        columns = (search.bits, search.quality, search.worth, search.best)
+        columns = (search.bits, search.quality, search.values, search.best)
         for number, values in enumerate(zip(*(column.tolist() for column in columns), strict=True), 1):
             cells = ["" if math.isnan(value) else repr(value) for value in values]
             writer.writerow([search.strategy, search.seed, number, *cells])

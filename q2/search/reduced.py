@@ -1,4 +1,4 @@
-"""Reduced search spaces as files: for some layers or units the few options or variants that are worth searching.
+"""Reduced search spaces as files: for some layers or units the few options or variants to be searched.
 
 AutoBuild (CVPR'24) keeps the best variants of every unit by a predictor's scores, and evaluates all that is left, or
 searches in it.

@@ -19,17 +19,16 @@ _REASONS = 5
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The complete trials of a search with their target, `worth`, the best of them, and those on the front.
+    """The complete trials of a search, the best of them, and those on the front.
 
     `quality` is the metric that the front weighs against ``avg_bits``. `best` is None where no trial is complete and
-    satisfies the constraints; `front` goes from the smallest to the best. `failed` trials have no worth. `baselines`
+    satisfies the constraints; `front` goes from the smallest to the best. `failed` trials have no value. `baselines`
     are those trials, by name, that every search has beside its own; they may be best, and on the front. `full` is full
-    precision, which is neither. `shown` are the metrics that were asked for, `values` the targets by trial id, `own` is
-    the best of the search's own trials, and `feasible` are the ids of trials that satisfy the constraints.
+    precision, which is neither. `shown` are the metrics that were asked for, `values` the target's values by trial id,
+    `own` is the best of the search's own trials, and `feasible` are the ids of trials that satisfy the constraints.
     """
 
     trials: list[Trial]
-    worth: list[float]
     quality: type[Metric]
     best: Trial | None
     front: list[Trial]
@@ -112,7 +111,7 @@ class Found:
     def why_none(self) -> str:
         """Return why no recipe was chosen, and what to do; empty where one was.
 
-        >>> Found([], [], Metric, None, [], []).why_none()
+        >>> Found([], Metric, None, [], []).why_none()
         'the search has no trial; next: more trials'
         """
         if self.best is not None:
@@ -166,11 +165,10 @@ def found(
     own = {trial.id: trial for trial in trials if trial.fidelity == problem.fidelity}
     complete = [trial for trial in own.values() if trial.state == "complete" and needs <= trial.metrics.keys()]
     failed = [trial for trial in own.values() if trial.state == "failed"]
-    worth = problem.worth(complete) if complete else []
-    values = dict(zip((trial.id for trial in complete), worth, strict=True))
     beside = [trial for trial in baselines.values() if trial.state == "complete" and trial.id not in own]
-    values |= dict(zip((trial.id for trial in beside), problem.worth(beside) if beside else [], strict=True))
     candidates = [*complete, *beside]
+    known = problem.values(candidates) if candidates else []
+    values = dict(zip((trial.id for trial in candidates), known, strict=True))
     feasible = [
         trial for trial in candidates if all(bound.admits(trial.metrics[bound.metric]) for bound in problem.constraints)
     ]
@@ -186,7 +184,6 @@ def found(
     columns = [kinds[name] for name in dict.fromkeys((*problem.target.metrics, *shown)) if name in kinds]
     return Found(
         complete,
-        worth,
         quality,
         best,
         front,

@@ -74,7 +74,7 @@ class Tally:
             words.append(f"{self.quality.name} {trial.metrics[self.quality.name]:.4g}{unit}")
         words.append(f"{trial.metrics['avg_bits']:.3f} bits")
         if own:
-            value = self.problem.worth([trial])[0]
+            value = self.problem.values([trial])[0]
             words.append(f"target {value:.4g}")
             allowed = all(bound.admits(trial.metrics[bound.metric]) for bound in self.problem.constraints)
             if allowed and (self.best is None or value > self.best[0]):

@@ -1,4 +1,4 @@
-"""What can be known before dear work: from names and settings, then from files, then from shapes on meta."""
+"""Checks before any long computation: of names and settings, then of files, then of shapes on meta."""
 
 from collections.abc import Mapping
 from pathlib import Path

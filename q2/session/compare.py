@@ -81,7 +81,7 @@ def _search(ready: OpenSearch, title: str, strategy: Strategy, seed: int) -> Sea
     quality = quality_of(problem, ready.ready.kinds)
     found = searched(title, seed, problem, done.trials, quality)
     best = f"best {found.best[-1]:.5g}" if np.isfinite(found.best).any() else "no trial to choose"
-    text = f"seed {seed}: {len(found.worth)} trials, {done.measured} measured now · {best}"
+    text = f"seed {seed}: {len(found.values)} trials, {done.measured} measured now · {best}"
     problem.show(Step(title, time.perf_counter() - start, text))
     return found
 

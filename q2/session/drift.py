@@ -1,4 +1,4 @@
-"""A recipe on other weights than those that it was found on: what is said, and how far its options' errors moved."""
+"""A recipe on other weights than those that it was found on: how far its options' errors moved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

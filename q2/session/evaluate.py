@@ -7,12 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from q2.config import RunFile
-from q2.denoisers.saving.save import saved_activations
-from q2.errors import ConfigError, TrialError
+from q2.errors import TrialError
 from q2.files import write_json
 from q2.passes import PassContext, Step
 from q2.passes.transform.quantize import Quantize
-from q2.search.evaluation.baselines import FULL_PRECISION, full_precision, uncompressed
+from q2.search.evaluation.baselines import full_precision, uncompressed
 from q2.search.evaluation.evaluator import Evaluator, Kept
 from q2.search.evaluation.jobs import Job
 from q2.search.evaluation.reference import Reference
@@ -25,7 +24,8 @@ from q2.session.drift import applied_recipe, drift_of
 from q2.session.evaluated import Evaluation, differences
 from q2.session.evaluation import Ready, evaluator_of, load, make_ready, make_reference
 from q2.session.folder import MANIFEST, RunOf, check_free
-from q2.session.report import manifest, recipe_of, writing
+from q2.session.report import manifest, writing
+from q2.session.saved_evaluation import SavedDenoiser
 from q2.session.session import Given, Session
 
 __all__ = ["evaluate", "evaluate_all"]
@@ -61,9 +61,8 @@ def evaluate_all(
     plans = [check_calibration(given) for given in sessions.values()]
     place_of_bank = bank_folder(next(iter(sessions.values()), session))
     usual = not session.settings.bank.path and place_of_bank == bank_folder(session)
-    others = {str(each): _saved(session, each) for each in saved}
-    held = {title: _recipe_of(session, other, title) for title, other in others.items()}
-    session = _measuring(session, [*layers.values(), *held.values()], metrics)
+    others = {str(each): SavedDenoiser.load(session, each) for each in saved}
+    session = _measuring(session, [*layers.values(), *(other.layers for other in others.values())], metrics)
     check_search(session, {}, folder, bank=False)
     with _place(folder) as place:
         fidelity = session.settings.search.evaluation.fidelity
@@ -82,19 +81,8 @@ def evaluate_all(
         evaluator = evaluator_of(ready, reference.folder)
         for title, given in layers.items():
             trials[title], kept[title] = _measured(ready, evaluator, given, title)
-        for title, recipe in held.items():
-            other = others[title]
-            own = Evaluator(
-                other.denoiser,
-                other.graph,
-                other.context(),
-                ready.costs,
-                ready.metrics,
-                reference.settings,
-                reference,
-                lambda recipe: None,
-            )
-            trials[title], kept[title] = _measured(ready, own, recipe, title)
+        for title, other in others.items():
+            trials[title], kept[title] = _measured(ready, other.evaluator(ready, reference), other.layers, title)
         sums = uncompressed(ready.graph, ready.space, ready.ctx, ready.ctx.bank)
         full = full_precision(reference, ready.metrics, ready.space, sums, fidelity)
         found = Evaluation(trials, full, differences(ready.metrics, trials, kept, reference, fidelity), ready.kinds)
@@ -136,24 +124,6 @@ def _check_errors(ready: Ready) -> None:
             )
 
 
-def _saved(session: Session, folder: Path) -> Session:
-    """Return a session of a saved folder, its denoiser loaded. Raises `ConfigError`."""
-    other = session.with_run(session.run.with_saved(str(folder))).of_saved().fork()
-    other.load_pipeline()
-    if saved_activations(other.denoiser.model):
-        raise ConfigError(
-            f"--from {folder}: quantizes activations, which q2 evaluate cannot put in place; q2 sample can"
-        )
-    return other
-
-
-def _recipe_of(session: Session, other: Session, title: str) -> dict[str, str]:
-    """Return the options that a saved folder's layers have. Raises `ConfigError` for another denoiser's."""
-    if title == FULL_PRECISION or set(other.graph.choices) != set(session.outline.choices):
-        raise ConfigError(f"--from {title}: is of another denoiser than {session.shapes.label}: its layers differ")
-    return {name: str(option) for name, option in recipe_of(other.graph, other.context()).layers.items()}
-
-
 def _options(session: Session) -> dict[str, str]:
     """Return the option of every choice that a session's recipe names, as `quantize` reads it. Raises `Q2Error`."""
     step = next(step for _, step in session.passes if isinstance(step, Quantize))
@@ -170,6 +140,7 @@ def _measuring(session: Session, recipes: Sequence[Mapping[str, str]], metrics: 
     names = dict.fromkeys((*session.settings.search.evaluation.metrics, *metrics))
     search |= {"options": options, "evaluation": {**evaluation, "metrics": list(names)}}
     search |= {"ties": False, "constraints": [], "layers": {}, "build": {"avg_bits": 0.0}}
+    search |= {"strategy": "random"}  # none is asked, and none needs metrics of its own
     file = {key: value for key, value in session.run.file.items() if key != "search"}
     own = {key: value for key, value in session.run.file.get("search", {}).items() if key not in ("layers", "build")}
     run: RunFile = replace(session.run, file=file | {"search": own}, overrides=tables | {"search": search})

@@ -28,7 +28,9 @@ class Difference:
     @property
     def shown(self) -> str:
         """The difference with its interval, as people read it; without one if it is exact."""
-        value, low, high = self.estimate.value, self.estimate.low, self.estimate.high
+        value, low, high = (
+            each + 0.0 for each in (self.estimate.value, self.estimate.low, self.estimate.high)
+        )  # no -0
         return f"{value:+.4g}" if low == high else f"{value:+.4g} ({low:+.3g} to {high:+.3g})"
 
     @property

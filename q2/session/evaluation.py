@@ -1,4 +1,4 @@
-"""What recipes are evaluated with: a denoiser, its metrics and full precision's side; the same in every worker."""
+"""What recipes are evaluated with: a denoiser, its metrics and the full-precision reference, in every worker alike."""
 
 import time
 from collections.abc import Callable, Sequence

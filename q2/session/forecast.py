@@ -34,6 +34,8 @@ __all__ = ["Forecast", "forecast"]
 
 _GIB = 2**30
 _ROWS, _COLUMNS = 64, 1024
+_TIMES: Mapping[int, tuple[float, float]] = {1: (8.5, 17), 8: (2.5, 5.8), 32: (1.6, 3.0)}
+"""How many times their bound the embedded denoisers take on a CPU, by images at a time: `benchmarks.plan`."""
 _AUTOENCODER: Mapping[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -191,15 +193,27 @@ def _options(graph: Graph, recipe: Recipe) -> TextTable:
 def _memory_line(memory: Mapping[str, float], images: int, gpu: Gpu | None) -> str:
     drawing = memory["weights"] + memory["activations"] + memory["decoded weight"]
     peak = max(drawing, memory["weights"] + memory.get("autoencoder", 0.0))
-    words = [f"{name} {memory[name] / _GIB:.2f}" for name in ("weights", "activations", "decoded weight")]
-    more = f"; the autoencoder decodes in {memory['autoencoder'] / _GIB:.2f}" if "autoencoder" in memory else ""
-    room = f" of {gpu.memory / _GIB:.0f} GiB ({gpu.name})" if gpu else " GiB"
+    words = [f"{name} {_size(memory[name])}" for name in ("weights", "activations", "decoded weight")]
+    more = f"; the autoencoder decodes in {_size(memory['autoencoder'])}" if "autoencoder" in memory else ""
+    room = f" of {_size(gpu.memory)} ({gpu.name})" if gpu else ""
     plural = "" if images == 1 else "s"
     parts = f"{' + '.join(words)}{more}"
-    return f"≈ {peak / _GIB:.2f}{room} for {images} image{plural} at a time, text encoders aside: {parts}"
+    return f"≈ {_size(peak)}{room} for {images} image{plural} at a time, text encoders aside: {parts}"
+
+
+def _size(count: float) -> str:
+    """Return bytes as people read them.
+
+    >>> _size(0), _size(5 * 2**20), _size(24 * 2**30)
+    ('0 MiB', '5 MiB', '24 GiB')
+    """
+    return f"{count / _GIB:.3g} GiB" if count >= _GIB else f"{count / 2**20:.3g} MiB"
 
 
 def _time_line(seconds: float, steps: int, images: int, gpu: Gpu | None) -> str:
-    where = f"{gpu.name}, by its data sheet" if gpu else "this machine, by a product of matrices"
+    where = f"{gpu.name}, by its data sheet; not measured on one" if gpu else "this machine, by a product of matrices"
+    if gpu is None:
+        least, most = _TIMES[max((count for count in _TIMES if count <= images), default=1)]
+        where += f"; the embedded denoisers take {least:g} to {most:g} times that"
     plural = "" if images == 1 else "s"
     return f"≥ {seconds:.3g} s for {steps} denoising steps of {images} image{plural} ({where})"

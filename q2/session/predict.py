@@ -69,7 +69,7 @@ def fit_trials(
     The search's own settings (its space, its target, its bank) count before the run file's, and `target` before both.
     It is saved into `out`, or into ``predictor`` beside the store (``predictor-2`` if that is there).
     Raises `Q2Error`, one line: no store, trials of another denoiser, too few of them, a layer missing from one, all
-    worth alike, or labels in `out` that a search made.
+    of the same value, or labels in `out` that a search made.
     """
     training.place()
     if out is not None:

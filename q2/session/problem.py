@@ -1,4 +1,4 @@
-"""What a search looks for, as its run file says it: metrics, target, constraints, strategy, engine."""
+"""What a search optimizes, by its run file: metrics, target, constraints, strategy, engine."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -57,7 +57,7 @@ def manifest(session: Session, denoiser: Denoiser | Model, kind: str) -> dict[st
 
 
 def recipe_of(graph: Graph, ctx: PassContext) -> Recipe:
-    """Return the recipe that is applied to the graph's layers."""
+    """Return the recipe currently applied to the graph."""
     if SIZES not in graph.facts:
         Size().run(graph, ctx)
     sizes = graph.facts.get(SIZES)

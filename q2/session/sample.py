@@ -1,4 +1,4 @@
-"""Makes pictures with a quantized denoiser, for people to look at: files, a grid, and a comparison if asked for."""
+"""Draw images with a quantized denoiser: files, a grid, and a comparison if asked for."""
 
 import io
 import json

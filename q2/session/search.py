@@ -59,8 +59,8 @@ class OpenSearch:
             searcher = strategy.searcher(problem)
 
         def after(trial: Trial) -> None:
-            worth = target.finite(trial.metrics) if trial.state == "complete" else None
-            for line in session.plugins.after_trial(trial, worth, folder):
+            value = target.finite(trial.metrics) if trial.state == "complete" else None
+            for line in session.plugins.after_trial(trial, value, folder):
                 problem.show(Step("plugin", 0, line))
 
         log = Log(self.problem.folder)
@@ -170,7 +170,7 @@ class SearchResult:
     @property
     def trials(self) -> TrialTable:
         """All complete trials, with the target's values."""
-        return TrialTable(self.found.trials, self.found.worth)
+        return TrialTable(self.found.trials, [self.found.values[trial.id] for trial in self.found.trials])
 
     def __repr__(self) -> str:
         failed = len(self.found.failed)
@@ -342,5 +342,8 @@ def _write(session: Session, outcome: SearchResult) -> None:
 
 
 def _entry(result: Found, trial: Trial) -> dict[str, object]:
-    entry: dict[str, object] = {"target": result.value(trial), "metrics": trial.metrics, "intervals": trial.intervals}
+    value = result.value(trial)
+    entry: dict[str, object] = {"id": trial.id, "target": value}
+    entry |= {"allowed": None if value is None else trial.id in result.feasible}
+    entry |= {"metrics": trial.metrics, "intervals": trial.intervals}
     return entry | ({"error": trial.error} if trial.state == "failed" else {})

@@ -40,11 +40,11 @@ Given = Recipe | Mapping[str, str] | str | Path
 
 
 def quiet(step: Step) -> None:
-    """Show nothing of a step."""
+    """Ignore a step."""
 
 
 def untold(line: str) -> None:
-    """Say nothing of a trial."""
+    """Ignore a trial's line."""
 
 
 @dataclass(eq=False)

@@ -147,7 +147,7 @@ class MetricSuite:
         assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], numbers)
 
     def test_it_passes_the_checks_that_a_search_makes(self) -> None:
-        """What a search tries on full precision's first images, before dear work, raises nothing."""
+        """What a search tries on full precision's first images, before any trial, raises nothing."""
         metric = self.made()
         if isinstance(metric, ImageMetric):
             check_images([metric], self.images(3, 0.0))

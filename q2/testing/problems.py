@@ -1,4 +1,4 @@
-"""A search in small: a denoiser of six layers in two units, with planted costs and a planted quality."""
+"""A small search problem: a denoiser of six layers in two units, with planted costs and a planted quality."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

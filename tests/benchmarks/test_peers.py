@@ -77,7 +77,7 @@ def test_codes_that_a_bank_keeps_are_counted_and_are_what_the_weight_is_made_of(
     assert torch.equal(kept.weight, plain.quantizer.decode(codes, plain.parameters).float())
 
 
-def test_a_bit_is_worth_six_decibels_in_the_choice_of_details() -> None:
+def test_a_bit_counts_for_six_decibels_in_the_choice_of_details() -> None:
     assert bits.score(20.0, 4.0) == pytest.approx(bits.score(26.02, 5.0))
     rows = [
         {"latent_sqnr": 18.0, "avg_bits": 4.5},

@@ -1,11 +1,13 @@
 """The benchmark suite: what counts as worse, its stored file and its page, and one measure."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import run
 from benchmarks.suite.measure import Measure, Result, Work, measured
@@ -70,6 +72,8 @@ def test_the_command_fails_where_a_measure_stays_worse(
         assert end.value.code == code
         assert len(CALLS) == (8 if code == 0 else 16)  # what is worse is measured once more
     assert "made-up: a takes" in capsys.readouterr().out
+    assert torch.is_grad_enabled()  # as before
+    assert logging.root.manager.disable == 0
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path, result: Result) -> None:

@@ -23,7 +23,8 @@ from tests.commands.test_trials import RUN, TRIALS
 SCREENS = Path(__file__).parent / "screens"
 SMALL = ("--set", "samples.images=0", "--set", "passes.stats.samples=0")
 SEARCH = (
-    "--set", "search.target=-quantized_error - 5*avg_bits", "--set", "search.evaluation.fidelity=weights",
+    "--strategy", "random", "--set", "search.target=-quantized_error - 5*avg_bits",
+    "--set", "search.evaluation.fidelity=weights",
     "--set", "search.engine.workers=1", "--set", 'search.options=["uaq-4", "none"]', "--trials", "3",
 )  # fmt: skip
 Run = Callable[..., str]

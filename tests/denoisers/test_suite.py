@@ -1,9 +1,11 @@
 """The denoisers that ship keep to the suite that plugins' denoisers are held to."""
 
 from q2.denoisers import published
+from q2.denoisers.digits import DigitsDiT, DigitsSDXL
 from q2.denoisers.dit import DiT
 from q2.denoisers.hunyuan import Hunyuan
 from q2.denoisers.pixart import PixArtAlpha, PixArtSigma
+from q2.denoisers.scenes import ScenesSD3
 from q2.denoisers.sdv15 import StableDiffusion15
 from q2.denoisers.sdxl import SDXL
 from q2.testing import DenoiserSuite
@@ -11,6 +13,19 @@ from q2.testing import DenoiserSuite
 
 class TestDiT(DenoiserSuite):
     denoiser = DiT
+
+
+class TestDigitsDiT(DenoiserSuite):
+    denoiser = DigitsDiT
+
+
+class TestDigitsSDXL(DenoiserSuite):
+    denoiser = DigitsSDXL
+
+
+class TestScenesSD3(DenoiserSuite):
+    denoiser = ScenesSD3
+    draws = False
 
 
 class TestPixArtAlpha(DenoiserSuite):

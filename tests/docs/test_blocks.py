@@ -1,73 +1,76 @@
-"""Blocks of code in the documentation: all are read, and those behind ``<!-- run -->`` are run, page by page."""
+"""Blocks of code in the documentation: all are read, and those without a mark are run, page by page."""
 
-import doctest
-import sys
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from q2.cli import app
-from tests.docs.checks import check_command, check_python, check_toml, command_lines
-from tests.docs.pages import PAGES, ROOT, SITE, Block, blocks
+from tests.docs.checks import check_block
+from tests.docs.pages import PAGES, REASONS, ROOT, Block, blocks, blocks_of, without_code
+from tests.docs.running import run_page
 
-SMALLER = {
-    "samples.images=100": "samples.images=2 --set passes.stats.samples=1",
-    "search.evaluation.images=50": "search.evaluation.images=2",
-    "--trials 4": '--trials 2 --set \'bank.options=["uaq-4","uaq-3"]\' --set search.evaluation.steps=2'
-    " --set search.engine.workers=1",
-    "--n 4": "--n 1",
-    "--out digits.html": "--out digits.html --no-graph",
-    "num_inference_steps=12": "num_inference_steps=2",
-}
-"""What a run of the tests makes smaller in the commands of a page, so that it takes seconds."""
-RUN = [page for page in SITE if any(block.run for block in blocks(page))]
+SAYS = {"passes.md": ("2.76 MB, 4.108 bits a weight", "torch.Size([64, 64])")}
+"""What the blocks of a page print."""
+
+
+def test_every_block_runs_or_says_why_not() -> None:
+    unclear = []
+    for page in PAGES:
+        for block in blocks(page):
+            known = block.language in ("bash", "python", "toml", "json", "text")
+            if not known or (block.reason and block.reason not in REASONS):
+                unclear.append(f"{page.relative_to(ROOT)}, line {block.line}: {block.language} {block.reason}")
+    assert unclear == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_is_indented_text(page: Path) -> None:
+    lines = ["", *without_code(page.read_text(encoding="utf-8")).splitlines()]
+    assert [line for before, line in pairwise(lines) if not before.strip() and re.match(r" {4}\S", line)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_name_what_there_is(page: Path) -> None:
     for block in blocks(page):
         try:
-            check(block)
+            check_block(block)
         except Exception as error:
             raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
 
 
-def check(block: Block) -> None:
-    if block.language in ("", "bash", "sh", "console"):
-        for words in command_lines(block.text):
-            check_command(words)
-    elif block.language == "toml":
-        check_toml(block.text)
-    elif block.language in ("python", "pycon"):
-        check_python(block.text)
+def quick(block: Block) -> bool:
+    return block.quick and block.language in ("bash", "python", "toml")
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
-def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks(page):
-        if block.run and block.file:
-            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-        elif block.run and block.text.startswith(">>>"):
-            case = doctest.DocTestParser().get_doctest(block.text, names, page.name, page.name, block.line)
-            assert doctest.DocTestRunner(verbose=False).run(case).failed == 0
-        elif block.run and block.language == "python":
-            exec(compile(smaller(block.text), f"{page.name}:{block.line}", "exec"), names)
-        elif block.run:
-            run_commands(block.text, monkeypatch)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(quick(block) and block.language != "toml" for block in blocks(page))],
+    ids=lambda page: page.name,
+)
+def test_blocks_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_page(page, tmp_path, monkeypatch, quick)
+    printed = capsys.readouterr().out
+    assert [words for words in SAYS.get(page.name, ()) if words not in printed] == []
 
 
-def smaller(text: str) -> str:
-    for large, small in SMALLER.items():
-        text = text.replace(large, small)
-    return text
-
-
-def run_commands(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for words in command_lines(smaller(text)):
-        monkeypatch.setattr(sys, "argv", ["q2", *words])
-        with pytest.raises(SystemExit) as stop:
-            app()
-        assert stop.value.code == 0, words
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("```bash\npip install q2\n```\n", "runs 'pip', which is no command of q2"),
+        ("```bash\nq2 sample --number 3\n```\n", "no such option: --number"),
+        ("```bash\nq2 sample --n many\n```\n", "Invalid value for '--n'"),
+        ("```bash\nq2 transform --set passes.quantise.default=uaq-4\n```\n", "no pass"),
+        ("```python\nimport torchh\n```\n", "torchh"),
+        ("```python\nfrom q2 import trase\n```\n", "trase"),
+        ("```toml\n[search.strategies.evolution]\npopulatoin = 3\n```\n", "population"),
+        ('```json\n{"a": }\n```\n', "Expecting value"),
+    ],
+)
+def test_a_block_that_is_wrong_is_found(text: str, said: str) -> None:
+    (block,) = blocks_of(text)
+    with pytest.raises(Exception, match=".") as error:
+        check_block(block)
+    assert said.lower() in str(error.value).lower()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, SITE, without_code
-from tools.site.hook import on_page_markdown
+from tools.site.hook import on_page_content, on_page_markdown, on_post_page
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -39,5 +39,18 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_a_link_out_of_the_site_is_the_path_in_the_repository() -> None:
     assert on_page_markdown("see [`lazy.py`](../q2/lazy.py)") == "see `q2/lazy.py`"
     assert on_page_markdown("[a plugin](../examples/q2-plugin-mlflow)") == "a plugin (`examples/q2-plugin-mlflow`)"
+    assert on_page_markdown("<!-- not run: takes hours -->") == "Not run by the tests: takes hours.\n{ .not-run }\n"
     with pytest.raises(FileNotFoundError, match="links to q2/nothing.py"):
         on_page_markdown("[`nothing.py`](../q2/nothing.py)")
+
+
+def test_empty_headers_of_tables_are_none() -> None:
+    row = "<tr>\n<td>a</td>\n<td>b</td>\n</tr>"
+    headed = "<thead>\n<tr>\n<th>a</th>\n<th></th>\n</tr>\n</thead>\n"
+    assert on_page_content(headed + row) == headed.replace("<th></th>", "<td></td>") + row
+    assert on_page_content("<thead>\n<tr>\n<th></th>\n<th></th>\n</tr>\n</thead>\n" + row) == row
+
+
+def test_navigations_have_names_of_their_own() -> None:
+    one = '<nav class="a" aria-label="Contents"></nav>'
+    assert on_post_page(one + one) == one + one.replace("Contents", "Contents (2)")

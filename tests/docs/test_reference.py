@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tools.site.api import MODULES, packages, public_names
 from tools.site.commands import commands
 from tools.site.hook import GENERATED, expanded
 from tools.site.markdown import first
+from tools.site.pictures import PICTURES, peers_rows, with_pictures
 from tools.site.things import KINDS, loaded, sections
 
 _MARKER = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
@@ -29,6 +31,26 @@ def page(name: str) -> str:
 def test_every_generated_part_is_on_one_page() -> None:
     found = [name for each in SITE for name in _MARKER.findall(each.read_text(encoding="utf-8"))]
     assert sorted(found) == sorted(GENERATED)
+
+
+def test_every_picture_is_on_a_page_and_drawn_by_the_build() -> None:
+    text = "\n".join(each.read_text(encoding="utf-8") for each in SITE)
+    found = set(re.findall(r"^<!-- picture: (\S+) ", text, re.MULTILINE))
+    assert found == set(PICTURES)
+    assert with_pictures("<!-- picture: sdxl.svg its flow graph -->") == "![its flow graph](pictures/sdxl.svg)"
+    with pytest.raises(KeyError):
+        with_pictures("<!-- picture: nothing.svg a thing -->")
+
+
+def test_a_picture_is_drawn_from_the_numbers_of_its_page(tmp_path: Path) -> None:
+    rows = peers_rows("digits-dit")
+    assert {row["method"] for row in rows} >= {"q2 kmeans-c", "SDNQ", "HQQ", "torchao", "GGUF Q8_0"}
+    (eight,) = (row for row in rows if row["method"] == "GGUF Q8_0")
+    assert (eight["packed_bits"], eight["latent_sqnr"]) == (8.5, 33.08)
+    for name in ("one.svg", "two.svg"):
+        PICTURES["peers-digits-dit.svg"](tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert "q2 kmeans-c" in (tmp_path / "one.svg").read_text(encoding="utf-8")
 
 
 def test_every_command_and_option_is_explained() -> None:

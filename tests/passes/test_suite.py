@@ -1,5 +1,8 @@
 """The passes that ship keep to the suite that plugins' passes are held to; ones that break its rules do not."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -15,7 +18,9 @@ from q2.passes.analysis.histogram import WeightsHistogram
 from q2.passes.analysis.latency import CallLatency
 from q2.passes.analysis.model_size import ModelBytes
 from q2.passes.analysis.node_meta import NodeMeta
+from q2.passes.analysis.profile import ProfileStatistics
 from q2.passes.analysis.report import ReportGraph
+from q2.passes.analysis.sensitivity import LayerSensitivity
 from q2.passes.analysis.size import Size
 from q2.passes.analysis.stats import Stats
 from q2.passes.analysis.units import Units
@@ -94,6 +99,28 @@ class TestVerify(PassSuite):
 
 class TestStats(PassSuite):
     step = Stats(samples=1, steps=1)
+
+    def denoiser(self, weights: Weights) -> Denoiser:
+        return load("dit", tiny=True, weights=weights, device="cpu" if weights == "random" else "auto")
+
+
+class TestProfileStatistics(PassSuite):
+    step = ProfileStatistics(
+        by="type",
+        target_weight_nodes=("linear",),
+        target_activation_nodes=("linear",),
+        weight_statistics={"variance_precise": {"device": "cpu", "dims": "all"}},
+        activation_statistics={"range_min_max": {"abs": False, "dims": "all"}},
+    )
+
+
+class TestLayerSensitivity(PassSuite):
+    step = LayerSensitivity("*.attn1.to_q", options=("uaq-3", "uaq-2"), images=1, steps=1)
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It keeps measurements in the working folder."""
+        monkeypatch.chdir(tmp_path)
 
     def denoiser(self, weights: Weights) -> Denoiser:
         return load("dit", tiny=True, weights=weights, device="cpu" if weights == "random" else "auto")

@@ -13,13 +13,15 @@ from q2.plugins.api import API, check_api
 from q2.plugins.catalogue import Offer
 from q2.search.kinds import METRICS
 from q2.search.metrics.base import Array, Chunk, ImageMetric
+from q2.search.trials.trial import Trial
+from q2.testing.problems import tiny_problem, trial_of
 from q2.version import version
 from tests.plugins.test_manager import GOOD, install, local
 
 HELLO = GOOD.replace("NAME", "hello")
 LATER = "from q2.passes import SomethingOfVersionTwo\n\nq2_api = '2'\n\ndef q2_after_everything():\n    pass\n"
 UPGRADE = (
-    r"is written for version 2 of q2's plugin interface, and q2 [\d.]+ has 1\.0; upgrade q2: pip install -U q2-diff"
+    r"is written for version 2 of q2's plugin interface, and q2 [\d.]+ has 1\.1; upgrade q2: pip install -U q2-diff"
 )
 
 
@@ -83,6 +85,27 @@ def test_what_is_deprecated_says_until_when_and_what_to_write() -> None:
     line = "value of the metric 'old' without labels is deprecated and will be refused by q2 0.3.0: give it a third"
     with pytest.warns(Q2DeprecationWarning, match=line):
         METRICS.check(Offer("old", "mine.py", Old), Old)
+
+
+def test_a_hook_that_still_says_worth_is_warned_at_its_own_line_and_told_the_value(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    text = "from q2.plugins import hookimpl\n\n\n@hookimpl\ndef q2_after_trial(trial, worth, folder):\n"
+    mine.write_text(text + "    (folder / 'said').write_text(str(worth))\n", encoding="utf-8")
+    line = "the argument 'worth' of q2_after_trial is deprecated and will be refused by q2 0.3.0: call it 'value'"
+    with pytest.warns(Q2DeprecationWarning, match=line) as said:
+        plugins = Plugins([str(mine)], entry_points=False)
+    assert [(warning.filename, warning.lineno) for warning in said] == [(str(mine), 4)]
+    assert plugins.after_trial(Trial({"a": "uaq-4"}), -4.5, tmp_path) == []
+    assert (tmp_path / "said").read_text(encoding="utf-8") == "-4.5"
+
+
+def test_a_strategy_that_still_asks_for_worth_is_warned_and_gets_values() -> None:
+    problem = tiny_problem()
+    trials = [trial_of(problem, problem.space.draw(0, 0))]
+    line = "Problem.worth is deprecated and will be refused by q2 0.3.0: call it 'values'"
+    with pytest.warns(Q2DeprecationWarning, match=line) as said:
+        assert problem.worth(trials) == problem.values(trials)
+    assert said[0].filename == __file__
 
 
 def test_nothing_is_deprecated_beyond_its_time() -> None:

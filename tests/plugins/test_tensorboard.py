@@ -32,9 +32,9 @@ def test_every_metric_is_a_scalar_by_number_and_the_best_recipe_a_text(tmp_path:
     scalars = [(step, value.tag, value.simple_value) for step, value in values if value.HasField("simple_value")]
     assert scalars == [
         (0, "forward/SQNR", 12.0),
-        (0, "forward/worth", -4.5),
+        (0, "forward/target", -4.5),
         (1, "forward/SQNR", 6.0),
-        (1, "forward/worth", -5.5),
+        (1, "forward/target", -5.5),
     ]
     texts = [(step, value.tensor.string_val[0].decode()) for step, value in values if value.HasField("tensor")]
     assert [step for step, _ in texts] == [0]

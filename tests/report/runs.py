@@ -1,7 +1,7 @@
 """Folders of runs for reports: written by what writes them in a run, with numbers that the tests know."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,9 +56,44 @@ def search_folder(folder: Path, *, layers: Mapping[str, str] | None = None, copi
     Recipe.of(best, "net", "00ff", 3.767).save(folder / "recipe.toml")
     search = {"target": "latent-SQNR", "constraints": ["avg_bits <= 3.8"], "evaluation": {"fidelity": "few-step"}}
     write_text(folder / "effective.toml", to_toml({"seed": 7, "denoiser": {"name": "net"}, "search": search}))
-    write_json(folder / "report.json", {"denoiser": {"name": "net"}})
+    write_json(folder / "report.json", {"denoiser": {"name": "net"}, **search_report(renamed)})
     write_json(folder / "manifest.json", {"versions": {"q2": "0.1.0"}})
     return folder
+
+
+def search_report(trials: Sequence[Trial]) -> dict[str, object]:
+    """Return what a search says of the trials that `search_folder` makes, the seventh of which was chosen."""
+    known = {each.number: each for each in trials}
+
+    def entry(number: int, *, allowed: bool) -> dict[str, object]:
+        own = known[number]
+        rest = {"metrics": dict(own.metrics), "intervals": {k: list(v) for k, v in own.intervals.items()}}
+        return {"id": own.id, "target": own.metrics["latent-SQNR"], "allowed": allowed, **rest}
+
+    return {
+        "constraints": ["avg_bits <= 3.8"],
+        "trials": {"complete": 10, "failed": 1},
+        "verdict": "chosen: front-6.toml, target 15; the best baseline, uaq-3 everywhere, has 8",
+        "front": [{"file": "recipe.toml", **entry(6, allowed=True)}],
+        "baselines": [
+            {"name": "uaq-3 everywhere", **entry(10, allowed=True)},
+            {"name": "uaq-4 everywhere", **entry(11, allowed=False)},
+            {
+                "name": "uaq-2 everywhere",
+                "id": "",
+                "target": None,
+                "allowed": None,
+                "metrics": {},
+                "error": "no memory",
+            },
+        ],
+        "full precision": {
+            "id": "",
+            "target": None,
+            "allowed": None,
+            "metrics": {"latent-SQNR": 100.0, "avg_bits": 16.0},
+        },
+    }
 
 
 def transform_folder(folder: Path) -> Path:

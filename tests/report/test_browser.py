@@ -64,7 +64,12 @@ def test_bits_quality_baselines_and_the_most_sensitive_layers_are_seen_without_s
     browser: Browser, report: Path
 ) -> None:
     page, _ = opened(browser, report)
-    for text in ("bits a weight, chosen", "most sensitive layers, by measurement", "uaq-4"):
+    for text in (
+        "bits a weight, chosen",
+        "latent-SQNR dB, chosen",
+        "most sensitive layers, by measurement",
+        "uaq-4 everywhere",
+    ):
         box = page.get_by_text(text, exact=True).first.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= DESK[1]

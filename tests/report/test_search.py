@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from q2.errors import Q2Error
-from q2.quant.recipe import Recipe
 from q2.report.folder import RunFolder
 from q2.report.parts import Chart, Table
 from q2.report.search import SearchPage
-from tests.report.runs import LAYERS, mixed, search_folder
+from tests.report.runs import LAYERS, search_folder
 
 
 @pytest.fixture
@@ -17,18 +16,36 @@ def page(tmp_path: Path) -> SearchPage:
     return SearchPage(RunFolder(search_folder(tmp_path / "run")))
 
 
-def test_the_verdict_names_the_chosen_trial_and_the_best_uniform_recipe_that_is_allowed(page: SearchPage) -> None:
-    assert page.verdict == (
-        "Trial 6 was chosen: 3.767 bits a weight, latent-SQNR 15 ± 0.5 dB. Of uniform recipes within the constraints "
-        "uaq-3 is the best: the target is 7 above that of uaq-3 in every layer."
-    )
+def test_the_verdict_is_the_one_that_the_search_gave(page: SearchPage) -> None:
+    assert page.verdict == "Chosen: front-6.toml, target 15; the best baseline, uaq-3 everywhere, has 8."
+    figures = {name: value for value, name in page.page().figures}
+    assert figures["bits a weight, chosen"] == "3.767"
+    assert figures["latent-SQNR dB, chosen"] == "15 ± 0.5"
+    assert figures["complete trials, 1 failed"] == "10"
 
 
-def test_uniform_recipes_are_listed_beside_the_chosen_one_with_what_the_constraints_say(page: SearchPage) -> None:
+def test_baselines_and_full_precision_are_listed_beside_the_chosen_recipe(page: SearchPage) -> None:
     table = page.page().first[0]
     assert isinstance(table, Table)
-    assert [row[:3] for row in table.rows] == [["chosen", "yes", "15"], ["uaq-4", "no", "15.5"], ["uaq-3", "yes", "8"]]
+    assert list(table.headers) == ["recipe", "allowed", "target", "avg_bits", "latent-SQNR dB"]
+    assert [list(row) for row in table.rows] == [
+        ["chosen", "yes", "15", "3.767", "15 ± 0.5"],
+        ["uaq-4 everywhere", "no", "15.5", "4.100", "15.5 ± 0.5"],
+        ["uaq-3 everywhere", "yes", "8", "3.100", "8 ± 0.5"],
+        ["uaq-2 everywhere", "", "no memory", "", ""],
+        ["full precision", "", "", "16.000", "100"],
+    ]
     assert table.marked == {0}
+
+
+def test_a_search_that_has_not_ended_shows_its_trials(tmp_path: Path) -> None:
+    folder = search_folder(tmp_path / "run")
+    for name in ("report.json", "recipe.toml"):
+        (folder / name).unlink()
+    page = SearchPage(RunFolder(folder)).page()
+    assert page.verdict == "The search has not ended: 10 complete trials so far, no recipe was chosen."
+    assert [type(part) for part in page.first] == [Chart]
+    assert len(page.sections[-1].parts[0].rows) == 13  # type: ignore[union-attr]
 
 
 def test_the_front_holds_all_trials_of_the_searchs_fidelity_once(page: SearchPage) -> None:
@@ -53,12 +70,6 @@ def test_layers_measured_alone_are_ranked_by_the_noise_they_add(page: SearchPage
     assert [bar["value"] for bar in charts[0].spec["data"]["values"]] == pytest.approx([0.1, 0.01])
 
 
-def test_a_uniform_recipe_that_was_chosen_is_called_so(tmp_path: Path) -> None:
-    folder = search_folder(tmp_path / "run")
-    Recipe.of(mixed(0), "net", "00ff", 3.1).save(folder / "recipe.toml")
-    assert SearchPage(RunFolder(folder)).verdict.startswith("uaq-3 in every layer was chosen: 3.100 bits a weight")
-
-
 def test_failed_trials_are_in_the_table_with_their_reason(page: SearchPage) -> None:
     table = page.page().sections[-1].parts[0]
     assert isinstance(table, Table)
@@ -69,6 +80,11 @@ def test_failed_trials_are_in_the_table_with_their_reason(page: SearchPage) -> N
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        (
+            "report.json",
+            '{"front": [{"file": "recipe.toml", "metrics": {"avg_bits": "x"}}]}',
+            "report.json: front: cannot be read",
+        ),
         ("report.json", "{", "report.json: cannot be read"),
         ("report.json", "[]", "report.json: expected a table, not list"),
         ("effective.toml", "a = ", "effective.toml: cannot be read"),

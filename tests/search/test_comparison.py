@@ -16,8 +16,8 @@ from tests.search.strategies.tiny import measure, problem
 
 
 def made(strategy: str, seed: int, bits: list[float], quality: list[float]) -> Searched:
-    worth = np.array(quality) - np.array(bits)
-    return Searched(strategy, seed, np.array(bits), np.array(quality), worth)
+    values = np.array(quality) - np.array(bits)
+    return Searched(strategy, seed, np.array(bits), np.array(quality), values)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_trials_that_fail_break_a_constraint_or_are_cheaper_are_sorted_out() -> 
     ]
     found = searched("optuna", 5, of, trials, Sqnr)
     assert found.cheaper == 1
-    assert found.worth.tolist() == pytest.approx([21.0, math.nan, 26.0, math.nan], nan_ok=True)
+    assert found.values.tolist() == pytest.approx([21.0, math.nan, 26.0, math.nan], nan_ok=True)
     assert found.best.tolist() == [21.0, 21.0, 26.0, 26.0]
     assert np.isnan(found.quality).tolist() == np.isnan(found.bits).tolist() == [False, False, False, True]
 

@@ -135,7 +135,7 @@ def test_a_trial_whose_target_is_not_finite_has_failed_and_the_search_goes_on(
     failed = [trial for trial in done.trials if trial.state == "failed"]
     assert 0 < len(failed) < 8
     assert reason in failed[0].error
-    assert np.isfinite(of.worth([trial for trial in done.trials if trial.state == "complete"])).all()
+    assert np.isfinite(of.values([trial for trial in done.trials if trial.state == "complete"])).all()
     assert done.trials == searcher.told == told
     assert {trial.state for trial in store(tmp_path)} == {"complete"}  # what was measured may serve another target
 

@@ -51,7 +51,7 @@ def test_the_front_leaves_out_what_another_beats() -> None:
     result = found(problem(), trials(), KINDS)
     assert [trial.number for trial in result.front] == [0, 1, 3]
     assert result.best is not None
-    assert (result.best.number, max(result.worth)) == (1, 4.0)  # 9 - 5 ties with 12 - 8: the first
+    assert (result.best.number, max(result.values.values())) == (1, 4.0)  # 9 - 5 ties with 12 - 8: the first
     assert [trial.number for trial in result.failed] == [4]
     table = result.table()
     assert table.headers == ("recipe", "avg_bits", "target", "latent-SQNR dB")
@@ -77,7 +77,7 @@ def test_trials_of_other_fidelities_only_helped() -> None:
 
 def test_a_search_without_a_complete_trial_finds_nothing() -> None:
     result = found(problem(), trials()[-1:], KINDS)
-    assert (result.best, result.front, result.worth, result.table().rows) == (None, [], [], ())
+    assert (result.best, result.front, result.values, result.table().rows) == (None, [], {}, ())
 
 
 def test_failed_trials_are_counted_by_their_reasons() -> None:

@@ -15,7 +15,7 @@ SEARCHES = {
         "search.constraints: constraint 'avg_bits < 3': expected a metric, <= or >=, and a number",
     ),
     "a constraint on something else": (["search.constraints=['avg_bit <= 3']"], "did you mean 'avg_bits'"),
-    "a constraint that cannot be met": (["search.constraints=['avg_bits <= 1']"], "no recipe keeps to it"),
+    "a constraint that cannot be met": (["search.constraints=['avg_bits <= 1']"], "no recipe satisfies it"),
     "an option of a strategy": (
         ["search.strategy=predictor", "search.strategies.predictor.round=2"],
         "search.strategies.predictor.round: unknown key; did you mean 'rounds'",

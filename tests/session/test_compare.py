@@ -30,7 +30,7 @@ def test_a_comparison_shares_trials_and_goes_on_where_it_was(tmp_path: Path) -> 
     steps: list[Step] = []
     session = Session(RunFile.load("digits-dit.toml", SETS), show=steps.append)
     found = compare(session, ["random", "few"], 2, tmp_path)
-    assert [(s.strategy, s.seed, len(s.worth)) for s in found.compared.searches] == [
+    assert [(s.strategy, s.seed, len(s.values)) for s in found.compared.searches] == [
         ("random", 7, 6),
         ("random", 8, 6),
         ("few", 7, 6),

@@ -76,10 +76,26 @@ def test_recipes_and_a_saved_folder_are_compared_with_the_first_in_pairs(tmp_pat
     assert report["beside"] == "fine"
 
 
+def test_a_saved_folder_is_evaluated_with_the_activations_that_it_quantizes(tmp_path: Path) -> None:
+    given = {"samples.images": 0, "passes.stats.samples": 0, "search.evaluation.metrics": ["bops"]}
+    run = q2.open("digits-dit.toml", SETTINGS | given)
+    fine = dict.fromkeys(run.outline.choices, "uaq-8")
+    both = q2.open("digits-dit.toml", SETTINGS | given | {"passes.quantize-activations.bits": 4})
+    saved = both.transform(fine).save(tmp_path / "saved")
+    plain, other = run.evaluate_all({"fine": fine}, saved=[saved]).trials.values()
+    same = both.evaluate_all({"fine": fine}, saved=[saved]).trials
+    assert other.metrics["SQNR"] < plain.metrics["SQNR"] - 3
+    assert other.metrics["bops"] < plain.metrics["bops"] / 2
+    for trials in (other, same[str(saved)]):
+        assert trials.metrics == pytest.approx(same["fine"].metrics, rel=1e-3)
+    assert other.metrics["avg_bits"] == plain.metrics["avg_bits"]
+
+
 def test_few_images_say_so() -> None:
     doubt = Difference(Estimate(0.2, -1.0, 1.4), "within noise", 12)
     assert (doubt.said, doubt.shown) == ("within noise, but 12 images are few", "+0.2 (-1 to +1.4)")
     assert Difference(Estimate(0.2, -1.0, 1.4), "within noise", 300).said == "within noise"
+    assert Difference(Estimate(-0.0, -0.5, 0.5), "within noise", 300).shown == "+0 (-0.5 to +0.5)"
 
 
 def test_a_saved_folder_of_another_denoiser_is_one_line(tmp_path: Path) -> None:

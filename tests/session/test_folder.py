@@ -17,6 +17,7 @@ from q2.session.session import Session
 from q2.session.transform import transform
 
 SETS = (
+    "search.strategy=random",
     "search.target=-quantized_error - 5*avg_bits",
     "search.evaluation.fidelity=weights",
     "search.engine.workers=1",

@@ -50,6 +50,14 @@ def test_memory_and_time_grow_with_the_images_and_time_is_a_gpus_if_one_is_named
         forecast(session(), images=0)
 
 
+@pytest.mark.parametrize(
+    ("images", "times"), [(1, "8.5 to 17"), (8, "2.5 to 5.8"), (31, "2.5 to 5.8"), (64, "1.6 to 3")]
+)
+def test_the_time_says_how_far_it_is_from_what_the_embedded_denoisers_take(images: int, times: str) -> None:
+    line = forecast(session("denoiser.weights=meta"), images=images).plan["time"]
+    assert line.endswith(f"by a product of matrices; the embedded denoisers take {times} times that)")
+
+
 def test_an_unknown_gpu_is_one_line_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no GPU named 'h10'; did you mean 'h100'\? \(there are: t4, l4, "):
         gpu_of("h10")

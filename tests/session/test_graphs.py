@@ -26,7 +26,7 @@ def test_the_pages_commands_and_python_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples" / "nas", "examples/nas")
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("q2 ")]
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("q2 ")]
     quick = {"train": ["--folds", "2", "--epochs", "3"]}
     for line in lines:
         _, group, command, *rest = shlex.split(line, comments=True)

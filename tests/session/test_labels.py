@@ -116,7 +116,7 @@ def test_the_best_are_kept_as_a_space(
         ),
         (
             ("build", "--labels", "one", "--avg-bits", "1.5"),
-            "constraint 'avg_bits <= 1.5': no recipe keeps to it, the least is 2",
+            "constraint 'avg_bits <= 1.5': no recipe satisfies it, the least is 2",
         ),
         (
             ("build", "--labels", "one", "--constraint", "avgbits <= 3"),

@@ -34,6 +34,7 @@ from q2.settings import EngineSettings
 
 TARGET = "SQNR - 4*avg_bits"
 BASE = (
+    "search.strategy=random",
     "search.evaluation.fidelity=forward",
     f"search.target={TARGET}",
     "search.evaluation.inputs=4",
@@ -115,7 +116,7 @@ def test_the_same_search_again_measures_nothing_and_finds_the_same(bank: Path, d
     before = {path.name: path.read_bytes() for path in done.folder.glob("*.toml")}
     again = start(bank, done.folder)
     assert again.times["spent"] == {}
-    assert list(again.problem.worth(again.found.trials)) == done.found.worth
+    assert list(again.problem.values(again.found.trials)) == done.trials.values
     assert {path.name: path.read_bytes() for path in done.folder.glob("*.toml")} == before
 
 
@@ -154,7 +155,7 @@ def _job(trial: Trial) -> Job:
             ['search.constraints=["avg_bits <= 4.5", "avg_bits >= 5"]'],
             "constraints 'avg_bits <= 4.5' and 'avg_bits >= 5' contradict each other",
         ),
-        (['search.constraints=["avg_bits <= 1"]'], "constraint 'avg_bits <= 1': no recipe keeps to it, the least is"),
+        (['search.constraints=["avg_bits <= 1"]'], "constraint 'avg_bits <= 1': no recipe satisfies it, the least is"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(bank: Path, tmp_path: Path, more: list[str], line: str) -> None:

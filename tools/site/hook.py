@@ -1,6 +1,7 @@
 """What mkdocs calls while it builds the site: generated parts are put in, and links out of ``docs/`` become paths."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from q2.exporters.kinds import EXPORTERS
 from q2.search.kinds import ENGINES, STRATEGIES
 from tools.site.api import api_page
 from tools.site.commands import commands_page
+from tools.site.pictures import PICTURES, drawn, with_pictures
 from tools.site.things import (
     denoisers_table,
     errors_table,
@@ -22,7 +24,7 @@ from tools.site.things import (
     settings_page,
 )
 
-__all__ = ["GENERATED", "expanded", "on_page_markdown", "part"]
+__all__ = ["GENERATED", "expanded", "on_files", "on_page_content", "on_page_markdown", "on_post_page", "part"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +52,10 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 """What ``<!-- generated: name -->`` stands for in a page."""
 _MARKER = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+_NOT_RUN = re.compile(r"^( *)<!-- not run: ([^\n]*) -->$", re.MULTILINE)
+_NO_HEADER = re.compile(r"<th([^>]*)>\s*</th>")
+_NO_HEAD = re.compile(r"<thead>\s*<tr>(?:\s*<td[^>]*></td>)+\s*</tr>\s*</thead>\s*")
+_NAVIGATION = re.compile(r'(<nav[^>]* aria-label=")([^"]*)"')
 _OUT = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
 
 
@@ -66,7 +72,33 @@ def expanded(text: str) -> str:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Return what mkdocs renders of a page."""
-    return _OUT.sub(_path, expanded(markdown))
+    text = _NOT_RUN.sub(r"\1Not run by the tests: \2.\n\1{ .not-run }\n", with_pictures(expanded(markdown)))
+    return _OUT.sub(_path, text)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Return a page's HTML without table headers that say nothing, which screen readers would announce."""
+    return _NO_HEAD.sub("", _NO_HEADER.sub(r"<td\1></td>", html))
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Return a page whose navigations all have a name of their own: those of one name are numbered."""
+    seen: Counter[str] = Counter()
+
+    def named(found: re.Match[str]) -> str:
+        seen[found[2]] += 1
+        return found[0] if seen[found[2]] == 1 else f'{found[1]}{found[2]} ({seen[found[2]]})"'
+
+    return _NAVIGATION.sub(named, output)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pictures to the files of the site; those of the README are not among them."""
+    from mkdocs.structure.files import File
+
+    for name in PICTURES:
+        files.append(File.generated(config, f"pictures/{name}", abs_src_path=str(drawn(name))))
+    return files
 
 
 def _path(link: re.Match[str]) -> str:

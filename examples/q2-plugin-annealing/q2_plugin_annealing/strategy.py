@@ -64,7 +64,7 @@ class _Annealer(Searcher):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take steps, or stay; a chain stays where it is for a trial that failed."""
         complete = [trial for trial in trials if trial.state == "complete"]
-        values = iter(self.problem.worth(complete))
+        values = iter(self.problem.values(complete))
         for trial in trials:
             number, self.told = self.told, self.told + 1
             if trial.state != "complete":

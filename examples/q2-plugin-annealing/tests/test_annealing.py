@@ -19,7 +19,7 @@ class TestAnnealing(StrategySuite):
     def test_it_gets_better(self) -> None:
         """The last recipes are better than the first on average."""
         problem = self.problem()
-        values = [problem.worth(told)[0] for told in self.history(problem, most=1)]
+        values = [problem.values(told)[0] for told in self.history(problem, most=1)]
         third = len(values) // 3
         assert sum(values[-third:]) > sum(values[:third])
 

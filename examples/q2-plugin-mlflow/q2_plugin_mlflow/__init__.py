@@ -12,7 +12,7 @@ q2_api = "1"
 
 
 @hookimpl
-def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
+def q2_after_trial(trial: Trial, value: float | None, folder: Path) -> None:
     """Log a trial as a run inside the search's run, unless it is there already."""
     parent, logged = _search(folder.absolute())
     if trial.id in logged:
@@ -23,10 +23,10 @@ def q2_after_trial(trial: Trial, worth: float | None, folder: Path) -> None:
     run = client.create_run("0", run_name=trial.label, tags=tags).info.run_id
     client.log_param(run, "strategy", trial.strategy)
     client.log_param(run, "fidelity", trial.fidelity)
-    for name, value in trial.metrics.items():
-        client.log_metric(run, name, value)
-    if worth is not None:
-        client.log_metric(run, "worth", worth)
+    for name, measured in trial.metrics.items():
+        client.log_metric(run, name, measured)
+    if value is not None:
+        client.log_metric(run, "target", value)
     client.log_dict(run, dict(trial.recipe), "recipe.json")
     client.set_terminated(run, "FINISHED" if trial.state == "complete" else "FAILED")
 

@@ -1,4 +1,4 @@
-"""What a folder with packed weights was made from: written into its config, and read without loading anything."""
+"""What a folder with packed weights was made from: kept in its config, and read without loading weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -27,7 +27,7 @@ _MAX_BOXES, _WIDE = 48, 6
 
 @dataclass(frozen=True)
 class Look:
-    """What boxes say: weights of every layer, bits a weight of each, scores of flow nodes."""
+    """What boxes show: the number of weights of every layer, bits a weight, scores of flow nodes."""
 
     weights: Mapping[str, int]
     bits: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The piece of a flow graph around a set of layers: its last node and all that leads there within so many hops."""
+"""The part of a flow graph around a set of layers: a last node, and all nodes upstream within some hops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trace of a model: what surrounds it, what it gives, and what is tried again with a module kept whole."""
+"""One trace of a model, repeated with a module kept as one node where tracing through that module fails."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ _CPU = torch.device("cpu")
 def stand_in(tensor: torch.Tensor) -> torch.Tensor:
     """Return what stands for a tensor of the model: weights without data, buffers as copies on the CPU.
 
-    Buffers keep their data since models decide on them; weights are large and nobody should.
+    Buffers keep their data, since models take decisions on them; weights are large, and no decision should depend on
+    them.
     """
     if isinstance(tensor, nn.Parameter) or tensor.is_meta:
         return tensor.detach().to(_META)

@@ -1,4 +1,4 @@
-"""The door of the graph package: make a graph of a model."""
+"""Trace a model into a graph."""
 
 from __future__ import annotations
 

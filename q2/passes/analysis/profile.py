@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from q2.config import Table
+from q2.errors import Q2Error
 from q2.graph import Fact
 from q2.passes.analysis.statistics import Statistic, statistic_of
 from q2.passes.base import AnalysisPass, PassContext, Report, TextTable
@@ -84,8 +85,10 @@ class ProfileStatistics(AnalysisPass):
         return ({name: inputs.to(ctx.model.device)} for inputs, _ in batches)
 
     def profile(self, graph: "Graph", calls: "Iterable[Mapping[str, object]]") -> Report:
-        """Run the graph on calls of its model, and set the fact `PROFILE`."""
+        """Run the graph on calls of its model, and set the fact `PROFILE`. Raises `Q2Error` on the device meta."""
         stats: dict[str, NodeStats] = {}
+        if any(weight.is_meta for weight in graph.model.parameters()):
+            raise Q2Error("the model has no weights (device meta)")
         for node in self.targets(graph, "target_weight_nodes"):
             module = graph.model.get_submodule(str(node.target)) if node.op == "call_module" else None
             for name in dict(module.named_parameters(recurse=False)) if module else ():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["IMAGES", "LayerSensitivity"]
 
 IMAGES: Mapping[AloneFidelity, int] = {"forward": 8, "few-step": 64}
-"""How many images are made at a fidelity, where nobody says: as in ``[search.evaluation]``."""
+"""The default number of images at a fidelity, as in ``[search.evaluation]``."""
 
 
 @dataclass(frozen=True)

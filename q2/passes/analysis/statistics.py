@@ -31,7 +31,7 @@ class Statistic(ABC):
     device: str = "cpu"
 
     def add(self, x: "Tensor") -> None:
-        """Take in a tensor of values."""
+        """Add a tensor of values."""
         self.take(self._rows(x.detach().to(self.device).double()))
 
     def _rows(self, x: "Tensor") -> "Tensor":
@@ -45,11 +45,11 @@ class Statistic(ABC):
 
     @abstractmethod
     def take(self, rows: "Tensor") -> None:
-        """Take in values (n, kept...)."""
+        """Add values (n, kept...)."""
 
     @abstractmethod
     def result(self) -> dict[str, object]:
-        """Return what has come of all values."""
+        """Return the statistic of all values added so far."""
 
 
 @dataclass

@@ -87,14 +87,14 @@ class Stats(AnalysisPass):
 
 
 class RunningMoments:
-    """Range, mean, spread and kurtosis of all values that go by, from running sums of powers in float64."""
+    """Range, mean, spread and kurtosis of all values added, from running sums of powers in float64."""
 
     def __init__(self) -> None:
         self.count, self.minimum, self.maximum, self.abs = 0, math.inf, -math.inf, 0.0
         self.powers = [0.0] * 4
 
     def add(self, values: "Tensor") -> None:
-        """Let the values of a tensor of any shape go by."""
+        """Add the values of a tensor of any shape."""
         flat = values.detach().reshape(-1).double()
         self.count += flat.numel()
         self.minimum, self.maximum = min(self.minimum, float(flat.min())), max(self.maximum, float(flat.max()))
@@ -105,7 +105,7 @@ class RunningMoments:
             power = power * flat
 
     def moments(self) -> Moments:
-        """Return what went by; there must be something."""
+        """Return the moments of all values added; there must be at least one."""
         m1, m2, m3, m4 = (power / self.count for power in self.powers)
         variance = max(m2 - m1**2, 0.0)
         fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4

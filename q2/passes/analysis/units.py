@@ -64,6 +64,6 @@ class Units(AnalysisPass):
 
 
 def _kind(places: "Scopes", name: str) -> str:
-    """Return what kind of unit a name says: its role, or the list it stands in."""
+    """Return the kind of a unit by its name: its role, or the module list that holds it."""
     role = places.of(name).role
     return role or next((part for part in reversed(name.split(".")) if not part.isdigit()), name)

@@ -23,7 +23,7 @@ _NONE = Option.parse("none")
 
 @dataclass(frozen=True)
 class Changed:
-    """What one choice became: its energy (Σ w²) and squared error make up the SQNR of a group; None without values."""
+    """The result for one choice. Energy (Σ w²) and squared error give the SQNR of a group; None without values."""
 
     type: str
     option: str

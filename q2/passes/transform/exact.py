@@ -1,4 +1,4 @@
-"""A graph at full precision for a while, whatever its layers are quantized to."""
+"""Run a graph at full precision for a while, whatever its layers are quantized to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

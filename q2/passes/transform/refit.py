@@ -123,7 +123,7 @@ class _Refit:
         return dataclasses.replace(part, fitted=fitted)
 
     def report(self, calls: int, found: int) -> Change:
-        """Say what was gained: ratios of what layers should put out to what is missing, before and now."""
+        """Report the gain: the SQNR of the layers' outputs, before and now."""
         groups: dict[tuple[str, str], list[_Done]] = {}
         for each in self.done.values():
             groups.setdefault((each.type, each.option), []).append(each)

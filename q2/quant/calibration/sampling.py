@@ -1,4 +1,4 @@
-"""A uniform sample of rows that go by, without knowing how many will come: those of least random priority."""
+"""A uniform sample of a stream of rows of unknown length: the rows of least random priority."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -33,7 +33,7 @@ class Sample:
         self._values: Tensor | None = None
 
     def offer(self, count: int, take: Callable[[Tensor], Tensor]) -> None:
-        """Let `count` rows go by; `take` returns those of given numbers, (n, length), and is asked only for what stays.
+        """Offer `count` rows; `take` returns the rows of given numbers, (n, length), and is called for rows that stay.
 
         Rows that stay are copied to the CPU in their own dtype.
         """
@@ -50,7 +50,7 @@ class Sample:
         self.seen += count
 
     def values(self) -> Tensor | None:
-        """Return the rows that stayed, (n, length), in the order in which they went by; None without any."""
+        """Return the rows that stayed, (n, length), in the order in which they were offered; None if there are none."""
         return None if self._values is None else self._values[self._order.argsort()]
 
     def _place(self, free: Tensor, keys: Tensor, order: Tensor, values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a number format is."""
+"""The base class of number formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on a matrix a few rows at a time: bounds the memory, and spreads the work over threads."""
+"""Process a matrix in row blocks, in parallel and with bounded memory."""
 
 import functools
 import os

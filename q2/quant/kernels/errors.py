@@ -1,4 +1,4 @@
-"""How far values are from a weight: sums in float64 of squares and of |x|^2.4, the error that the paper reports."""
+"""Errors of a quantized weight, summed in float64: squares, and |x - x'|^2.4, the error that Qua²SeDiMo reports."""
 
 import math
 from typing import NamedTuple

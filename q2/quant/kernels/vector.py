@@ -1,4 +1,4 @@
-"""Vectors inside numba functions: 64 bytes of lanes that LLVM maps to whatever the processor has.
+"""Vectors inside numba functions: 64 bytes of lanes, which LLVM maps to the processor's vector registers.
 
 Numba hands loops to LLVM's own vectorizer, which gives up on those of this package (short, with several arrays, or
 looking for a minimum). Here a vector is a value like any other: ``+ - * /`` work lane by lane, with `where` in the

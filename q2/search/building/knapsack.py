@@ -154,7 +154,7 @@ class Knapsack:
                 threshold = float(ranked[min(4 * len(core), len(ranked) - 1)])
 
     def _prices(self, problem: _Problem) -> Array | None:
-        """Return what the rows are worth in the linear program (rows,), or None where even that has no solution.
+        """Return the prices of the rows in the linear program (rows,), or None where even that has no solution.
 
         Columns are generated: only items that are best of their group at some prices take part. The first stage has
         no losses and pays for what is over a limit.
@@ -237,7 +237,7 @@ class Knapsack:
             nearest = self.optimum(others, aim)
             if nearest is not None and not bound.admits(nearest.costs[bound.metric]):
                 raise ConfigError(bound.refusal(nearest.costs[bound.metric], others))
-        raise Q2Error(f"{_and(constraints)}: no choice found that keeps to it")
+        raise Q2Error(f"{_and(constraints)}: no choice found that satisfies it")
 
     def _undominated(self, core: Indices, problem: _Problem) -> Indices:
         """Return the items of `core` without those that another of their group is nowhere worse than."""

@@ -1,4 +1,4 @@
-"""What an engine is: workers that measure recipes, each of which has loaded the denoiser once."""
+"""The base class of engines: workers that measure recipes, each of which loads the denoiser once."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
-        """Yield what comes of every job, each once, in the order in which they are done.
+        """Yield the result of every job, each once, in the order in which they are done.
 
         A job whose worker died is given to another, `settings.retries` times; then its trial has failed. What
         loading and making a worker raises is raised.

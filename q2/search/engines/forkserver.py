@@ -27,7 +27,7 @@ __all__ = ["FORK", "LOAD", "WORK", "Answer", "Start", "main"]
 
 FORK, WORK, LOAD = "fork", "work", "load"
 Answer = tuple[object, str]
-"""What comes of a job: `Evaluated`; or the error, with the text of its traceback."""
+"""The result of a job: `Evaluated`; or the error, with the text of its traceback."""
 
 _PATIENCE = 20.0
 """Seconds that an idle worker has to clean up what its libraries hold."""

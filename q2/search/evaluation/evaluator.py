@@ -57,7 +57,7 @@ class Evaluator:
         self.denoiser, self.graph, self.ctx, self.costs = denoiser, graph, ctx, costs
         self.metrics, self.settings, self.reference, self.switch = metrics, settings, reference, switch
         self.kept: Kept | None = None
-        """Gets what the next recipe's metrics are worked out from, where somebody puts one here."""
+        """Where set, receives what the next recipe's metrics are computed from."""
 
     def __call__(self, job: Job) -> Evaluated:
         """Measure a recipe. What goes wrong, or is not finite, makes a failed trial with the reason in one line."""

@@ -1,4 +1,4 @@
-"""Jobs: what an engine is given to measure, and what comes of it. Imports nothing heavy, so that engines start fast."""
+"""Jobs: what an engine is given to measure, and their results. Imports nothing heavy, so that engines start fast."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What full precision gave: images, latents, outputs for its own inputs; made once, kept in files, read by workers."""
+"""The full-precision reference: images, latents, outputs for its own inputs; made once, kept in files for workers."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What a metric is: a number that a trial is measured by, with its direction, unit and cost."""
+"""The base classes of metrics: numbers that a trial is measured by, with their direction, unit and cost."""
 
 import inspect
 import math
@@ -157,7 +157,7 @@ class ImageMetric(Metric):
 
     cost = "images"
     against: Against = ""
-    """Whose rows `value` wants beside: full precision's own, or those of the real images in `reference`."""
+    """Whose rows `value` takes too: full precision's own, or those of the real images in `reference`."""
 
     @abstractmethod
     def rows(self, chunk: Chunk) -> Array:

@@ -77,14 +77,14 @@ class Constraint:
         return self.admits(float(costs.value(self.metric, indices)))
 
     def refusal(self, nearest: float, others: Sequence["Constraint"] = ()) -> str:
-        """Return the line that says that no recipe keeps to it, given `others`, and which bound one could keep to.
+        """Return the line that says that no recipe satisfies it, given `others`, and which bound one could satisfy.
 
         >>> Constraint("avg_bits", "<=", 3.0).refusal(3.0312345)
-        "constraint 'avg_bits <= 3': no recipe keeps to it, the least is 3.03124"
+        "constraint 'avg_bits <= 3': no recipe satisfies it, the least is 3.03124"
         """
         word, up = ("least", True) if self.sense == "<=" else ("most", False)
         together = " together with " + " and ".join(f"'{bound}'" for bound in others) if others else ""
-        return f"constraint '{self}': no recipe keeps to it{together}, the {word} is {_rounded(nearest, up=up)}"
+        return f"constraint '{self}': no recipe satisfies it{together}, the {word} is {_rounded(nearest, up=up)}"
 
 
 def check(constraints: Collection[Constraint], costs: Costs) -> None:

@@ -50,11 +50,11 @@ class Parts:
         zero = np.zeros(len(next(iter(metrics.values()))) if metrics else 0)
         return np.asarray(sum((factor * node.evaluate(metrics) for factor, node in self.known), zero))
 
-    def unknown(self, trials: Sequence[Mapping[str, float]], worth: Sequence[float]) -> Array:
-        """Return what is left of the worth (N,) of trials with these metrics."""
+    def unknown(self, trials: Sequence[Mapping[str, float]], values: Sequence[float]) -> Array:
+        """Return what is left of the target's values (N,) of trials with these metrics."""
         names = {name for _, node in self.known for name in node.names}
         columns = {name: np.array([trial[name] for trial in trials]) for name in names}
-        return np.asarray(worth, np.float64) - (self.exact(columns) if names else 0.0)
+        return np.asarray(values, np.float64) - (self.exact(columns) if names else 0.0)
 
 
 def _terms(node: Node, factor: float) -> Sequence[tuple[float, Node]]:

@@ -47,7 +47,7 @@ class Target:
         except ExpressionError as error:
             raise TargetError(f"target {text!r}: column {error.column}: {error}") from None
         if not node.names:
-            raise TargetError(f"target {text!r}: no metric in it, every trial would be worth the same")
+            raise TargetError(f"target {text!r}: no metric in it, every trial would have the same value")
         return cls(text, node)
 
     def __str__(self) -> str:
@@ -59,18 +59,18 @@ class Target:
         return self.node.names
 
     def value(self, metrics: Mapping[str, float], label: str = "the trial") -> float:
-        """Return what one trial is worth. Raises `TargetError`, as `values` does."""
+        """Return the value of one trial. Raises `TargetError`, as `values` does."""
         return float(self.values([metrics], [label])[0])
 
     def finite(self, metrics: Mapping[str, float]) -> float | None:
-        """Return what one trial is worth; None where it lacks a metric or the result is not finite."""
+        """Return the value of one trial; None where it lacks a metric or the result is not finite."""
         try:
             return self.value(metrics)
         except TargetError:
             return None
 
     def values(self, trials: Sequence[Mapping[str, float]], labels: Sequence[str] | None = None) -> NDArray[np.float64]:
-        """Return what each of N trials is worth, float64 (N,), from their metrics; `labels` name them in messages.
+        """Return the values of N trials, float64 (N,), from their metrics; `labels` name them in messages.
 
         Raises `TargetError` for a trial that lacks a metric, and where the result is a division by zero, infinite or no
         number.

@@ -46,7 +46,7 @@ def _compiled(function: F) -> F:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Who sends to whom, sorted by target: the sources of target i are ``sources[starts[i] : starts[i + 1]]``."""
+    """Edges sorted by target (CSR): the sources of target i are ``sources[starts[i] : starts[i + 1]]``."""
 
     starts: Ints
     sources: Ints
@@ -159,7 +159,7 @@ def _array(tensor: Tensor) -> Array:
 
 
 def send(conv: GATv2Conv, x: Tensor) -> Tensor:
-    """Return what every row of features (R, inputs) sends, and what it is met with as a target (R, 2 · width)."""
+    """Return what every row of features (R, inputs) sends, and what it adds as a target (R, 2 · width)."""
     weight = torch.cat([conv.lin_l.weight, conv.lin_r.weight])
     return torch.nn.functional.linear(x, weight, torch.cat([conv.lin_l.bias, conv.lin_r.bias]))
 

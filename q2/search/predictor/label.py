@@ -78,7 +78,7 @@ class UnitScores:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What a predictor thinks: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
+    """A predictor's scores: `nodes` (choices, options, folds), scores of layers alone, and all units' variants.
 
     An option that a choice may not take has the score NaN, and is in no variant. `made` says how they came about.
     """

@@ -100,15 +100,15 @@ class Learner:
         """Return up to `count` recipes that were not tried: a quarter of them along the front of budgets.
 
         Another quarter, but no more than there are folds, is what single folds would build; the rest are near variants
-        of the best trials and builds. Raises PredictorError for too few complete trials, or where all are worth alike.
+        of the best trials and builds. Raises PredictorError for too few complete trials, or where all are of one value.
         """
         every = {trial.id: trial for trial in trials}  # a failed trial may be there again, complete
         every |= {trial.id: trial for trial in trials if trial.state == "complete"}
         known = [trial for trial in every.values() if trial.state == "complete"]
         rows = self.bridge.encode([trial.recipe for trial in every.values()], [trial.label for trial in every.values()])
         chosen = rows[[trial.state == "complete" for trial in every.values()]]
-        worth = np.array(self.problem.worth(known)) if known else np.zeros(0)
-        y = self.parts.unknown([trial.metrics for trial in known], worth.tolist())
+        values = np.array(self.problem.values(known)) if known else np.zeros(0)
+        y = self.parts.unknown([trial.metrics for trial in known], values.tolist())
         self.learned = self._learn(chosen, y)
         start = time.perf_counter()
         tried = {row.tobytes() for row in rows}
@@ -116,8 +116,8 @@ class Learner:
         parts, predict = self.learned.parts, self.learned.predict
         front = proposer.front(parts, predict, max(1, round(_FRONT * count)))
         others = proposer.folds(parts, predict, round(_FOLDS * count))
-        ranked = sorted([*front, *others], key=lambda built: -built.worth)[:_PARENTS]
-        parents = [chosen[i] for i in np.argsort(-worth, kind="stable")[:_PARENTS]] + [b.chosen for b in ranked]
+        ranked = sorted([*front, *others], key=lambda built: -built.value)[:_PARENTS]
+        parents = [chosen[i] for i in np.argsort(-values, kind="stable")[:_PARENTS]] + [b.chosen for b in ranked]
         rng = np.random.default_rng([self.problem.seed, self.rounds])
         others += proposer.near(parents, predict, count - len(front) - len(others), rng)
         self.rounds += 1
@@ -140,7 +140,7 @@ class Learner:
             attention=options.attention,
         )
         if len(y) and np.ptp(y) == 0:
-            raise PredictorError(f"target {problem.target}: all {len(y)} trials are worth alike: nothing to learn")
+            raise PredictorError(f"target {problem.target}: all {len(y)} trials have the same value: nothing to learn")
         fits = additive(space, chosen, y, training)
         if options.scores == "ridge":
             parts = from_ridge(space, fits, y)
@@ -231,7 +231,7 @@ class Learner:
             return
         bits = [float(proposer.cost("avg_bits", built.chosen)) for built in every]
         line = f"{len(front)} recipes on the front, {len(others)} near · avg_bits {min(bits):.3f} to {max(bits):.3f}"
-        best = max(built.worth for built in every)
-        rows = tuple((f"{b:.3f}", f"{built.worth:.4g}", built.how) for b, built in zip(bits, front, strict=False))
+        best = max(built.value for built in every)
+        rows = tuple((f"{b:.3f}", f"{built.value:.4g}", built.how) for b, built in zip(bits, front, strict=False))
         table = TextTable(("avg_bits", "predicted target", "built for"), rows)
         self.problem.show(Step("build", seconds, f"{line} · predicted target up to {best:.4g}", (table,)))

@@ -27,11 +27,11 @@ Predict = Callable[[Ints], Floats]
 
 @dataclass(frozen=True, eq=False)
 class BuiltRecipe:
-    """A recipe (choices,) of the predictor's options, how it came about, and what it is predicted to be worth."""
+    """A recipe (choices,) of the predictor's options, how it came about, and its predicted value of the target."""
 
     chosen: Ints
     how: str
-    worth: float
+    value: float
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class Proposer:
     def near(
         self, parents: Sequence[Ints], predict: Predict, count: int, rng: np.random.Generator
     ) -> list[BuiltRecipe]:
-        """Return the up to `count` of 2000 mutants of `parents` that are predicted to be worth most.
+        """Return the up to `count` of 2000 mutants of `parents` of greatest predicted value.
 
         A mutant has another option, or the same, drawn for each choice with a probability such that it is two or so.
         """
@@ -94,11 +94,11 @@ class Proposer:
         made = made[fresh]
         if not len(made):
             return []
-        best = made[np.argsort(-self.worth(made, predict), kind="stable")[:count]]
+        best = made[np.argsort(-self.values(made, predict), kind="stable")[:count]]
         return self._proposed([(chosen, "near") for chosen in best if self._new(chosen)], predict)
 
-    def worth(self, chosen: Ints, predict: Predict) -> Floats:
-        """Return the predicted worth (recipes,) of options (recipes, choices): the known part is exact."""
+    def values(self, chosen: Ints, predict: Predict) -> Floats:
+        """Return the predicted values (recipes,) of options (recipes, choices): the known part is exact."""
         return predict(chosen) + self.parts.exact({name: self.cost(name, chosen) for name in self.costs.tables})
 
     def cost(self, name: str, chosen: Ints) -> Floats:
@@ -107,8 +107,8 @@ class Proposer:
         return np.asarray(table[np.arange(len(table)), chosen].sum(-1) + self.costs.constants[name])
 
     def _proposed(self, found: Sequence[tuple[Ints, str]], predict: Predict) -> list[BuiltRecipe]:
-        worth = self.worth(np.array([chosen for chosen, _ in found]), predict).tolist() if found else []
-        return [BuiltRecipe(chosen, how, value) for (chosen, how), value in zip(found, worth, strict=True)]
+        values = self.values(np.array([chosen for chosen, _ in found]), predict).tolist() if found else []
+        return [BuiltRecipe(chosen, how, value) for (chosen, how), value in zip(found, values, strict=True)]
 
     def _new(self, chosen: Ints) -> bool:
         key = chosen.tobytes()

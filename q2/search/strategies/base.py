@@ -1,4 +1,4 @@
-"""What a strategy is: its options, and a searcher that is asked for recipes and told what they were worth."""
+"""What a strategy is: its options, and a searcher that is asked for recipes and told the trials."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2.config import Key, Table, validate
+from q2.deprecation import deprecated
 from q2.passes import Step
 from q2.progress import Progress, silent
 from q2.search.evaluation.costs import Costs
@@ -81,10 +82,15 @@ class Problem:
         """Return the names of all metrics that some trial of the search has."""
         return list(dict.fromkeys(name for names in self.measured.values() for name in names))
 
-    def worth(self, trials: Sequence[Trial]) -> list[float]:
-        """Return the target of complete trials. Raises `TargetError`."""
+    def values(self, trials: Sequence[Trial]) -> list[float]:
+        """Return the target's values of complete trials. Raises `TargetError`."""
         values = self.target.values([trial.metrics for trial in trials], [trial.label for trial in trials])
         return [float(value) for value in values]
+
+    def worth(self, trials: Sequence[Trial]) -> list[float]:
+        """Return what `values` does: its old name."""
+        deprecated("Problem.worth", removed="0.3.0", instead="call it 'values'")
+        return self.values(trials)
 
 
 @dataclass(frozen=True)

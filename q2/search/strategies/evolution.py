@@ -29,9 +29,8 @@ class Evolution(Strategy):
     """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
 
     A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants (at most half
-    of all), those whose trials were worth most; with `top` 0 by any. In a reduced space with units it is any of those
-    that the space has. `low` and `high` bound the share of the narrower width in random
-    recipes (see `random`).
+    of all), those whose trials had the greatest values; with `top` 0 by any. In a reduced space with units it is any of
+    those that the space has. `low` and `high` bound the share of the narrower width in random recipes (see `random`).
     """
 
     name: ClassVar[str] = "evolution"
@@ -66,7 +65,7 @@ class _Evolution(Searcher):
         self.known: set[tuple[int, ...]] = set()
         self.asked: list[Indices] = []
         self.tried: list[Indices] = []
-        self.worth: list[float] = []
+        self.values: list[float] = []
         self.parents: list[Indices] = []
         self.variants: list[Indices] = []
 
@@ -85,22 +84,22 @@ class _Evolution(Searcher):
         return [Proposal(self.problem.space.decode(indices)) for indices in self.asked]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Remember what complete trials were worth."""
+        """Remember the values of complete trials."""
         done = [(asked, trial) for asked, trial in zip(self.asked, trials, strict=True) if trial.state == "complete"]
         if done:
-            self.worth += self.problem.worth([trial for _, trial in done])
+            self.values += self.problem.values([trial for _, trial in done])
             self.tried += [indices for indices, _ in done]
 
     def _next_round(self) -> None:
         self.left = self.strategy.population
         if not self.tried:
             return
-        tried, worth = np.array(self.tried), np.array(self.worth)
+        tried, values = np.array(self.tried), np.array(self.values)
         bits = self.problem.costs.value("avg_bits", tried)
-        self.parents = list(tried[pareto_front(np.stack([bits, -worth], axis=1))])
+        self.parents = list(tried[pareto_front(np.stack([bits, -values], axis=1))])
         if not self.any:
             columns, top = self.problem.space.columns, self.strategy.top
-            self.variants = best_variants(columns, self.pieces, tried, worth, top)
+            self.variants = best_variants(columns, self.pieces, tried, values, top)
 
     def _new(self) -> Indices | None:
         """Return a recipe that was not asked for yet, within the constraints; None where none is found."""
@@ -157,15 +156,15 @@ class _Evolution(Searcher):
 
 
 def best_variants(
-    columns: Indices, pieces: Sequence[Piece], tried: Indices, worth: NDArray[np.float64], top: int
+    columns: Indices, pieces: Sequence[Piece], tried: Indices, values: NDArray[np.float64], top: int
 ) -> list[Indices]:
     """Return, for every piece, its `top` variants (V, C), at most half of all: its choices' option indices, best first.
 
-    A variant's score is the mean worth of the trials that had it. The fewer had it, the more the sum of its choices'
+    A variant's score is the mean value of the trials that had it. The fewer had it, the more the sum of its choices'
     own means counts instead, which also ranks variants that no trial had. `tried` are recipes (trials, choices),
     `columns` as `Space.columns`.
     """
-    above = worth - worth.mean()
+    above = values - values.mean()
     total, count = np.zeros(columns.shape), np.zeros(columns.shape)
     rows = np.broadcast_to(np.arange(len(columns)), tried.shape)
     np.add.at(total, (rows, tried), above[:, None])

@@ -50,7 +50,9 @@ class Fisher(Strategy):
         return ["forward"]
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` for numbers out of range."""
+        """Raise `ConfigError` for numbers out of range, and where a search runs nothing that has gradients."""
+        if problem.fidelity == "weights":
+            raise ConfigError("needs the denoiser to run, and the fidelity 'weights' runs nothing; take ilp-error")
         if self.passes < 1:
             raise ConfigError(f"passes: expected 1 or more, not {self.passes}")
         if self.memory < 0:

@@ -280,7 +280,7 @@ class _Optuna(Searcher):
     def _values(self, trial: Trial) -> list[float]:
         """Return the objectives of a complete trial. Raises `TargetError` for one that it lacks."""
         if not self.problem.objectives:
-            return self.problem.worth([trial])
+            return self.problem.values([trial])
         for each in self.problem.objectives:
             if each.metric not in trial.metrics:
                 raise TargetError(f"{trial.label}: metric {each.metric!r} of the objectives is missing")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor"]
 
-_LEAST = 3  # trials a fold
+_A_FOLD, _LEAST = 3, 8  # trials, as `q2.search.predictor.train.folds_of` wants them
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,16 @@ class Predictor(Strategy):
                 )
             trials -= alone
         first = round(self.random * trials)
-        if first < _LEAST * self.folds and first < trials:
+        if first < self.least and first < trials:
             raise ConfigError(
                 f"search.trials: {first} of {problem.trials} are random (search.strategies.predictor.random),"
-                f" and {self.folds} folds need at least {_LEAST * self.folds}"
+                f" and {self.folds} folds need at least {self.least}"
             )
+
+    @property
+    def least(self) -> int:
+        """The number of complete trials that the folds need."""
+        return max(_A_FOLD * self.folds, _LEAST)
 
     def searcher(self, problem: Problem) -> Searcher:
         """Start a search. Raises `ConfigError`, as `check` does."""
@@ -150,7 +155,7 @@ class _Searcher(Searcher):
 
     def _lacks(self) -> int:
         """Return how many trials must yet go well until there are enough to learn from: some may have failed."""
-        return _LEAST * self.options.folds - len({trial.id for trial in self.trials if trial.state == "complete"})
+        return self.options.least - len({trial.id for trial in self.trials if trial.state == "complete"})
 
     def _share(self) -> int:
         """Return how many trials the next round has: the rest, shared evenly, the last rounds have one less."""

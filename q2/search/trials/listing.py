@@ -129,9 +129,9 @@ class Listing:
             "seed": str(trial.seed),
             "seconds": f"{trial.seconds:g}",
         }
-        worth = self._value(trial, _TARGET)
-        if self.target is not None and worth is not None:
-            facts |= {"target": f"{worth:.6g} = {self.target}"}
+        value = self._value(trial, _TARGET)
+        if self.target is not None and value is not None:
+            facts |= {"target": f"{value:.6g} = {self.target}"}
         bounds = {name: [f"{limit:.6g}" for limit in limits] for name, limits in trial.intervals.items()}
         metrics = [
             [name, f"{trial.metrics[name]:.6g}", *bounds.get(name, ["", ""])]
@@ -143,10 +143,10 @@ class Listing:
     def _row(self, trial: Trial) -> list[str]:
         number = self.name(trial)
         state = f"failed: {trial.error}"[:_REASON] if trial.state == "failed" else self.state(trial)
-        worth = self._value(trial, _TARGET)
-        value = [] if self.target is None else ["" if worth is None else f"{worth:.6g}"]
+        value = self._value(trial, _TARGET)
+        target = [] if self.target is None else ["" if value is None else f"{value:.6g}"]
         metrics = [trial.shown(name) if name in trial.metrics else "" for name in self.metrics]
-        return [number, state, trial.strategy, trial.fidelity, *value, *metrics]
+        return [number, state, trial.strategy, trial.fidelity, *target, *metrics]
 
     def _value(self, trial: Trial, name: str) -> float | None:
         if name != _TARGET:

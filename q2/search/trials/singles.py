@@ -1,4 +1,4 @@
-"""What trials of single layers say: those in which one layer alone is quantized, whichever strategy asked for them."""
+"""Measurements of single layers: trials in which one layer alone is quantized, whichever strategy asked for them."""
 
 import math
 from collections.abc import Iterable

@@ -149,7 +149,7 @@ _PLAIN = Trial({})
 def join(records: Iterable[Trial]) -> Trial:
     """Return what several records of one trial say together, whatever their order.
 
-    Complete records overrule failed ones. Metrics add up; where two records disagree, the one whose text has the
+    Complete records replace failed ones. Metrics are joined; where two records disagree, the one whose text has the
     smaller hash is believed, a choice that favours neither low nor high values.
 
     >>> join([Trial({}, {"kid": 2.0}), Trial({}, {"bops": 1.0}), Trial({}, state="failed", error="killed")]).metrics

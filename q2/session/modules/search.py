@@ -93,8 +93,8 @@ def search_module(session: ModuleSession, folder: Path) -> ModuleFound:
         engine = engine_of(session)(wanted.engine, ModuleLoader(session.run), {})
 
     def after(trial: Trial) -> None:
-        worth = problem.target.finite(trial.metrics) if trial.state == "complete" else None
-        for line in session.plugins.after_trial(trial, worth, folder):
+        value = problem.target.finite(trial.metrics) if trial.state == "complete" else None
+        for line in session.plugins.after_trial(trial, value, folder):
             session.show(Step("plugin", 0, line))
 
     with engine:
@@ -179,7 +179,7 @@ def _found(problem: Problem, trials: Sequence[Trial]) -> ModuleFound:
     failed = [trial for trial in own if trial.state == "failed"]
     if not complete:
         raise Q2Error(f"all {len(failed)} trials failed, the first: {failed[0].error}" if failed else "no trial")
-    best = complete[int(np.argmax(problem.worth(complete)))]
+    best = complete[int(np.argmax(problem.values(complete)))]
     objectives = problem.objectives or (Objective("accuracy", "maximize"), Objective("bitops", "minimize"))
     signs: Mapping[str, int] = {"maximize": -1, "minimize": 1}
     costs = [[signs[each.direction] * trial.metrics[each.metric] for each in objectives] for trial in complete]

@@ -1,4 +1,4 @@
-"""A transform of a module: its passes, and how good it is before and after."""
+"""A transform of a module: its passes, and its scores before and after."""
 
 import time
 from collections.abc import Sequence

@@ -63,7 +63,7 @@ def _compare(groups: list[Group], bounds: list[Constraint], constants: dict[str,
     expected = best_of_all(groups, bounds, constants)
     if expected is None:
         assert Knapsack(groups, constants).optimum(bounds) is None
-        with pytest.raises(ConfigError, match=r"^constraint '.*': no recipe keeps to it.*, the (least|most) is \S+$"):
+        with pytest.raises(ConfigError, match=r"^constraint '.*': no recipe satisfies it.*, the (least|most) is \S+$"):
             build(groups, bounds, constants)
         return
     built = build(groups, bounds, constants)
@@ -117,7 +117,7 @@ def test_the_nearest_value_of_an_infeasible_budget_is_feasible() -> None:
     groups = [Group(f"g{i}", [0.0, 1.0], {"avg_bits": [1 / 3, 1.0]}) for i in range(4)]
     with pytest.raises(ConfigError) as error:
         build(groups, [Constraint("avg_bits", "<=", 1.2)])
-    assert str(error.value) == "constraint 'avg_bits <= 1.2': no recipe keeps to it, the least is 1.33334"
+    assert str(error.value) == "constraint 'avg_bits <= 1.2': no recipe satisfies it, the least is 1.33334"
     assert build(groups, [Constraint("avg_bits", "<=", 1.33334)]).items.tolist() == [0, 0, 0, 0]
 
 
@@ -126,7 +126,7 @@ def test_bounds_that_exclude_each_other_are_named_together() -> None:
     with pytest.raises(ConfigError) as error:
         build(groups, [Constraint("bits", "<=", 2), Constraint("bops", "<=", 2)])
     assert str(error.value) == (
-        "constraint 'bops <= 2': no recipe keeps to it together with 'bits <= 2', the least is 3"
+        "constraint 'bops <= 2': no recipe satisfies it together with 'bits <= 2', the least is 3"
     )
 
 

@@ -26,7 +26,7 @@ from q2.testing import EngineSuite, workers
 from q2.testing.workers import jobs, made, values
 
 T = TypeVar("T")
-CHEAP = ("search.evaluation.fidelity=weights", "search.target=-quantized_error - avg_bits")
+CHEAP = ("search.strategy=random", "search.evaluation.fidelity=weights", "search.target=-quantized_error - avg_bits")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray keeps pipes of its processes open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

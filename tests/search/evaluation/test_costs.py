@@ -78,7 +78,7 @@ def test_constraints_hold_or_say_what_would(made: Callable[..., Made]) -> None:
     check([bound], costs)
     recipe = costs.space.draw(0, 0)
     assert bound.holds(costs, costs.space.encode(recipe)) == (costs.metrics(recipe)["avg_bits"] <= 3.7)
-    with pytest.raises(ConfigError, match=f"'avg_bits <= 2': no recipe keeps to it, the least is {low:.4g}"):
+    with pytest.raises(ConfigError, match=f"'avg_bits <= 2': no recipe satisfies it, the least is {low:.4g}"):
         check([Constraint.parse("avg_bits <= 2", names)], costs)
     with pytest.raises(ConfigError, match="contradict each other"):
         check([bound, Constraint.parse("avg_bits >= 3.8", names)], costs)

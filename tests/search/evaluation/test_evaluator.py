@@ -28,6 +28,7 @@ from q2.settings import EvaluationSettings
 
 NAMES = ["SQNR", "latency", "latent-SQNR", "PSNR", "SSIM", "judge-accuracy", "judge-fid", "judge-fid-fp"]
 SETS = [
+    "search.strategy=random",
     "search.evaluation.images=6",
     "search.evaluation.batch=4",
     "search.evaluation.steps=2",
@@ -165,7 +166,7 @@ class Broken(ImageMetric):
     owner = "mine.py"
 
     def __init__(self, rows: Any, value: Any) -> None:
-        self.returned, self.worth = rows, value
+        self.returned, self.value_of = rows, value
 
     def rows(self, chunk: Chunk) -> Array:
         if isinstance(self.returned, Exception):
@@ -173,7 +174,7 @@ class Broken(ImageMetric):
         return self.returned(len(chunk.made.images))  # type: ignore[no-any-return]
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
-        return self.worth  # type: ignore[no-any-return]
+        return self.value_of  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """CLIP's metrics, with a small random CLIP saved as a folder, as `from_pretrained` reads it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,29 +8,19 @@ import pytest
 import torch
 
 import q2
-from q2.denoisers import Samples
+from q2.denoisers import Denoiser, Samples, load
 from q2.errors import ConfigError
 from q2.search.metrics.base import Chunk
 from q2.search.metrics.clip import ClipScore, Cmmd
 from q2.search.metrics.contract import estimate_of
 from q2.settings import EvaluationSettings
-
-TOKENIZER = Path(q2.__file__).parent / "denoisers" / "assets" / "digits-sdxl" / "tokenizer"
+from tests.search.metrics.small import NetworkSuite, save_clip, save_images
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
-
     folder = tmp_path_factory.mktemp("clip")
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    text = {**small, "vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
-    torch.manual_seed(0)
-    vision = {**small, "image_size": 32, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
-    side = {"height": 32, "width": 32}
-    CLIPProcessor(CLIPImageProcessor(size=side, crop_size=side), tokenizer).save_pretrained(folder)
+    save_clip(folder)
     return folder
 
 
@@ -68,3 +59,37 @@ def test_what_is_missing_is_one_line(clip: Path, tmp_path: Path) -> None:
         ClipScore(digits, EvaluationSettings(clip=str(clip)))
     with pytest.raises(ConfigError, match="no CLIP model"):
         ClipScore(digits, EvaluationSettings(clip=str(tmp_path)))
+
+
+@pytest.fixture(scope="module")
+def networks(clip: Path) -> Path:
+    """The folder of the network, with images."""
+    save_images(clip / "images")
+    return clip
+
+
+class TestCmmd(NetworkSuite):
+    metric = Cmmd
+
+
+class TestClipScore(NetworkSuite):
+    metric = ClipScore
+
+    def denoiser(self) -> Denoiser:
+        """One that has prompts."""
+        return load("digits-sdxl", device="cpu")
+
+    def images(self, count: int, strength: float, first: int = 0) -> Chunk:
+        """Ordinary images; noise pulls each from what the network likes best for its prompt to what it likes least."""
+        chunk = super().images(count, 0.0, first)
+        best, worst = self.liked()
+        labels, share = chunk.made.image_labels % len(best), 2.5 * strength
+        made = (0.1 * chunk.full.images + 0.9 * ((1 - share) * best[labels] + share * worst[labels])).clamp(0, 1)
+        return Chunk(replace(chunk.made, images=made), chunk.full)
+
+    def liked(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return for every label the best and the worst of some images, by the cosine with its prompt."""
+        pool = super().images(64, 0.0, 500).full
+        metric = self.made()
+        scores = torch.tensor(metric.clip.images(pool) @ metric.embedded[:4].T)
+        return pool.images[scores.argmax(0)], pool.images[scores.argmin(0)]

@@ -20,7 +20,7 @@ class Good(ImageMetric):
     better = "higher"
     owner = "mine.py"
     returned: Any = np.ones(4)
-    worth: Any = 1.5
+    made: Any = 1.5
 
     def __init__(self) -> None:
         """Need nothing."""
@@ -29,9 +29,9 @@ class Good(ImageMetric):
         return self.returned  # type: ignore[no-any-return]
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
-        if isinstance(self.worth, Exception):
-            raise self.worth
-        return self.worth  # type: ignore[no-any-return]
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made  # type: ignore[no-any-return]
 
 
 class Forward(ForwardMetric):
@@ -40,11 +40,11 @@ class Forward(ForwardMetric):
     owner = "mine.py"
     cost = "forward"
 
-    def __init__(self, worth: Any) -> None:
-        self.worth = worth
+    def __init__(self, made: Any) -> None:
+        self.made = made
 
     def value(self, outputs: Outputs) -> Estimate | float:
-        return self.worth  # type: ignore[no-any-return]
+        return self.made  # type: ignore[no-any-return]
 
 
 class Undirected(ImageMetric):
@@ -124,7 +124,7 @@ def test_rows_that_are_not_finite_name_the_image_in_a_trial() -> None:
 )
 def test_a_value_that_is_no_number_is_refused_at_once(value: Any, what: str) -> None:
     metric, line = Good(), f": value returned {what}, expected an Estimate or a number"
-    metric.worth = value
+    metric.made = value
     with pytest.raises(TrialError) as error:
         check_images([metric], chunk())
     assert str(error.value) == f"metric 'sharpness' of mine.py{line}"
@@ -145,7 +145,7 @@ def test_a_number_is_an_estimate_without_interval(value: Any) -> None:
 @pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("ten samples or more")])
 def test_a_value_that_needs_more_images_is_not_refused(error: Exception) -> None:
     metric = Good()
-    metric.worth = error
+    metric.made = error
     check_images([metric], chunk())
 
 

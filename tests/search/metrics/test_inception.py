@@ -16,28 +16,14 @@ from q2.search.metrics.folder import pictures, samples_of
 from q2.search.metrics.frechet import moments
 from q2.search.metrics.inception import FidFp, FidGt, Kid
 from q2.settings import EvaluationSettings
-
-FEATURES = 8
-
-
-class Small(torch.nn.Module):
-    """Has the part of Inception that clean-fid calls: layers that make features of scaled images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        convolution = torch.nn.Conv2d(3, FEATURES, 9, stride=9)
-        self.layers = torch.nn.Sequential(convolution, torch.nn.Tanh(), torch.nn.AdaptiveAvgPool2d(1))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)  # type: ignore[no-any-return]
+from tests.search.metrics.small import NetworkSuite, save_images, save_inception
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the network, and two of images."""
     folder = tmp_path_factory.mktemp("fid")
-    torch.jit.script(Small()).save(str(folder / "inception-2015-12-05.pt"))
+    save_inception(folder)
     rng = np.random.default_rng(0)
     for name, shift in (("real", 0), ("made", 30)):
         (folder / name).mkdir()
@@ -130,3 +116,22 @@ def test_a_folder_without_images_and_a_broken_image_are_one_line(tmp_path: Path,
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(ConfigError, match=r"bad\.png: no image"):
         samples_of(tmp_path / "bad.png")
+
+
+@pytest.fixture(scope="module")
+def networks(files: Path) -> Path:
+    """The folder of the network, with images."""
+    save_images(files / "images")
+    return files
+
+
+class TestFidGt(NetworkSuite):
+    metric = FidGt
+
+
+class TestFidFp(NetworkSuite):
+    metric = FidFp
+
+
+class TestKid(NetworkSuite):
+    metric = Kid

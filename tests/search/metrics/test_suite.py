@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from q2.denoisers import Denoiser, load
 from q2.search.metrics.base import Array, Chunk, ImageMetric
-from q2.search.metrics.costs import AvgBits, BitOperations
+from q2.search.metrics.costs import AvgBits, BitOperations, ModelSize, OutputError, QuantizedError, QuantizedSize
 from q2.search.metrics.judged import JudgeAccuracy, JudgeFid, JudgeFidFull
 from q2.search.metrics.outputs import Latency, Sqnr
 from q2.search.metrics.paired import LatentSqnr, Psnr, Ssim
@@ -18,6 +19,22 @@ class TestAvgBits(MetricSuite):
 
 class TestBops(MetricSuite):
     metric = BitOperations
+
+
+class TestQuantizedSize(MetricSuite):
+    metric = QuantizedSize
+
+
+class TestModelSize(MetricSuite):
+    metric = ModelSize
+
+
+class TestOutputError(MetricSuite):
+    metric = OutputError
+
+
+class TestQuantizedError(MetricSuite):
+    metric = QuantizedError
 
 
 class TestSqnr(MetricSuite):
@@ -61,7 +78,6 @@ class TestJudgeAccuracy(_Judged):
 
     def images(self, count: int, strength: float, first: int = 0) -> Chunk:
         """Real digits, which noise makes hard to read."""
-        import torch
         from sklearn.datasets import load_digits
 
         from q2.denoisers import Samples

@@ -42,7 +42,7 @@ def test_the_factors_of_costs_are_read_from_sums_and_constant_products(text: str
         ("3*bops - avg_bits", "3*bops - avg_bits"),  # all is known: all is learnt
     ],
 )
-def test_what_is_left_is_the_worth_without_the_known_terms(text: str, left: str) -> None:
+def test_what_is_left_is_the_value_without_the_known_terms(text: str, left: str) -> None:
     rng = np.random.default_rng(0)
     trials = [dict(zip(NAMES, rng.uniform(1, 5, 4).tolist(), strict=True)) for _ in range(5)]
     found = parts(text)

@@ -194,7 +194,7 @@ def test_any_text_is_a_target_or_a_target_error(text: str) -> None:
         ("a / (1 - 1)", "column 3: division by zero in (a / (1.0 - 1.0))"),
         ("a + 1/0", "column 6: division by zero in (1.0 / 0.0)"),
         ("a * log(0)", "column 5: log(0.0) is -inf"),
-        ("3 + 4", "no metric in it, every trial would be worth the same"),
+        ("3 + 4", "no metric in it, every trial would have the same value"),
         ("(" * 60 + "a" + ")" * 60, "column 51: nested deeper than 50"),
         ("a" + "+a" * 300, "column 501: longer than 500 numbers, names and operators"),
     ],

@@ -65,5 +65,5 @@ def test_a_front_has_the_best_of_every_budget_and_no_recipe_twice() -> None:
 
 def test_a_budget_that_nothing_keeps_to_is_one_line() -> None:
     builder = Builder(space(), combined([labels()], "unit"))
-    with pytest.raises(ConfigError, match="'avg_bits <= 1.5': no recipe keeps to it, the least is 2"):
+    with pytest.raises(ConfigError, match="'avg_bits <= 1.5': no recipe satisfies it, the least is 2"):
         builder.recipe([Constraint("avg_bits", "<=", 1.5)])

@@ -39,12 +39,12 @@ def scored() -> Modules:
     return score_modules(nas(), learnt())
 
 
-def worth(module: Any) -> float:
+def score(module: Any) -> float:
     """What the example plants in a module's accuracy."""
     total = 0.0
     for place, node in enumerate(module.nodes):
         unit = int(node["stage"]) - 1
-        gain = made.WORTH[unit] + made.WIDE[unit] * (int(node["expansion"]) - 3) / 3
+        gain = made.GAIN[unit] + made.WIDE[unit] * (int(node["expansion"]) - 3) / 3
         total += (gain + made.LARGE[unit] * (int(node["kernel"]) - 3) / 4) * 0.7**place
     return total
 
@@ -58,8 +58,8 @@ def test_scores_rank_modules_by_what_was_planted() -> None:
     ranked = []
     for found in scored().units.values():
         assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
-        ranked.append(spearman(np.array([m.score for m in found]), np.array([worth(m) for m in found])))
-    assert min(ranked) > 0.55  # of unit 1, which is worth least
+        ranked.append(spearman(np.array([m.score for m in found]), np.array([score(m) for m in found])))
+    assert min(ranked) > 0.55  # of unit 1, which counts least
     assert np.mean(ranked) > 0.7
 
 

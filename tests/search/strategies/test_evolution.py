@@ -18,17 +18,17 @@ from q2.testing.problems import tiny_costs
 
 
 def searched(strategy: Strategy, problem: Problem) -> tuple[Indices, NDArray[np.float64]]:
-    """Return the recipes (trials, choices) of a search and what they are worth (trials,)."""
+    """Return the recipes (trials, choices) of a search and their values (trials,)."""
     searcher = strategy.searcher(problem)
     tried: list[Indices] = []
-    worth: list[float] = []
+    values: list[float] = []
     while len(tried) < problem.trials:
         asked = searcher.ask(problem.trials - len(tried))
         trials = [trial_of(problem, proposal.recipe) for proposal in asked]
         searcher.tell(trials)
         tried += [problem.space.encode(trial.recipe) for trial in trials]
-        worth += problem.worth(trials)
-    return np.array(tried), np.array(worth)
+        values += problem.values(trials)
+    return np.array(tried), np.array(values)
 
 
 def test_units_partition_the_choices() -> None:
@@ -51,8 +51,8 @@ def test_no_recipe_is_asked_for_twice() -> None:
 
 def test_a_mutant_has_units_of_a_parent_and_of_the_reduced_space() -> None:
     problem = tiny_problem(trials=26)
-    tried, worth = searched(Evolution(population=20, top=2), problem)
-    first, value = tried[:20], worth[:20]
+    tried, values = searched(Evolution(population=20, top=2), problem)
+    first, value = tried[:20], values[:20]
     bits = problem.costs.value("avg_bits", first)
     parents = first[pareto_front(np.stack([bits, -value], axis=1))]
     pieces = pieces_of(problem.graph, problem.space)
@@ -79,19 +79,19 @@ def test_it_finds_more_than_random_search() -> None:
         assert ours > theirs
 
 
-def test_variants_are_ranked_by_the_worth_of_the_trials_that_had_them() -> None:
+def test_variants_are_ranked_by_the_values_of_the_trials_that_had_them() -> None:
     columns = np.tile(np.arange(2), (2, 1))
     tried = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 50)
-    worth = np.array([0.0, 1.0, 1.0, 0.0] * 50)  # no choice matters by itself, together they do
-    (found,) = best_variants(columns, [Piece("unit", (0, 1))], tried, worth, 2)
+    values = np.array([0.0, 1.0, 1.0, 0.0] * 50)  # no choice matters by itself, together they do
+    (found,) = best_variants(columns, [Piece("unit", (0, 1))], tried, values, 2)
     assert sorted(found.tolist()) == [[0, 1], [1, 0]]
 
 
 def test_a_variant_that_no_trial_had_is_ranked_by_its_choices() -> None:
     columns = np.tile(np.arange(3), (2, 1))
     tried = np.array([[i, j] for i in range(3) for j in range(3) if (i, j) != (0, 2)] * 5)
-    worth = (tried[:, 1] - tried[:, 0]).astype(float)  # (0, 2) would be the best, and was never tried
-    (found,) = best_variants(columns, [Piece("unit", (0, 1))], tried, worth, 1)
+    values = (tried[:, 1] - tried[:, 0]).astype(float)  # (0, 2) would be the best, and was never tried
+    (found,) = best_variants(columns, [Piece("unit", (0, 1))], tried, values, 1)
     assert found.tolist() == [[0, 2]]
 
 

@@ -132,5 +132,7 @@ def test_fisher_takes_the_least_sum_of_what_gradients_say() -> None:
     assert found.recipe == best(problem, known)
     with pytest.raises(ConfigError, match="passes: expected 1 or more, not 0"):
         Fisher(passes=0).check(problem)
+    with pytest.raises(ConfigError, match="the fidelity 'weights' runs nothing; take ilp-error"):
+        Fisher().searcher(replace(planted(), fidelity="weights"))
     with pytest.raises(ConfigError, match="needs a loaded denoiser"):
         Fisher().searcher(planted())

@@ -85,7 +85,7 @@ def test_tpe_beats_random(tmp_path: Path) -> None:
         for seed in range(3):
             of = problem(60, layers=10, seed=seed)
             done = search(options(sampler), of, Fake(), tmp_path / f"{sampler}{seed}")
-            found.append(max(of.worth(done.trials)))
+            found.append(max(of.values(done.trials)))
         best[sampler] = sum(found) / len(found)
     assert best["tpe"] > best["random"]
 

@@ -37,11 +37,11 @@ def searched(of: Problem, strategy: Predictor | Random, engine: Measured | None 
 
 
 def best(of: Problem, done: SearchRun) -> float:
-    return max(of.worth([trial for trial in done.trials if trial.state == "complete"]))
+    return max(of.values([trial for trial in done.trials if trial.state == "complete"]))
 
 
 def optimum(of: Problem) -> float:
-    """Return the most that a recipe of the problem can be worth."""
+    """Return the greatest value that a recipe of the problem can have."""
     table = -of.costs.tables["quantized_error"] * sensitivities(of.costs) - 2 * of.costs.tables["avg_bits"]
     parts = [ScoredPart(np.array([i]), np.arange(table.shape[1])[:, None], row[:, None]) for i, row in enumerate(table)]
     built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
@@ -131,7 +131,7 @@ def test_a_target_of_costs_alone_is_learnt_as_a_whole(tmp_path: Path) -> None:
     of = problem(tmp_path, 60, target="-100*quantized_error - avg_bits")
     done, _ = searched(of, Predictor())
     table = -100 * of.costs.tables["quantized_error"] - of.costs.tables["avg_bits"]
-    assert best(of, done) > table.max(1).sum() - 0.2 * np.ptp(of.worth(done.trials))
+    assert best(of, done) > table.max(1).sum() - 0.2 * np.ptp(of.values(done.trials))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_options_that_cannot_be_are_one_line(tmp_path: Path, options: Predictor,
 
 
 def test_a_constant_target_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(PredictorError, match="are worth alike: nothing to learn$"):
+    with pytest.raises(PredictorError, match="have the same value: nothing to learn$"):
         searched(problem(tmp_path, 60, target="0*quality"), Predictor())
 
 
@@ -210,7 +210,7 @@ def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_
     assert {probe.fidelity for probe in probes} == {"forward"}
     with pytest.raises(ConfigError, match="alone: expected the search's fidelity, 'forward', or a cheaper one"):
         Predictor(alone="few-step").check(with_none(tmp_path, 80))
-    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 6"):
+    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 8"):
         Predictor(alone="forward", folds=2).check(with_none(tmp_path, len(of.space) + 5))
     count = len(of.space) + 1
     with pytest.raises(ConfigError, match=rf"search.trials: {count}, too few: {count} quantize one choice each"):

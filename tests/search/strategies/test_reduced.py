@@ -100,15 +100,15 @@ def test_autobuilds_evolution_is_50_random_recipes_and_4_rounds_of_50(tmp_path: 
     assert len(set(tiny.recipes(done))) == 250
     for trial in done.trials:
         assert all((trial.recipe[a], trial.recipe[b]) in PAIR for a, b in (unit.layers for unit in units))
-    worth = [trial.metrics["PSNR"] - 4 * trial.metrics["avg_bits"] for trial in done.trials]
-    assert max(worth) == pytest.approx(best(problem.space, problem))
+    values = [trial.metrics["PSNR"] - 4 * trial.metrics["avg_bits"] for trial in done.trials]
+    assert max(values) == pytest.approx(best(problem.space, problem))
 
 
 def best(space: Space, problem: Problem) -> float:
     """The best target of a space whose target is a sum over units."""
     indices = space.encode(space.draw(0, 0))
 
-    def worth() -> float:
+    def value() -> float:
         metrics = tiny.measure(space.decode(indices), "full")
         return metrics["PSNR"] - 4 * metrics["avg_bits"]
 
@@ -116,9 +116,9 @@ def best(space: Space, problem: Problem) -> float:
         scores = []
         for variant in group.variants:
             indices[list(group.choices)] = variant
-            scores.append(worth())
+            scores.append(value())
         indices[list(group.choices)] = group.variants[scores.index(max(scores))]
-    return worth()
+    return value()
 
 
 def test_from_the_full_space_mutants_may_have_any_variant(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from q2.search.strategies.greedy import Greedy
 from q2.search.strategies.ilp import IlpError
 from q2.search.strategies.mixdq import MixDQ
 from q2.search.strategies.optuna import Optuna
+from q2.search.strategies.predictor import Predictor
 from q2.search.strategies.random import Random
 from q2.search.strategies.sensitivity import Sensitivity
 from q2.search.trials.trial import Trial
@@ -59,6 +60,11 @@ class TestSensitivity(StrategySuite):
 class TestMixDQ(StrategySuite):
     strategy = MixDQ()
     options = ("none", "kmeans-c-4", "uaq-3")
+
+
+class TestPredictor(StrategySuite):
+    strategy = Predictor(folds=2, epochs=1)
+    random = True
 
 
 class TestFisher(StrategySuite):
