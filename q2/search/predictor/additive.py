@@ -1,39 +1,25 @@
-"""An additive predictor for few trials: ridge regression on options and on the bank's errors, layer by layer."""
+"""An additive predictor for few trials: of options and of the bank's errors, layer by layer, linear or as noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 
 from q2.search.predictor.dataset import Floats, Ints
+from q2.search.predictor.fitted import Additive
 from q2.search.predictor.link import BENDS, Link
+from q2.search.predictor.noise import fit_noise
 from q2.search.predictor.space import NodeSpace
 from q2.search.predictor.train import Prior, Training, folds_of
 
-__all__ = ["Additive", "additive", "fit_additive", "priors"]
+__all__ = ["Additive", "additive", "fit_additive", "fit_linear", "priors", "shared_groups"]
 
 _PENALTIES = 10.0 ** np.arange(-3, 5, 0.5)
 _OPTION, _SHARED, _ALL = 0.5, 0.5, 10.0
-
-
-@dataclass(frozen=True, eq=False)
-class Additive:
-    """What options add (choices, options) to a sum, of which `link` makes the target.
-
-    `left_out` (n,) are the trials of the fit, each predicted from the others.
-    """
-
-    table: Floats
-    constant: float
-    link: Link
-    left_out: Floats
-
-    def predict(self, chosen: Ints) -> Floats:
-        """Return the target (...) of options (..., choices)."""
-        sums = self.table[np.arange(len(self.table)), chosen].sum(-1)
-        return self.link.back(sums + self.constant)
+_MOST, _TINY = 2000, 1e-12
 
 
 def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> list[Additive]:
@@ -42,8 +28,8 @@ def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> l
     Features are the options, one-hot, and where the space has errors what an option's error is: a layer has a
     sensitivity of its own, and shares others with the layers of its role, of its block and with all. The last is hardly
     penalized, so that few trials leave the ranking by the sum of errors. Errors are taken as they are, or their square
-    roots beside the layer's mean; of these, of links and of penalties, the least leave-one-out error decides. Raises
-    PredictorError for too few trials.
+    roots beside the layer's mean, or as noise (`fit_noise`); of these, of links and of penalties, the least
+    leave-one-out error decides. Raises PredictorError for too few trials.
     """
     return [fit_additive(space, chosen[kept], y[kept]) for kept in _kept(len(y), training)]
 
@@ -81,6 +67,11 @@ class _Level:
             picked = np.einsum("ncf,cg->ngf", picked, member, optimize=True)
         return np.asarray(picked.reshape(len(picked), -1))
 
+    @property
+    def width(self) -> int:
+        """How many features there are: columns of the design."""
+        return (int(self.group.max()) + 1) * int(self.features.shape[2])
+
     def added(self, weights: Floats) -> Floats:
         """Return what every option adds (choices, options) by the weights (groups · k,) of the design."""
         own = weights.reshape(-1, self.features.shape[2])[self.group]
@@ -97,7 +88,7 @@ def _levels(space: NodeSpace) -> list[list[_Level]]:
     mean = space.errors.mean(1, keepdims=True)
     root = np.sqrt(np.divide(space.errors, mean, out=np.zeros_like(space.errors), where=mean > 0))
     plain = space.errors / (float(space.errors.mean()) or 1.0)
-    groups = (_groups(space, "stage", "role"), _groups(space, "stage", "block"))
+    groups = shared_groups(space)
     found = []
     for errors, options in ((root, hot), (plain, _OPTION * hot)):
         own = _centred(errors[..., None])
@@ -108,6 +99,11 @@ def _levels(space: NodeSpace) -> list[list[_Level]]:
 
 def _centred(features: Floats) -> Floats:
     return np.asarray(features - features.mean(1, keepdims=True))
+
+
+def shared_groups(space: NodeSpace) -> list[Ints]:
+    """Return numbers of what choices share sensitivities with: their role, and their block, (choices,) each."""
+    return [_groups(space, "stage", "role"), _groups(space, "stage", "block")]
 
 
 def _groups(space: NodeSpace, *fields: str) -> Ints:
@@ -124,41 +120,102 @@ def _first(space: NodeSpace) -> Ints:
 
 
 def fit_additive(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
-    """Return the fit of all trials, options `chosen` (trials, choices) and targets `y` (trials,).
+    """Return the fit of all trials, options `chosen` (trials, choices) and targets `y` (trials,): linear or of noise.
 
-    It is the one with the least leave-one-out error of all sets of features and all links.
+    The one with the less leave-one-out error. Without errors, or where an option's is infinite, it is `fit_linear`.
     """
-    found: list[tuple[float, Additive]] = []
+    linear = fit_linear(space, chosen, y)
+    if space.errors is None or not np.isfinite(space.errors).all() or space.errors.min() < 0:
+        return linear
+    noise = fit_noise(space.errors, shared_groups(space), chosen, y)
+    return min(linear, noise, key=lambda fit: float(np.square(y - fit.left_out).sum()))
+
+
+def fit_linear(space: NodeSpace, chosen: Ints, y: Floats) -> Additive:
+    """Return ridge regression of all trials, options `chosen` (trials, choices) and targets `y` (trials,).
+
+    It is the one with the least leave-one-out error of all sets of features, all links and all penalties. Where there
+    are more than `_MOST` trials and features, so many trials decide on these, and one fit of all follows: time grows
+    with the cube of the smaller number.
+    """
+    found = []
     links = [Link(float(y.mean()), float(y.std()) or 1.0, bend) for bend in BENDS]
     for levels in _levels(space):
-        parts = [level.design(chosen) for level in levels]
-        weights, link, left_out = _fit(np.concatenate(parts, axis=1), y, links)
-        pieces = np.split(weights, np.cumsum([part.shape[1] for part in parts])[:-1])
-        table = sum((level.added(piece) for level, piece in zip(levels, pieces, strict=True)), np.zeros(1))
-        sums = table[np.arange(len(table)), chosen].sum(1)
-        fit = Additive(table, float((link.straight(y) - sums).mean()), link, left_out)
-        found.append((float(np.square(y - left_out).mean()), fit))
-    return min(found, key=lambda each: each[0])[1]
+        rows = _deciding(y, sum(level.width for level in levels))
+        x = _design(levels, chosen[rows])
+        found.append((levels, rows, _fit(x, y[rows], links)))
+    levels, rows, fit = min(found, key=lambda each: each[2].error)
+    if len(rows) < len(y):
+        fit = _refit(_design(levels, chosen), y, fit)
+    pieces = np.split(fit.weights, np.cumsum([level.width for level in levels])[:-1])
+    table = sum((level.added(piece) for level, piece in zip(levels, pieces, strict=True)), np.zeros(1))
+    sums = table[np.arange(len(table)), chosen].sum(1)
+    return Additive(table, float((fit.link.straight(y) - sums).mean()), fit.link, fit.left_out)
 
 
-def _fit(x: Floats, y: Floats, links: list[Link]) -> tuple[Floats, Link, Floats]:
-    """Return weights (d,) of ridge regression of `y` (n,) on `x` (n, d), the link, and `y` as the others predict it.
+def _deciding(y: Floats, features: int) -> Ints:
+    """Return the trials that decide: all, or `_MOST` evenly spread over the sorted targets."""
+    if min(len(y), features) <= _MOST:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    return np.asarray(order[np.linspace(0, len(y) - 1, _MOST).round().astype(np.int64)])
 
-    Of links and penalties those with the least leave-one-out error, which has a closed form.
+
+def _design(levels: Sequence[_Level], chosen: Ints) -> Floats:
+    return np.concatenate([level.design(chosen) for level in levels], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Weights (d,) of a ridge regression, what was decided on, and its leave-one-out error and predictions (n,)."""
+
+    weights: Floats
+    link: Link
+    penalty: float
+    error: float
+    left_out: Floats
+
+
+def _fit(x: Floats, y: Floats, links: list[Link]) -> _Fit:
+    """Return the ridge regression of `y` (n,) on `x` (n, d) with the link and penalty of least leave-one-out error.
+
+    That has a closed form by the singular values of `x`, found from the smaller of its two Gram matrices.
     """
     centred = x - x.mean(0)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    best = (np.inf, np.zeros(len(y)), links[0], y)
+    wide = len(centred) <= centred.shape[1]
+    values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    if not wide:
+        kept = values > _TINY * values[-1]
+        values, vectors = values[kept], (centred @ vectors[:, kept]) / np.sqrt(values[kept])
+    squares, best, dual = np.square(vectors), _Fit(np.zeros(0), links[0], float(_PENALTIES[-1]), np.inf, y), y
     for link in links:
         z = link.straight(y)
         rest = z - z.mean()
         along = vectors.T @ rest
         for penalty in _PENALTIES.tolist():
             shrunk = values / (values + penalty)
-            leverage = np.square(vectors) @ shrunk + 1 / len(y)
+            leverage = squares @ shrunk + 1 / len(y)
             left_out = link.back(z - (rest - vectors @ (shrunk * along)) / (1 - leverage))
             error = float(np.square(y - left_out).mean())
-            if error < best[0]:
-                best = (error, vectors @ (along / (values + penalty)), link, left_out)
-    _, dual, link, left_out = best
-    return np.asarray(centred.T @ dual), link, left_out
+            if error < best.error:
+                best, dual = _Fit(best.weights, link, penalty, error, left_out), vectors @ (along / (values + penalty))
+    return replace(best, weights=np.asarray(centred.T @ dual))
+
+
+def _refit(x: Floats, y: Floats, fit: _Fit) -> _Fit:
+    """Return the same regression of all trials, of which some decided on link and penalty."""
+    centred, z = x - x.mean(0), fit.link.straight(y)
+    rest = z - z.mean()
+    if len(x) <= x.shape[1]:
+        factor = cholesky(centred @ centred.T + fit.penalty * np.eye(len(x)), lower=True)
+        inverse = solve_triangular(factor, np.eye(len(x)), lower=True)
+        dual = inverse.T @ (inverse @ rest)
+        leverage = 1 - fit.penalty * np.square(inverse).sum(0)
+        weights = centred.T @ dual
+    else:
+        factor = cholesky(centred.T @ centred + fit.penalty * np.eye(x.shape[1]), lower=True)
+        half = solve_triangular(factor, centred.T, lower=True)
+        leverage = np.square(half).sum(0)
+        weights = solve_triangular(factor, half @ rest, lower=True, trans=1)
+    left_out = fit.link.back(z - (rest - centred @ weights) / (1 - leverage - 1 / len(y)))
+    return replace(fit, weights=np.asarray(weights), left_out=left_out)

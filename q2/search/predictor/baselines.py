@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.linalg import solve
 
 from q2.search.predictor.additive import Additive
 from q2.search.predictor.dataset import Floats, Ints
@@ -17,26 +18,32 @@ __all__ = ["ADDITIVE", "baselines", "ridge"]
 ADDITIVE = "additive fit"
 
 _PENALTIES = 10.0 ** np.arange(-2, 4)
+_MOST = 2000
 
 
 def ridge(chosen: Ints, options: int, y: Floats, split: Split) -> Floats:
     """Return coefficients (choices, options) of ridge regression on one-hot options.
 
-    The penalty with the best SRCC on the validation part is used to fit training and validation part together.
+    The penalty with the best SRCC on the validation part is used to fit training and validation part together. Of a
+    longer training part the first `_MOST` trials choose it.
     """
     hot = np.eye(options)[chosen].reshape(len(chosen), -1)
-    scores = [
-        srcc(y[split.validation], hot[split.validation] @ _fit(hot[split.training], y[split.training], penalty))
-        for penalty in _PENALTIES
-    ]
+    some = split.training[:_MOST]
+    fits = _fits(hot[some], y[some], _PENALTIES)
+    scores = [srcc(y[split.validation], hot[split.validation] @ fit) for fit in fits]
     both = np.concatenate([split.training, split.validation])
-    return _fit(hot[both], y[both], float(_PENALTIES[int(np.argmax(scores))])).reshape(-1, options)
+    (fit,) = _fits(hot[both], y[both], _PENALTIES[[int(np.argmax(scores))]])
+    return fit.reshape(-1, options)
 
 
-def _fit(hot: Floats, y: Floats, penalty: float) -> Floats:
-    centred = hot - hot.mean(0)
-    kernel = centred @ centred.T + penalty * np.eye(len(hot))
-    return np.asarray(centred.T @ np.linalg.solve(kernel, y - y.mean()))
+def _fits(hot: Floats, y: Floats, penalties: Floats) -> list[Floats]:
+    """Return the weights (d,) for every penalty, by the smaller of the two Gram matrices of `hot` (n, d)."""
+    centred, rest = hot - hot.mean(0), y - y.mean()
+    wide = len(hot) <= hot.shape[1]
+    gram, right = (centred @ centred.T, rest) if wide else (centred.T @ centred, centred.T @ rest)
+    one = np.eye(len(gram))
+    found = [solve(gram + penalty * one, right, assume_a="pos") for penalty in penalties.tolist()]
+    return [np.asarray(centred.T @ each if wide else each) for each in found]
 
 
 def baselines(

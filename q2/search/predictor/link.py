@@ -19,7 +19,8 @@ class Link:
     """Standardizes a target and bends it by an exponential, ``(1 - exp(-bend·u)) / bend``; not at all with 0.
 
     Errors of layers add up as noise does, and a signal-to-noise ratio is their logarithm: bent upwards, it adds up
-    again. Manly, Exponential data transformations (The Statistician, 1976).
+    again. Manly, Exponential data transformations (The Statistician, 1976). `least` is the smallest ``1 - bend·sum``
+    that `back` tells from 0.
 
     >>> link = Link(10.0, 2.0, 0.3)
     >>> link.back(link.straight(np.array([6.0, 10.0, 14.0]))).round(6).tolist()
@@ -29,6 +30,7 @@ class Link:
     mean: float
     deviation: float
     bend: float = 0.0
+    least: float = _LEAST
 
     def straight(self, y: Floats) -> Floats:
         """Return what is to be a sum, of targets (n,)."""
@@ -37,7 +39,7 @@ class Link:
 
     def back(self, z: Floats) -> Floats:
         """Return the targets of sums (n,)."""
-        u = -np.log(np.maximum(1 - self.bend * z, _LEAST)) / self.bend if self.bend else z
+        u = -np.log(np.maximum(1 - self.bend * z, self.least)) / self.bend if self.bend else z
         return np.asarray(u * self.deviation + self.mean)
 
     def slope(self, y: float) -> float:

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from q2.errors import PredictorError
 from q2.search.metrics.rank import spearman
 from q2.search.predictor import additive as module
-from q2.search.predictor.additive import additive, fit_additive
+from q2.search.predictor.additive import additive, fit_additive, fit_linear
 from q2.search.predictor.baselines import ADDITIVE, baselines
 from q2.search.predictor.link import BENDS, Link
 from q2.search.predictor.train import Training, folds_of
@@ -26,7 +26,8 @@ def test_a_fit_is_scikit_learns_at_the_penalty_with_the_least_leave_one_out_erro
         return float(np.square(errors).mean())
 
     best = min(module._PENALTIES.tolist(), key=left_out)
-    weights, link, predicted = module._fit(x, y, [Link(0.0, 1.0)])
+    found = module._fit(x, y, [Link(0.0, 1.0)])
+    weights, link, predicted = found.weights, found.link, found.left_out
     assert link.bend == 0
     np.testing.assert_allclose(weights, Ridge(alpha=best).fit(x, y).coef_, atol=1e-9)
     assert np.square(y - predicted).mean() == pytest.approx(left_out(best))
@@ -53,6 +54,26 @@ def test_layers_that_share_a_sensitivity_help_each_other() -> None:
     y = -cost[np.arange(len(cost)), chosen].sum(1)
     found = baselines(dit, chosen, y, training, additive(dit, chosen, y, training))
     assert found[ADDITIVE]["srcc"].mean() > max(0.95, found["ridge"]["srcc"].mean() + 0.02)
+
+
+@pytest.mark.parametrize("features", [20, 80])
+def test_a_fit_of_all_trials_is_the_one_that_some_decided_on(features: int) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(50, features)), rng.normal(size=50)
+    found = module._fit(x, y, [Link(0.0, 1.0, 0.3)])
+    again = module._refit(x, y, found)
+    np.testing.assert_allclose(again.weights, found.weights, atol=1e-9)
+    np.testing.assert_allclose(again.left_out, found.left_out, atol=1e-9)
+
+
+def test_where_trials_are_many_some_decide_and_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    dit = space("dit")
+    chosen, y = trials(dit, 150)
+    whole = fit_linear(dit, chosen, y)
+    monkeypatch.setattr(module, "_MOST", 100)
+    some = fit_linear(dit, chosen, y)
+    assert len(some.left_out) == 150
+    assert spearman(some.predict(chosen), whole.predict(chosen)) > 0.99
 
 
 @pytest.mark.parametrize("bend", BENDS)
