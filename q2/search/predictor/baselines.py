@@ -17,7 +17,7 @@ __all__ = ["ADDITIVE", "baselines", "ridge"]
 
 ADDITIVE = "additive fit"
 
-_PENALTIES = 10.0 ** np.arange(-2, 4)
+_PENALTIES: Floats = np.logspace(-2, 3, 6)
 _MOST = 2000
 
 
