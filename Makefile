@@ -7,7 +7,7 @@ DEV    := $(VENV)/.development
 LINKS  := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraints.txt --overrides overrides.txt
 
-.PHONY: demo test blocks coverage check format wheel docs clean
+.PHONY: demo test blocks coverage check format wheel docs bench bench-quick clean
 
 demo: $(STAMP)
 	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
@@ -54,6 +54,14 @@ wheel: $(DEV)
 docs: $(DEV)
 	DISABLE_MKDOCS_2_WARNING=true HF_HUB_OFFLINE=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html, or: $(BIN)/python -m http.server --directory site"
+
+# Measures everything, for minutes, into benchmarks/results.json and docs/benchmarks.md.
+bench: $(DEV)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run --write
+
+# The quick part, compared with the stored results: an error if a ratio is twice as bad.
+bench-quick: $(DEV)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run --quick --check
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

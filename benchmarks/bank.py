@@ -15,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable
 
-import kmeans1d
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
@@ -88,6 +87,8 @@ def errors(name: str, weight: Tensor, rows: int) -> None:
 
 
 def main() -> None:
+    import kmeans1d
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=1152)
     parser.add_argument("--rounds", type=int, default=5)

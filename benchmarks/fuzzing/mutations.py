@@ -260,9 +260,10 @@ def _jsonl(data: bytes, rng: random.Random) -> bytes:
 
     lines = data.splitlines()
     at = rng.randrange(len(lines))
-    body = _dumped(damaged_value(json.loads(lines[at])["trial"], rng), rng)
-    digest = sha256(body).hexdigest()[:16].encode()
-    lines[at] = b'{"sha256":"' + digest + b'","trial":' + body + b"}"
+    _, (kind, value) = json.loads(lines[at]).items()
+    body = _dumped(damaged_value(value, rng), rng)
+    digest = sha256(body).hexdigest()[:16]
+    lines[at] = f'{{"sha256":"{digest}","{kind}":'.encode() + body + b"}"
     return b"\n".join(lines) + b"\n"
 
 

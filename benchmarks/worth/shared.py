@@ -150,4 +150,5 @@ def train_shared(
 def _loss(logs: Tensor, y: Tensor) -> Tensor:
     predicted = -DECIBELS * torch.logsumexp(logs, dim=1)
     rest = (y - y.mean()) - (predicted - predicted.mean())
-    return rest.square().mean() / y.var()
+    loss: Tensor = rest.square().mean() / y.var()
+    return loss

@@ -162,6 +162,11 @@ class Loader:
     def __reduce__(self) -> Any:
         return (_unpacked, self.session.packed()) if self.session else (Loader, (self.run,))
 
+    @property
+    def device(self) -> str:
+        """The device that the run file names for the denoiser."""
+        return self.run.settings.denoiser.device
+
     def prepare(self) -> None:
         """Import what `load` needs, by loading and tracing the denoiser on meta, which computes nothing."""
         session = self.session or Session(self.run)

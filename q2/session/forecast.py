@@ -36,6 +36,8 @@ _GIB = 2**30
 _ROWS, _COLUMNS = 64, 1024
 _TIMES: Mapping[int, tuple[float, float]] = {1: (8.5, 17), 8: (2.5, 5.8), 32: (1.6, 3.0)}
 """How many times their bound the embedded denoisers take on a CPU, by images at a time: `benchmarks.plan`."""
+_ON_A_GPU = 2.7, 4.5
+"""The same of SDXL and PixArt-α on an H100, for 1 to 8 images: `benchmarks.packed_gpu`, docs/plan.md."""
 _AUTOENCODER: Mapping[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -211,8 +213,11 @@ def _size(count: float) -> str:
 
 
 def _time_line(seconds: float, steps: int, images: int, gpu: Gpu | None) -> str:
-    where = f"{gpu.name}, by its data sheet; not measured on one" if gpu else "this machine, by a product of matrices"
-    if gpu is None:
+    where = f"{gpu.name}, by its data sheet" if gpu else "this machine, by a product of matrices"
+    if gpu is not None:
+        least, most = _ON_A_GPU
+        where += f"; on an H100 whole steps took {least:g} to {most:g} times that"
+    else:
         least, most = _TIMES[max((count for count in _TIMES if count <= images), default=1)]
         where += f"; the embedded denoisers take {least:g} to {most:g} times that"
     plural = "" if images == 1 else "s"

@@ -160,8 +160,9 @@ def passes_of_image(denoiser: Denoiser) -> int:
 
 def _workers(session: Session) -> int:
     """Return how many workers there will be on this machine, if the run file does not say it."""
-    on_gpu = device_of(session.settings.denoiser.device).type == "cuda"
-    own = torch.cuda.device_count() if on_gpu else (os.cpu_count() or 1) // 2
+    device = device_of(session.settings.denoiser.device)
+    gpus = torch.cuda.device_count() if device.index is None else 1
+    own = gpus if device.type == "cuda" else (os.cpu_count() or 1) // 2
     return session.settings.search.engine.workers or max(1, own)
 
 

@@ -1,6 +1,7 @@
 """A short run of the fuzzer: readers take or refuse what is damaged; each fault that it found is a case here."""
 
 import json
+import random
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz import fuzz, table
+from benchmarks.fuzzing.mutations import damaged
 from q2.config import RunFile
 from q2.denoisers.checkpoints.stored import StoredWeights
 from q2.errors import Q2Error
@@ -18,6 +20,7 @@ from q2.passes.pipeline import parse_pipeline
 from q2.quant import Recipe
 from q2.search.predictor.dataset import GraphSet
 from q2.search.predictor.label import Labels, UnitScores
+from q2.search.trials.lines import checked
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
 
@@ -92,6 +95,18 @@ def test_a_record_that_is_no_trial_is_damage_and_the_others_are_read(tmp_path: P
     assert found.damaged == [f"{tmp_path / 'trials' / 'x.jsonl'}: line 1"]
 
 
+def test_every_kind_of_record_of_a_store_is_damaged_under_a_checksum_that_fits(tmp_path: Path) -> None:
+    store = TrialStore.open(tmp_path / "trials", Fingerprint("a", "b", "0.1.0"))
+    store.add(Trial({"a": "uaq-4"}, {"bops": 1.0}))
+    (segment,) = (tmp_path / "trials").glob("*.jsonl")
+    data, kinds = segment.read_bytes(), set[str]()
+    for seed in range(200):
+        lines = damaged(segment.name, data, random.Random(seed)).splitlines(keepends=True)
+        changed = [line for line in lines if line not in data.splitlines(keepends=True)]
+        kinds |= {record[0] for line in changed if (record := checked(line))}
+    assert kinds == {"layers", "options", "trial"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -141,6 +156,19 @@ def test_labels_whose_arrays_do_not_fit_are_refused() -> None:
     for variants, scores in ((np.array([[2]]), np.zeros((1, 3))), (np.array([[0]]), np.zeros((2, 3)))):
         with pytest.raises(Q2Error, match="^unit 'u': "):
             Labels(options, choices, nodes, (UnitScores("u", "u", ("a",), variants, scores, True),))
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0xFF800000])  # a signalling NaN makes NumPy warn
+def test_labels_whose_scores_are_no_numbers_are_refused(tmp_path: Path, bits: int) -> None:
+    nodes, scores = np.zeros((1, 2, 3)), np.zeros((1, 3))
+    unit = UnitScores("u", "u", ("a",), np.array([[0]]), scores, True)
+    Labels(("uaq-3", "uaq-4"), ("a",), nodes, (unit,)).save(tmp_path / "labels.npz")
+    with np.load(tmp_path / "labels.npz") as file:
+        arrays = dict(file)
+    arrays["scores.0"] = np.full((1, 3), bits, np.uint32).view(np.float32)
+    np.savez(tmp_path / "labels.npz", **arrays)
+    with pytest.raises(Q2Error, match=r"labels\.npz: damaged: PredictorError unit 'u': a score is NaN or infinite$"):
+        Labels.load(tmp_path / "labels.npz")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
-__all__ = ["Engine", "Load", "Make", "Places", "Prepares", "Worker"]
+__all__ = ["Engine", "Load", "Make", "Placed", "Places", "Prepares", "Worker"]
 
 Worker = Callable[[Job], Evaluated]
 """Measures a recipe; it never raises for a recipe's fault, see `Evaluator`."""
@@ -28,6 +28,15 @@ class Prepares(Protocol):
         """Import what loading needs; compute nothing, and start no threads."""
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A `Load` that says on which device of PyTorch its workers compute; others use a GPU where there is one."""
+
+    @property
+    def device(self) -> str:
+        """A device's name; ``auto`` is CUDA where there is one."""
+
+
 class Engine(ABC):
     """Runs jobs on workers that it makes with what `load` returns. A context manager: what it has started, it stops.
 
@@ -40,6 +49,7 @@ class Engine(ABC):
     def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
         """Raise `ConfigError` for settings that cannot be met here; start nothing."""
         self.settings, self.load, self.places = settings, load, places
+        self.device = load.device if isinstance(load, Placed) else "auto"
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ __all__ = ["Local"]
 
 
 class Local(Engine):
-    """Processes, each with its share of the cores, or with a GPU of its own.
+    """Processes, each with its share of the cores, or, where they compute on CUDA, with a GPU of its own.
 
     One worker alone works in this very process. On the CPU others are forked from one process that has imported what
     they need. CUDA does not outlive a fork, nor do libraries of other systems than Linux: there each worker imports.
@@ -29,9 +29,11 @@ class Local(Engine):
 
     def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
         super().__init__(settings, load, places)
-        self._gpus = _gpus()
-        self._workers = settings.workers or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
-        self._forks = not self._gpus and sys.platform == "linux"
+        self._gpus = _gpus(self.device)
+        numbered = self.device.startswith("cuda:")
+        own = 1 if numbered else len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
+        self._workers = settings.workers or own
+        self._forks = not self._gpus and not numbered and sys.platform == "linux"
         self._servers: list[Server | None] = [None] * (1 if self._forks else self._workers)
         self._processes: list[Process | None] = [None] * self._workers
 
@@ -149,11 +151,11 @@ class Local(Engine):
             server.close()
 
 
-def _gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+def _gpus(device: str) -> list[str]:
+    """Return the GPUs that workers on `device` share out, as CUDA_VISIBLE_DEVICES names them; none for ``cuda:1``."""
     import torch
 
-    if not torch.cuda.is_available():
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]

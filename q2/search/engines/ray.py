@@ -58,7 +58,7 @@ class Ray(Engine):
             return
         self._connect()
         found = self._ray.cluster_resources()
-        self._gpus = found.get("GPU", 0) >= 1
+        self._gpus = found.get("GPU", 0) >= 1 and (self.device == "auto" or self.device.startswith("cuda"))
         count = self.settings.workers or int(found.get("GPU" if self._gpus else "CPU", 0))
         if not count:
             raise Q2Error(f"engine 'ray': the cluster {self.settings.address or 'local'!r} has neither a GPU nor a CPU")

@@ -34,11 +34,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _compiled(function: F) -> F:
-    """Compile at the first call; keep the machine code on disk where some folder is writable."""
+    """Compile at the first call; keep the machine code on disk where some folder is writable.
+
+    A division by zero gives what IEEE 754 says, as in PyTorch, and no exception.
+    """
     try:
-        return cast(F, numba.njit(nogil=True, fastmath=True, cache=True)(function))
+        return cast(F, numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(function))
     except RuntimeError:  # no writable folder for the cache
-        return cast(F, numba.njit(nogil=True, fastmath=True)(function))
+        return cast(F, numba.njit(nogil=True, fastmath=True, error_model="numpy")(function))
 
 
 @dataclass(frozen=True, eq=False)

@@ -135,7 +135,7 @@ class Labels:
                     unit["kind"],
                     tuple(unit["choices"]),
                     arrays[f"variants.{i}"].astype(np.int64, casting="safe"),
-                    arrays[f"scores.{i}"].astype(np.float64),
+                    _float64(arrays[f"scores.{i}"]),
                     bool(unit["complete"]),
                 )
                 for i, unit in enumerate(head["units"])
@@ -144,6 +144,12 @@ class Labels:
             return cls(tuple(head["options"]), tuple(head["choices"]), arrays["nodes"], units, made)
         except (KeyError, TypeError, ValueError, AttributeError, PredictorError) as error:
             raise PredictorError(f"{path}: damaged: {type(error).__name__} {error}") from error
+
+
+def _float64(values: Floats) -> Floats:
+    """Return a file's values in float64; what is no number stays none, without NumPy's warning."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.astype(np.float64, casting="same_kind")
 
 
 def label(space: NodeSpace, trained: Trained, progress: Progress = silent, max_variants: int = MAX_VARIANTS) -> Labels:

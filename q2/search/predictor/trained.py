@@ -206,6 +206,8 @@ def _plain(value: Any) -> Any:
 def _fold(i: int, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Fold:
     prefix = f"{i}."
     weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise ValueError(f"a weight of fold {i} is NaN or infinite")
     arrays: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in entry.items()}
     prior = arrays.pop("prior")
     if prior is not None:

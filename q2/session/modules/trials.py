@@ -39,6 +39,11 @@ class ModuleLoader:
 
     run: RunFile
 
+    @property
+    def device(self) -> str:
+        """The device that the run file names for the module."""
+        return self.run.settings.model.device
+
     def __call__(self) -> Make:
         """Load, and apply the file's own transforms."""
         searched = Searched(ModuleSession(self.run))

@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from q2.search.engines.base import Load
+from q2.config import RunFile
+from q2.search.engines.base import Load, Make
 from q2.search.engines.local import Local
 from q2.search.evaluation.jobs import Evaluated
+from q2.session.evaluation import Loader
+from q2.session.modules.trials import ModuleLoader
 from q2.settings import EngineSettings
 from q2.testing import EngineSuite, workers
 from q2.testing.workers import jobs, made, values
@@ -145,6 +149,46 @@ def test_workers_that_are_not_forked_measure_the_same(tmp_path: Path, monkeypatc
         assert {result.trial.metrics["parent"] for result in found} == {os.getpid()}
     assert values(found) == {number: number**2 for number in range(4)}
     assert not any(map(alive, pids(found)))
+
+
+@dataclass(frozen=True)
+class On:
+    """Loads nothing, onto a device."""
+
+    scratch: Path
+    device: str
+
+    def __call__(self) -> Make:
+        return workers.load(self.scratch)
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "forks", "seen"),
+    [("auto", 3, False, "2"), ("cuda", 3, False, "2"), ("cpu", 4, True, None), ("cuda:1", 1, False, None)],
+)
+def test_gpus_are_workers_where_the_denoiser_is_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, device: str, count: int, forks: bool, seen: str | None
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("q2.search.engines.local.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("q2.search.engines.local.sys.platform", "linux")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    environments: list[dict[str, str]] = []
+    monkeypatch.setattr("q2.search.engines.local.Server", lambda *_, env, forks: environments.append(env))
+    engine = Local(EngineSettings(), On(tmp_path, device), {})
+    assert engine.workers == count
+    assert engine._forks is forks
+    engine._server(0 if forks or count == 1 else 2)
+    assert environments[0].get("CUDA_VISIBLE_DEVICES") == seen
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:1"])
+def test_what_loads_a_denoiser_says_on_which_device(device: str) -> None:
+    run = RunFile.load("digits-dit.toml", [f"denoiser.device='{device}'"])
+    assert Local(EngineSettings(workers=1), Loader(run), {}).device == device
+    module = RunFile.load("jsc-tiny-search.toml", [f"model.device='{device}'"])
+    assert Local(EngineSettings(workers=1), ModuleLoader(module), {}).device == device
 
 
 def in_session(session: int) -> list[int]:

@@ -32,6 +32,20 @@ def close(found: torch.Tensor | None, expected: torch.Tensor | None, name: str =
     torch.testing.assert_close(found / largest, expected / largest, rtol=0, atol=1e-5, msg=name or None)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_what_is_too_large_gives_no_number_and_raises_nothing_as_in_pytorch_geometric(value: float) -> None:
+    edges, nodes = edges_of("random")
+    torch.manual_seed(0)
+    conv = GATv2Conv(16, 64)
+    rows = np.arange(nodes)[None]
+    for x in (torch.full((nodes, 16), value), torch.randn(nodes, 16).sign() * value):
+        own = x.clone().requires_grad_()
+        for how in ("pyg", "fused"):
+            out = Messages(edges, nodes, how).through(conv, own, rows)
+            assert not out.isfinite().all()
+            out.sum().backward()
+
+
 @pytest.mark.parametrize("kind", ["dit", "random"])
 @pytest.mark.parametrize("inputs", [16, 64])
 def test_it_equals_pytorch_geometric(kind: str, inputs: int) -> None:

@@ -147,6 +147,16 @@ def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
         Trained.load(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_predictor_with_a_weight_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    made = trained("dit")
+    weights = {name: tensor.clone() for name, tensor in made.folds[1].weights.items()}
+    next(iter(weights.values())).view(-1)[0] = value
+    replace(made, folds=(made.folds[0], replace(made.folds[1], weights=weights))).save(tmp_path)
+    with pytest.raises(PredictorError, match="damaged: ValueError a weight of fold 1 is NaN or infinite$"):
+        Trained.load(tmp_path)
+
+
 def test_what_cannot_be_trained_on_is_one_line() -> None:
     dit = space("dit")
     chosen, y = trials(dit, 30)
