@@ -53,7 +53,7 @@ class Run(Session):
     run of digits-dit.toml
       denoiser  digits-dit, pretrained, float32
       passes    stats, quantize, bops, size, report
-      search    random, 60 trials, target latent-SQNR - 4*avg_bits
+      search    fisher, 60 trials, target latent-SQNR - 4*avg_bits
     """
 
     def __repr__(self) -> str:
@@ -140,6 +140,7 @@ class Run(Session):
         >>> from tempfile import TemporaryDirectory
         >>> settings = {"search.trials": 4, "search.evaluation.fidelity": "weights", "search.engine.workers": 1}
         >>> settings |= {"search.target": "-quantized_error - 5*avg_bits", "bank.options": ["uaq-4", "uaq-3"]}
+        >>> settings |= {"search.strategy": "random"}
         >>> with TemporaryDirectory() as folder:
         ...     found = open("digits-dit", settings).search(folder)
         >>> len(found.trials), found.best is not None
@@ -194,6 +195,7 @@ class Run(Session):
         >>> from tempfile import TemporaryDirectory
         >>> settings = {"search.trials": 8, "search.evaluation.fidelity": "weights", "search.engine.workers": 1}
         >>> settings |= {"search.target": "-quantized_error - 5*avg_bits", "bank.options": ["uaq-4", "uaq-3"]}
+        >>> settings |= {"search.strategy": "random"}
         >>> run = open("digits-dit", settings)
         >>> with TemporaryDirectory() as folder:
         ...     fit = run.predict(run.search(folder), folds=2, epochs=1)

@@ -223,14 +223,15 @@ def test_a_recipe_has_the_metrics_that_it_has_on_the_cpu(device: str, fidelity: 
         sets = (f"denoiser.device={place}", f"search.evaluation.fidelity={fidelity}", f"search.target={target}")
         run = q2.open("digits-dit.toml", [*SETS, *sets])
         metrics.append(run.evaluate(dict.fromkeys(list(run.outline.choices)[::2], "uaq-3")).metrics)
-    assert metrics[0] == pytest.approx(metrics[1], rel=1e-3 if device == pretended.NAME else 2e-2)
+    assert metrics[0] == pytest.approx(metrics[1], rel=2e-2)
 
 
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])  # autograd knows no late backend
 def test_a_search_by_gradients_finds_what_it_does_on_the_cpu(device: str, tmp_path: Path) -> None:
     mine, theirs = (search(session(place, "search.strategy=fisher"), tmp_path / place) for place in ("cpu", device))
     assert len(mine.trials) == len(theirs.trials) > 0
     for one, other in zip(mine.trials, theirs.trials, strict=True):
-        assert one.metrics == pytest.approx(other.metrics, rel=1e-3 if device == pretended.NAME else 2e-2)
+        assert one.metrics == pytest.approx(other.metrics, rel=2e-2)
 
 
 @pytest.mark.parametrize("name", PRETENDED)

@@ -75,9 +75,18 @@ def test_every_pass_that_q2_ships_can_be_read_without_torch(tmp_path: Path) -> N
         (("bank", "--set", 'bank.options=["uap-4"]'), "no quantizer named 'uap' in 'uap-4'; did you mean 'uaq'?"),
         (("sample", "--set", "denoiser.name=digit-dit"), "denoiser.name: no denoiser named 'digit-dit'; did you mean"),
         (("search", "--strategy", "randm"), "--set search.strategy: no strategy named 'randm'; did you mean 'random'?"),
-        (("search", "--set", "search.strategies.random.sed=1"), "search.strategies.random.sed: unknown key"),
-        (("search", "--set", "search.target=avgbits"), "unknown metric 'avgbits'; did you mean 'avg_bits'?"),
-        (("search", "--set", "search.constraints=['avgbits <= 3']"), "no metric 'avgbits'; did you mean 'avg_bits'?"),
+        (
+            ("search", "--strategy", "random", "--set", "search.strategies.random.sed=1"),
+            "search.strategies.random.sed: unknown key",
+        ),
+        (
+            ("search", "--strategy", "random", "--set", "search.target=avgbits"),
+            "unknown metric 'avgbits'; did you mean 'avg_bits'?",
+        ),
+        (
+            ("search", "--strategy", "random", "--set", "search.constraints=['avgbits <= 3']"),
+            "no metric 'avgbits'; did you mean 'avg_bits'?",
+        ),
         (("search", "--set", "search.engine.name=locl"), "no engine named 'locl'; did you mean 'local'?"),
         (("search", "compare", "--strategies", "random,randm"), "strategies: no strategy named 'randm'"),
         (("evaluate", "--recipe", "gone.toml"), "--recipe gone.toml: cannot be read"),
