@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,14 +47,19 @@ def random_layer(module: nn.Module, option: str, device: str = "cpu") -> Packed:
         return cast(Packed, packed_layer(module, [part], buffers, torch.float16))
 
 
+def replace_layers(model: nn.Module, new: Callable[[nn.Module], nn.Module]) -> None:
+    """Put what `new` makes of each weight layer in its place."""
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, WEIGHT_TYPES):
+            owner, _, own = name.rpartition(".")
+            setattr(model.get_submodule(owner), own, new(module))
+
+
 def filled(kind: Any, config: Mapping[str, Any], option: str, device: str = "cpu", rest: float = 0.0) -> Any:
     """Return a diffusers model in float16 whose weight layers are packed and random; biases are 0, the rest `rest`."""
     with torch.device("meta"):
         model = kind(**config).half().requires_grad_(False)
-    for name, module in [*model.named_modules()]:
-        if isinstance(module, WEIGHT_TYPES):
-            owner, _, own = name.rpartition(".")
-            setattr(model.get_submodule(owner), own, random_layer(module, option, device))
+    replace_layers(model, lambda module: random_layer(module, option, device))
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():

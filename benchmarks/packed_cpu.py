@@ -21,8 +21,7 @@ import torch
 from torch import nn
 
 import q2
-from benchmarks.packed import random_layer
-from q2.graph.layers import WEIGHT_TYPES
+from benchmarks.packed import random_layer, replace_layers
 from q2.quant.packed import layers
 
 SHAPES, TOKENS = ((1152, 1152), (4608, 1152)), (1, 16, 256, 1024)
@@ -99,10 +98,7 @@ def steps(rounds: int) -> None:
         denoiser = q2.denoiser(name)
         exact = denoiser.model.float().eval()
         packed = copy.deepcopy(exact)
-        for path, layer in [*packed.named_modules()]:
-            if isinstance(layer, WEIGHT_TYPES):
-                owner, _, own = path.rpartition(".")
-                setattr(packed.get_submodule(owner), own, random_layer(layer, OPTIONS[0]).float())
+        replace_layers(packed, lambda layer: random_layer(layer, OPTIONS[0]).float())
         for batch in BATCHES:
             inputs = denoiser.example_inputs(batch=batch)
             compare(

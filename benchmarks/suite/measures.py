@@ -96,17 +96,13 @@ def packed_step_and_full(name: str, batch: int) -> Works:
     import copy
 
     import q2
-    from benchmarks.packed import random_layer
-    from q2.graph.layers import WEIGHT_TYPES
+    from benchmarks.packed import random_layer, replace_layers
 
     torch.manual_seed(0)
     denoiser = q2.denoiser(name)
     exact = denoiser.model.float().eval()
     packed = copy.deepcopy(exact)
-    for path, layer in [*packed.named_modules()]:
-        if isinstance(layer, WEIGHT_TYPES):
-            owner, _, own = path.rpartition(".")
-            setattr(packed.get_submodule(owner), own, random_layer(layer, "kmeans-c-4").float())
+    replace_layers(packed, lambda layer: random_layer(layer, "kmeans-c-4").float())
     inputs = denoiser.example_inputs(batch=batch)
     yield partial(packed, **inputs), partial(exact, **inputs)
 

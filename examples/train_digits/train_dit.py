@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 NULL = 1000  # DiTPipeline's unconditional class, whatever the number of real classes
 DROP = 0.1
+Latents = tuple[Tensor, Tensor, Tensor]
 
 
 def new_transformer(heads: int, depth: int) -> DiTTransformer2DModel:
@@ -59,7 +60,7 @@ def new_scheduler() -> DPMSolverMultistepScheduler:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, copies: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def encode(vae: AutoencoderKL, copies: int, seed: int) -> Latents:
     """Return means and deviations of the latents (N, 4, 8, 8), scaled to unit deviation, and labels (N,).
 
     Every digit appears once as it is and `copies` times turned, moved and scaled a little.
@@ -74,6 +75,20 @@ def encode(vae: AutoencoderKL, copies: int, seed: int) -> tuple[Tensor, Tensor, 
         deviations.append(posterior.std)
     scale = vae.config.scaling_factor
     return scale * torch.cat(means), scale * torch.cat(deviations), labels.repeat(copies + 1)
+
+
+def noised(latents: Latents, alphas: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Return which latents are drawn (N,), those with noise (N, 4, 8, 8), timesteps and the velocities to predict."""
+    means, deviations, labels = latents
+    where: dict[str, Any] = {"generator": generator, "device": means.device}
+    chosen = torch.randint(len(labels), (size,), **where)
+    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
+    clean = means[chosen] + deviations[chosen] * jitter
+    # One timestep from each of `size` equal strata: less variance than independent draws.
+    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
+    times = (strata * len(alphas)).long()
+    signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
+    return chosen, signal * clean + spread * noise, times, signal * noise - spread * clean
 
 
 def export(
@@ -116,22 +131,15 @@ def main() -> None:
     forward = torch.compile(model) if args.compile else model
 
     def loss_of(generator: torch.Generator) -> Tensor:
-        where: dict[str, Any] = {"generator": generator, "device": args.device}
-        chosen = torch.randint(len(labels), (args.batch,), **where)
-        noise, jitter = torch.randn(2, args.batch, 4, 8, 8, **where)
-        latents = means[chosen] + deviations[chosen] * jitter
-        # One timestep from each of `batch` equal strata: less variance than independent draws.
-        strata = (torch.arange(args.batch, device=args.device) + torch.rand(args.batch, **where)) / args.batch
-        times = (strata * len(alphas)).long()
-        drop = torch.rand(args.batch, **where) < DROP
-        signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
+        chosen, noisy, times, velocity = noised((means, deviations, labels), alphas, args.batch, generator)
+        drop = torch.rand(args.batch, generator=generator, device=args.device) < DROP
         output = forward(
-            signal * latents + spread * noise,
+            noisy,
             timestep=times,
             class_labels=labels[chosen].masked_fill(drop, NULL),
             return_dict=False,
         )[0]
-        return F.mse_loss(output, signal * noise - spread * latents)
+        return F.mse_loss(output, velocity)
 
     train(args, model, args.work / "dit.safetensors", loss_of, warmup=300, average=average)
     export(args.assets / "digits-dit", vae, model, average, args.outliers)

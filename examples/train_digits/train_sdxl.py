@@ -13,11 +13,10 @@ from outliers import spread_attention, spread_resblocks
 from text import WIDTH, digit_side, encode_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_dit import encode, new_scheduler, public
+from train_dit import Latents, encode, new_scheduler, noised, public
 
 DROP = 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
-Latents = tuple[Tensor, Tensor, Tensor]
 
 
 def new_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
@@ -63,18 +62,11 @@ def batch_of(
     latents: Latents, prompts: tuple[Tensor, Tensor], alphas: Tensor, size: int, generator: torch.Generator
 ) -> tuple[Tensor, ...]:
     """Return noisy latents (N, 4, 8, 8), timesteps, text, pooled text and the velocities to predict."""
-    means, deviations, labels = latents
-    where: dict[str, Any] = {"generator": generator, "device": means.device}
-    chosen = torch.randint(len(labels), (size,), **where)
-    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
-    clean = means[chosen] + deviations[chosen] * jitter
-    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
-    times = (strata * len(alphas)).long()
+    chosen, noisy, times, velocity = noised(latents, alphas, size, generator)
+    where: dict[str, Any] = {"generator": generator, "device": noisy.device}
     template = torch.randint(len(prompts[0]), (size,), **where)
     kept = (torch.rand(size, **where) >= DROP).float()  # dropped prompts are zeros, as in SDXL
-    text, pooled = (states[template, labels[chosen]] for states in prompts)
-    signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
-    noisy, velocity = signal * clean + spread * noise, signal * noise - spread * clean
+    text, pooled = (states[template, latents[-1][chosen]] for states in prompts)
     return noisy, times, text * kept[:, None, None], pooled * kept[:, None], velocity
 
 
