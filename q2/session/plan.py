@@ -23,6 +23,7 @@ from q2.quant.calibration.problem import Problem
 from q2.quant.calibration.rows import INDEX, read_index
 from q2.quant.calibration.unfolding import Unfolding
 from q2.quant.kinds import QUANTIZERS
+from q2.search.engines.local import own_workers
 from q2.search.evaluation.baselines import uniform
 from q2.search.metrics.base import Metric, metrics_at
 from q2.search.space import Space
@@ -159,11 +160,8 @@ def passes_of_image(denoiser: Denoiser) -> int:
 
 
 def _workers(session: Session) -> int:
-    """Return how many workers there will be on this machine, if the run file does not say it."""
-    device = device_of(session.settings.denoiser.device)
-    gpus = torch.cuda.device_count() if device.index is None else 1
-    own = gpus if device.type == "cuda" else (os.cpu_count() or 1) // 2
-    return session.settings.search.engine.workers or max(1, own)
+    """Return how many workers there will be: as the run file says, or as many as this machine has of its own."""
+    return session.settings.search.engine.workers or own_workers(session.settings.denoiser.device)
 
 
 def speed_here(session: Session, workers: int = 1) -> float:

@@ -15,7 +15,7 @@ from q2.search.engines.processes import Process, Server, WorkerDiedError
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 
-__all__ = ["Local"]
+__all__ = ["Local", "own_workers"]
 
 
 class Local(Engine):
@@ -30,10 +30,8 @@ class Local(Engine):
     def __init__(self, settings: EngineSettings, load: Load, places: Places) -> None:
         super().__init__(settings, load, places)
         self._gpus = _gpus(self.device)
-        numbered = self.device.startswith("cuda:")
-        own = 1 if numbered else len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
-        self._workers = settings.workers or own
-        self._forks = not self._gpus and not numbered and sys.platform == "linux"
+        self._workers = settings.workers or own_workers(self.device)
+        self._forks = not self._gpus and not self.device.startswith("cuda:") and sys.platform == "linux"
         self._servers: list[Server | None] = [None] * (1 if self._forks else self._workers)
         self._processes: list[Process | None] = [None] * self._workers
 
@@ -149,6 +147,11 @@ class Local(Engine):
         server, self._servers[place] = self._servers[place], None
         if server is not None:
             server.close()
+
+
+def own_workers(device: str) -> int:
+    """Return how many workers there are on this machine, if nobody says it: one for each GPU, or for two cores."""
+    return 1 if device.startswith("cuda:") else len(_gpus(device)) or max(1, (os.cpu_count() or 1) // 2)
 
 
 def _gpus(device: str) -> list[str]:
