@@ -6,6 +6,7 @@ from typing import Any
 
 from q2.report.folder import RunFolder
 from q2.report.parts import Section, Summary, Table, number
+from q2.search.trials.trial import FULL_PRECISION
 
 __all__ = ["evaluation_page"]
 
@@ -13,8 +14,8 @@ __all__ = ["evaluation_page"]
 def evaluation_page(run: RunFolder) -> Summary:
     """Return the page of the folder that ``q2 evaluate`` wrote."""
     recipes: Mapping[str, Any] = run.report.get("recipes", {})
-    full = run.report.get("full precision", {})
-    measured = {**recipes, "full precision": full} if full else recipes
+    full = run.report.get(FULL_PRECISION, {})
+    measured = {**recipes, FULL_PRECISION: full} if full else recipes
     names = list(dict.fromkeys(name for each in measured.values() for name in each.get("metrics", {})))
     rows = [[_short(title), *(_shown(each, name) for name in names)] for title, each in measured.items()]
     first = Table(["recipe", *names], rows, "In brackets: 95 % intervals.")

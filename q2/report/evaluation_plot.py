@@ -11,11 +11,10 @@ from q2.errors import Q2Error, why
 from q2.plugins import Plugins
 from q2.report.entries import entries, entry_of
 from q2.report.folder import RunFolder
-from q2.report.recipes import FULL
 from q2.search.kinds import METRICS
 from q2.search.metrics.base import Metric
 from q2.search.predictor.plots import Plot
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +47,7 @@ def evaluation_plot(run: RunFolder) -> Plot:
         raise Q2Error(f"{run.path}: the folder of q2 {run.kind}, expected one that q2 evaluate --out wrote")
     trials, verdicts = _trials(run), _verdicts(run)
     offers = Plugins(entry_points=False).of(METRICS)
-    full = next((entry.measured for entry in entries(run, FULL)), Trial({}))
+    full = next((entry.measured for entry in entries(run, FULL_PRECISION)), Trial({}))
     names = list(dict.fromkeys([_SIZE, *(name for trial in trials.values() for name in trial.intervals)]))
     columns = 2 if len(names) == 4 else min(len(names), _COLUMNS)
     rows_of_panels = math.ceil(len(names) / columns)
@@ -71,7 +70,7 @@ def evaluation_plot(run: RunFolder) -> Plot:
     for said in dict.fromkeys(str(row[-1]) for row in rows if row[-1]):
         colour, mark = _MARKS[said]
         figure.axes[0].plot([], [], mark, color=colour, label=_LABELS.get(said, said))
-    figure.axes[0].plot([], [], "--", color="#5d4037", linewidth=1, label=FULL)
+    figure.axes[0].plot([], [], "--", color="#5d4037", linewidth=1, label=FULL_PRECISION)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return Plot(figure, _HEADER, tuple(rows))

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from q2.report.parts import Chart, number
-from q2.report.recipes import FULL, summary
+from q2.report.recipes import summary
 from q2.search.metrics.base import Metric
 from q2.search.metrics.pareto import pareto_front
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 
 __all__ = ["SIZE", "front"]
 
@@ -69,7 +69,7 @@ def _spec(rows: Sequence[Mapping[str, Any]], level: float | None, title: str, *,
         {"mark": point, "encoding": points},
     ]
     if level is not None:
-        levels = {"values": [{"value": level, "what": FULL}]}
+        levels = {"values": [{"value": level, "what": FULL_PRECISION}]}
         dashes = {"type": "rule", "strokeDash": [5, 4], "color": _COLOURS["trial"]}
         shown = {"y": y, "tooltip": [{"field": "what"}, {"field": "value"}]}
         layers.insert(0, {"data": levels, "mark": dashes, "encoding": shown})

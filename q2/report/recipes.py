@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from q2.quant.options import Option
-from q2.quant.widths import FULL as FULL_WIDTH
+from q2.quant.widths import FULL
 from q2.report.parts import Chart
 
-__all__ = ["FULL", "bits_of", "block_and_role", "layer_map", "summary"]
+__all__ = ["bits_of", "block_and_role", "layer_map", "summary"]
 
-FULL = "full precision"
 _REPEATED = re.compile(r"^(.*s\.\d+)\.(.+)$")
 
 
@@ -21,7 +20,7 @@ def bits_of(option: str) -> int:
     >>> bits_of("kmeans-c-3"), bits_of("mxfp4"), bits_of("none")
     (3, 4, 16)
     """
-    return Option.parse(option).bits or FULL_WIDTH
+    return Option.parse(option).bits or FULL
 
 
 def summary(recipe: Mapping[str, str]) -> str:

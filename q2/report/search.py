@@ -9,12 +9,12 @@ from q2.report.entries import Entry, entries
 from q2.report.folder import RunFolder
 from q2.report.front import SIZE, front
 from q2.report.parts import Chart, Section, Summary, Table, number
-from q2.report.recipes import FULL, layer_map, summary
+from q2.report.recipes import layer_map, summary
 from q2.report.sensitivity import sensitivities
 from q2.search.kinds import METRICS
 from q2.search.metrics.base import Metric
 from q2.search.objective.target import Target
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 
 __all__ = ["SearchPage"]
 
@@ -67,7 +67,7 @@ class SearchPage:
     @cached_property
     def full(self) -> Entry | None:
         """Full precision; None where the search wanted no baselines."""
-        return next(iter(entries(self.run, FULL)), None)
+        return next(iter(entries(self.run, FULL_PRECISION)), None)
 
     @property
     def verdict(self) -> str:
@@ -123,7 +123,7 @@ class SearchPage:
         """Return the chosen recipe beside the baselines and full precision."""
         rows = [("chosen", self.chosen)] if self.chosen else []
         rows += [(entry.name, entry) for entry in self.baselines]
-        rows += [(FULL, self.full)] if self.full else []
+        rows += [(FULL_PRECISION, self.full)] if self.full else []
         names = self._names([entry.measured for _, entry in rows])
         bound = bool(self.run.report.get("constraints"))
         cells = [

@@ -10,7 +10,7 @@ from q2.passes import TextTable
 from q2.search.metrics.base import Metric
 from q2.search.metrics.pareto import pareto_front
 from q2.search.strategies.base import Problem
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 
 __all__ = ["Found", "found", "quality_of"]
 
@@ -128,7 +128,7 @@ class Found:
     def _row(self, trial: Trial, columns: Sequence[type[Metric]]) -> tuple[str, ...]:
         best = self.best is not None and trial.id == self.best.id
         mark = ("← chosen" if self.beaten else "← not beaten") if best else ""
-        name = "full precision" if trial is self.full else self.names.get(trial.id, "")
+        name = FULL_PRECISION if trial is self.full else self.names.get(trial.id, "")
         words = [self.file(trial) if trial is not self.full else "", name, mark]
         cells = (trial.shown(kind.name) if kind.name in trial.metrics else "" for kind in columns)
         bits = f"{trial.metrics['avg_bits']:.3f}"

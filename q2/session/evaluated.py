@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from q2.passes import TextTable
-from q2.search.evaluation.baselines import FULL_PRECISION
 from q2.search.evaluation.evaluator import Kept
 from q2.search.evaluation.reference import Reference
 from q2.search.metrics.base import ForwardMetric, FreeMetric, ImageMetric, Metric
 from q2.search.metrics.difference import FEW, Verdict, image_difference, output_difference, verdict
 from q2.search.metrics.intervals import Estimate
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 from q2.settings import Fidelity
 from q2.version import version
 

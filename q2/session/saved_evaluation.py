@@ -8,10 +8,10 @@ from q2.denoisers.saving.save import saved_activations
 from q2.errors import ConfigError
 from q2.passes import PassContext, PassManager, Step
 from q2.passes.transform.quantize_activations import QuantizeActivations
-from q2.search.evaluation.baselines import FULL_PRECISION
 from q2.search.evaluation.costs import Costs
 from q2.search.evaluation.evaluator import Evaluator
 from q2.search.evaluation.reference import Reference
+from q2.search.trials.trial import FULL_PRECISION
 from q2.session.evaluation import Ready
 from q2.session.report import recipe_of
 from q2.session.session import Session

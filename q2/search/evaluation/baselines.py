@@ -17,16 +17,15 @@ from q2.search.metrics.base import Array, Chunk, ForwardMetric, FreeMetric, Imag
 from q2.search.metrics.contract import estimate_of, named_metric, rows_of, value_of
 from q2.search.metrics.intervals import Estimate
 from q2.search.space import Space
-from q2.search.trials.trial import Trial
+from q2.search.trials.trial import FULL_PRECISION, Trial
 from q2.settings import Fidelity
 
 if TYPE_CHECKING:
     from q2.graph import Graph
     from q2.quant.bank import Bank
 
-__all__ = ["FULL_PRECISION", "full_precision", "uncompressed", "uniform"]
+__all__ = ["full_precision", "uncompressed", "uniform"]
 
-FULL_PRECISION = "full precision"
 _NONE = "none"
 
 

@@ -13,8 +13,10 @@ from q2.errors import TrialError
 from q2.files import parse_json
 from q2.search.trials.encoding import EncodedRecipe, plain
 
-__all__ = ["State", "Trial", "join"]
+__all__ = ["FULL_PRECISION", "State", "Trial", "join"]
 
+FULL_PRECISION = "full precision"
+"""What full precision is called beside recipes: in tables, pictures and reports."""
 State = Literal["complete", "failed"]
 _LOPSIDED = 0.1
 """From which share of an interval on its middle is too far from the value for ± to be honest."""
