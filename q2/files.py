@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from q2.errors import Q2Error, why
 __all__ = [
     "alone",
     "creating",
+    "lock",
     "parse_json",
     "parse_toml",
     "plain",
     "read_json",
     "read_toml",
+    "remove_unlocked",
     "replacing",
     "write_json",
     "write_text",
@@ -93,17 +96,24 @@ def _check_depth(value: object) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it to `path` if the block ends well, else remove it."""
+    """Yield a temporary path in the same folder; rename it to `path` if the block ends well, else remove it.
+
+    What killed processes left of the same file is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
-    try:
-        yield beside
-        beside.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is for everyone the umask allows
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    def make(prefix: str) -> str:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        return name
+
+    with _held(path.parent, path.stem, make) as beside:
+        try:
+            yield beside
+            beside.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is for everyone the umask allows
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -123,19 +133,66 @@ def alone(folder: Path) -> Iterator[None]:
 def creating(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside; rename it to `folder` if the block ends well, else remove it.
 
-    Raises `OSError` if `folder` is there and not empty.
+    What killed processes left of the same folder is removed first. Raises `OSError` if `folder` is there and not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(17, "is there already", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    with _held(folder.parent, folder.name, lambda prefix: tempfile.mkdtemp(prefix=prefix, dir=folder.parent)) as beside:
+        try:
+            yield beside
+            for part in (beside, *beside.rglob("*")):  # mkdtemp makes private folders, some libraries private files
+                part.chmod((0o777 if part.is_dir() else 0o666) & ~_umask())
+            beside.replace(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path, name: str, make: Callable[[str], str]) -> Iterator[Path]:
+    """Yield what `make` makes of a prefix in `folder`, locked, so that other processes see that it is worked at.
+
+    What has the same prefix and no lock is removed before: whoever made it, on this machine, was killed. The machine
+    is in the prefix, since a network's file system may know the locks of one machine only.
+    """
+    prefix = f"{name}-{zlib.crc32(os.uname().nodename.encode()):08x}-"
+    for left in os.listdir(folder):
+        if left.startswith(".") and left.lstrip(".").startswith(prefix.lstrip(".")):
+            remove_unlocked(folder / left)
+    while (handle := lock(beside := Path(make(f".{prefix}")))) is None:
+        pass  # it was taken for left over before it was locked
     try:
         yield beside
-        for part in (beside, *beside.rglob("*")):  # mkdtemp makes private folders, some libraries private files
-            part.chmod((0o777 if part.is_dir() else 0o666) & ~_umask())
-        beside.replace(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        os.close(handle)
+
+
+def lock(path: Path, *, shared: bool = False) -> int | None:
+    """Lock a file or a folder against `remove_unlocked`; return the handle that holds it, None if it is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    if path.exists():
+        return handle
+    os.close(handle)
+    return None
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a file or a folder unless a process has locked it."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faulty.running import Command, ended, start
+from benchmarks.faulty.running import Command, ended, rehearse, start
 from benchmarks.faulty.scenarios import Scenario, contents
 
 __all__ = ["Count", "killed_rounds", "undisturbed"]
@@ -34,13 +34,13 @@ class Count:
 def undisturbed(scenario: Scenario, folder: Path) -> tuple[dict[str, Any], float]:
     """Run a scenario by itself; return what it wrote, and the seconds. Raises AssertionError if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    start(scenario.args(fresh(scenario, folder / "first")), folder / "first.txt", folder=folder).wait()  # compiles
+    rehearse(scenario.args(fresh(scenario, folder / "first")), folder)
     place = fresh(scenario, folder / "whole")
     begun = time.monotonic()
     command = start(scenario.args(place), folder / "whole.txt", folder=place)
     code = command.wait()
     assert code == 0, f"undisturbed it ends with {code}: {command.text[-500:]}"
-    return contents(place / scenario.result), time.monotonic() - begun
+    return contents(place), time.monotonic() - begun
 
 
 def fresh(scenario: Scenario, place: Path) -> Path:
@@ -52,23 +52,23 @@ def fresh(scenario: Scenario, place: Path) -> Path:
     return place
 
 
-def killed_rounds(scenario: Scenario, folder: Path, rounds: int, rng: random.Random) -> Count:
-    """Run rounds of one scenario; every other one kills once, the rest up to three times."""
+def killed_rounds(scenario: Scenario, folder: Path, kills: int, rng: random.Random) -> Count:
+    """Run rounds of one scenario, each with up to three kills, until there were so many, or most come too late."""
     count = Count(scenario.name)
     whole, count.seconds = undisturbed(scenario, folder)
-    for number in range(rounds):
+    while count.kills < kills and count.rounds < 4 * kills:
         count.rounds += 1
         try:
             _round(scenario, folder, whole, count, rng)
         except AssertionError as error:
-            count.failures.append(f"round {number}: {error}")
+            count.failures.append(f"round {count.rounds}: {error}")
     return count
 
 
 def _round(scenario: Scenario, folder: Path, whole: dict[str, Any], count: Count, rng: random.Random) -> None:
     place, said = fresh(scenario, folder / "killed"), folder / "killed.txt"
     for _ in range(rng.randint(1, MOST_KILLS)):
-        before = complete(place / scenario.result, whole)
+        before = complete(place, whole)
         command = start(scenario.args(place), said, folder=place)
         time.sleep(rng.uniform(0, count.seconds))
         done = command.poll()
@@ -76,37 +76,30 @@ def _round(scenario: Scenario, folder: Path, whole: dict[str, Any], count: Count
             count.late += 1
             assert done == 0, f"it ends with {done}: {command.last}"
             break
-        kill(command)
+        kill(command, scenario)
         count.kills += 1
-        after = complete(place / scenario.result, whole)
+        after = complete(place, whole)
         assert before <= after, f"lost: {', '.join(sorted(before - after)[:3])}"
     command = start(scenario.args(place), said, folder=place)
     code = command.wait()
     if code == 2 and not scenario.resumes and "is there already" in command.text:
         code = 0  # the folder was complete before
     assert code == 0, f"started again it ends with {code}: {command.last}"
-    assert ended(command.pid), "a process is left behind at the end"
-    found = contents(place / scenario.result)
+    assert ended(command.pid, scenario.elsewhere), "a process is left behind at the end"
+    found = contents(place)
     different = [name for name in {**whole, **found} if whole.get(name) != found.get(name)]
     assert not different, f"not as undisturbed: {', '.join(sorted(different)[:3])}"
 
 
-def kill(command: Command) -> None:
+def kill(command: Command, scenario: Scenario) -> None:
     """Kill a command, and see that what it started ends by itself. Raises AssertionError."""
     os.kill(command.pid, signal.SIGKILL)
     os.waitpid(command.pid, 0)
-    assert ended(command.pid), "a process outlives the command that was killed"
+    assert ended(command.pid, scenario.elsewhere), "a process outlives the command that was killed"
 
 
 def complete(folder: Path, whole: dict[str, Any]) -> set[str]:
     """Return what is there as it is after an undisturbed run: files, and trials."""
-    if not folder.exists():
-        return set()
-    found = contents_so_far(folder)
+    found = contents(folder)
     trials = {f"trial {each}" for each in set(found.pop("trials", [])) & set(whole.get("trials", []))}
     return trials | {name for name, data in found.items() if whole.get(name) == data}
-
-
-def contents_so_far(folder: Path) -> dict[str, Any]:
-    """Return what a folder holds; what is half-written stands under names of its own, beside."""
-    return {name: data for name, data in contents(folder).items() if not Path(name).name.startswith(".")}

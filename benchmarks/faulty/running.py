@@ -1,13 +1,16 @@
 """Commands in forks of this process, which has imported what they need: their start takes no time."""
 
+import importlib
 import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Command", "children", "ended", "start"]
+__all__ = ["Command", "children", "ended", "rehearse", "start"]
 
 
 class Command:
@@ -49,9 +52,10 @@ def start(
     *,
     environment: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
+    after: Callable[[], object] | None = None,
     folder: Path | None = None,
 ) -> Command:
-    """Start ``q2 ARGS`` in a fork; what it says goes to a file, and `before` is called in it first."""
+    """Start ``q2 ARGS`` in a fork; what it says goes to a file; `before` is called in it first, `after` last."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -70,6 +74,8 @@ def start(
         if before:
             before()
         code = _main(args)
+        if after:
+            after()
     finally:
         os._exit(code)
 
@@ -88,6 +94,20 @@ def _main(args: Sequence[str]) -> int:
     return code
 
 
+def rehearse(args: Sequence[str], folder: Path) -> None:
+    """Run a command once, and import what it has imported, so that the forks to come need not.
+
+    It also compiles, for the caches on disk, what Numba does.
+    """
+    imported = folder / "modules.txt"
+    start(args, folder / "first.txt", folder=folder, after=lambda: imported.write_text("\n".join(sys.modules))).wait()
+    for name in imported.read_text(encoding="utf-8").splitlines() if imported.exists() else ():
+        if name not in sys.modules and not name.startswith("__"):
+            with suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+
+
 def children(session: int) -> list[int]:
     """Return the processes of a session that are alive."""
     found = []
@@ -101,13 +121,17 @@ def children(session: int) -> list[int]:
     return found
 
 
-def ended(session: int, seconds: float = 20) -> bool:
-    """Say whether all processes of a session end within some seconds by themselves; those that do not are killed."""
+def ended(session: int, elsewhere: Callable[[], Sequence[int]] = lambda: (), seconds: float = 20) -> bool:
+    """Say whether all processes of a session, and those `elsewhere`, end within some seconds by themselves.
+
+    Those that do not are killed.
+    """
     end = time.monotonic() + seconds
-    while children(session):
+    while alive := [*children(session), *elsewhere()]:
         if time.monotonic() > end:
-            for pid in children(session):
-                os.kill(pid, signal.SIGKILL)
+            for pid in alive:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             return False
-        time.sleep(0.05)
+        time.sleep(0.02)
     return True

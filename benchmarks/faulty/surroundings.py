@@ -1,12 +1,15 @@
 """Odd surroundings: a signal, a full disk, a closed pipe, another locale, folders that cannot be written to."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,11 @@ from benchmarks.faulty.rounds import fresh, undisturbed
 from benchmarks.faulty.running import Command, ended, start
 from benchmarks.faulty.scenarios import Scenario, contents
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "Check", "again", "same"]
+
+Check = Callable[[Scenario, Path], str]
+"""Runs a scenario in a folder of its own, and says what came of it. Raises AssertionError."""
+DAY = 86_400
 
 
 def terminated(scenario: Scenario, folder: Path) -> str:
@@ -25,8 +32,22 @@ def terminated(scenario: Scenario, folder: Path) -> str:
     time.sleep(seconds / 2)
     os.kill(command.pid, signal.SIGTERM)
     command.wait(60)
-    assert ended(command.pid), "a process is left"
-    return _again(scenario, place, whole)
+    assert ended(command.pid, scenario.elsewhere), "a process is left"
+    return again(scenario, place, whole)
+
+
+def interrupted(scenario: Scenario, folder: Path) -> str:
+    """Ctrl-C, which all of its processes get, ends it with 130; a second start ends as an undisturbed one."""
+    whole, seconds = undisturbed(scenario, folder.parent / scenario.name)
+    place = fresh(scenario, folder / "stopped")
+    command = start(scenario.args(place), folder / "said.txt", folder=place)
+    time.sleep(seconds / 2)
+    os.killpg(command.pid, signal.SIGINT)
+    code = command.wait(60)
+    assert code == 130, f"it ends with {code}: {command.text[-300:]}"
+    assert "Traceback" not in command.text, command.text[-500:]
+    assert ended(command.pid, scenario.elsewhere), "a process is left"
+    return again(scenario, place, whole)
 
 
 def full_disk(scenario: Scenario, folder: Path) -> str:
@@ -42,7 +63,7 @@ def full_disk(scenario: Scenario, folder: Path) -> str:
             command = start(scenario.args(place), folder / "said.txt", folder=folder)
             _one_line(command, "No space left")
             filler.unlink()
-            return _again(scenario, place, whole, disk=True)
+            return again(scenario, place, whole, disk=True)
     except subprocess.CalledProcessError:
         return "no mount"
 
@@ -92,8 +113,8 @@ def closed_output(scenario: Scenario, folder: Path) -> str:
     command = start(scenario.args(place), folder / "said.txt", before=closed, folder=place)
     command.wait()
     assert "Traceback" not in command.text, command.text[-500:]
-    assert ended(command.pid), "a process is left"
-    return _again(scenario, place, whole)
+    assert ended(command.pid, scenario.elsewhere), "a process is left"
+    return again(scenario, place, whole)
 
 
 def together(scenario: Scenario, folder: Path) -> str:
@@ -104,17 +125,49 @@ def together(scenario: Scenario, folder: Path) -> str:
     codes = [command.wait() for command in both]
     assert 0 in codes, [command.last for command in both]
     assert all(code in (0, 2) for code in codes), [command.text[-300:] for command in both]
-    return _same(scenario, place, whole)
+    return same(scenario, place, whole)
 
 
-CHECKS: Mapping[str, Callable[[Scenario, Path], str]] = {
+def stepping_clock(scenario: Scenario, folder: Path) -> str:
+    """With a clock that jumps by up to a day whenever it is read, and files of any age, it runs as ever."""
+    whole, _ = undisturbed(scenario, folder.parent / scenario.name)
+    place, rng = fresh(scenario, folder / "odd"), random.Random(0)
+    command = start(scenario.args(place), folder / "said.txt", folder=place, before=_step_clock)
+    while (code := command.poll()) is None:
+        for file in place.rglob("*"):
+            with suppress(OSError):  # it has another name by now
+                os.utime(file, (when := time.time() + rng.uniform(-DAY, DAY), when))
+        time.sleep(0.05)
+    assert code == 0, f"it ends with {code}: {command.text[-300:]}"
+    return same(scenario, place, whole)
+
+
+def _step_clock() -> None:
+    """Have Python's wall clock jump in this process, for all that read it by `time` or `datetime`."""
+    rng, now, now_ns = random.Random(1), time.time, time.time_ns
+
+    class Stepping(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stepping":
+            return super().now(tz) + timedelta(seconds=rng.uniform(-DAY, DAY))
+
+    time.time = lambda: now() + rng.uniform(-DAY, DAY)
+    time.time_ns = lambda: now_ns() + rng.randint(-DAY, DAY) * 10**9
+    for name, module in list(sys.modules.items()):
+        if name.startswith("q2.") and vars(module).get("datetime") is datetime:
+            vars(module)["datetime"] = Stepping
+
+
+CHECKS: Mapping[str, Check] = {
     "SIGTERM": terminated,
+    "Ctrl-C": interrupted,
     "full disk": full_disk,
     "read-only": read_only,
     "no home": homeless,
     "LC_ALL=C": plain_locale,
     "closed stdout": closed_output,
     "two at once": together,
+    "clock steps": stepping_clock,
 }
 
 
@@ -144,21 +197,23 @@ def _ends(scenario: Scenario, folder: Path, **how: Any) -> str:
     command = start(scenario.args(place), folder / "said.txt", folder=place, **how)
     code = command.wait()
     assert code == 0, f"it ends with {code}: {command.text[-300:]}"
-    return _same(scenario, place, whole)
+    return same(scenario, place, whole)
 
 
-def _again(scenario: Scenario, place: Path, whole: dict[str, Any], *, disk: bool = False) -> str:
+def again(scenario: Scenario, place: Path, whole: dict[str, Any], *, disk: bool = False) -> str:
+    """Start it once more; its result is as that of an undisturbed run, `whole`."""
     said = place.parent / "again.txt"
     command = start(scenario.args(place), said, folder=place.parent if disk else place)
     code = command.wait()
     if code == 2 and not scenario.resumes and "is there already" in command.text:
         code = 0
     assert code == 0, f"started again it ends with {code}: {command.last}"
-    return _same(scenario, place, whole)
+    return same(scenario, place, whole)
 
 
-def _same(scenario: Scenario, place: Path, whole: dict[str, Any]) -> str:
-    found = contents(place / scenario.result)
+def same(scenario: Scenario, place: Path, whole: dict[str, Any]) -> str:
+    """See that what is in `place` is `whole`, what an undisturbed run writes."""
+    found = contents(place)
     different = sorted(name for name in {**whole, **found} if whole.get(name) != found.get(name))
     assert not different, f"not as undisturbed: {', '.join(different[:3])}"
     return "same"

@@ -1,20 +1,17 @@
 """The Ray engine: actors on the nodes of a cluster, one a GPU, or one a core where there are no GPUs."""
 
 import os
-import shutil
 import socket
-import tempfile
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from q2.errors import ConfigError, Q2Error, why
 from q2.search.engines.base import Engine, Load, Make, Places, Worker
-from q2.search.engines.shipping import digest, packed, unpack
+from q2.search.engines.shipping import Copies, digest, packed, unpack
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.settings import EngineSettings
 from q2.version import version
@@ -192,7 +189,7 @@ class _Actor:
     """A worker in a process of its own, on some node."""
 
     def __init__(self, token: str, threads: int | None, folder: str) -> None:
-        self.place = Path(tempfile.gettempdir()) / f"q2-{token}"
+        self.copies = Copies(token)
         self.worker: Worker | None = None
         if threads:
             os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -210,18 +207,20 @@ class _Actor:
     ) -> Evaluated | list[str]:
         """Measure a recipe; or return the names of folders that are not here as the engine knows them."""
         if self.worker is None:
+            theirs = {name: self.copies.folder / name for name in tokens if digest(self.places[name]) != tokens[name]}
+            if theirs:
+                self.copies.hold()
             for name, files in (copies or {}).items():
-                unpack(self.place / name, files, _fetched)
-            theirs = [name for name, token in tokens.items() if digest(self.places[name]) != token]
-            lacking = [name for name in theirs if not (self.place / name).is_dir()]
+                unpack(self.copies.folder / name, files, _fetched)
+            lacking = [name for name, copy in theirs.items() if not copy.is_dir()]
             if lacking:
                 return lacking
-            self.worker = self.make({**self.places, **{name: self.place / name for name in theirs}})
+            self.worker = self.make({**self.places, **theirs})
         return self.worker(job)
 
     def forget(self) -> None:
         """Remove the copies."""
-        shutil.rmtree(self.place, ignore_errors=True)
+        self.copies.forget()
 
 
 def _reach(address: str) -> None:

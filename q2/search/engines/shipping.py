@@ -1,13 +1,16 @@
 """Folders that travel: whether another machine has the same one, and a copy of it where it does not."""
 
 import hashlib
+import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from q2.files import creating
+from q2.files import creating, lock, remove_unlocked
 
-__all__ = ["digest", "packed", "unpack"]
+__all__ = ["Copies", "digest", "packed", "unpack"]
 
 T = TypeVar("T")
 
@@ -44,3 +47,27 @@ def unpack(folder: Path, files: Mapping[str, T], read: Callable[[T], bytes]) -> 
     except OSError:
         if not folder.is_dir():  # else another process was first
             raise
+
+
+class Copies:
+    """The folder of this machine that the workers of one search, which has a `token` of 32 hex digits, keep copies in.
+
+    It is removed by `forget`, or, where nobody is left to say so, by the next worker of any search on this machine.
+    """
+
+    def __init__(self, token: str) -> None:
+        self.folder = Path(tempfile.gettempdir()) / f"q2-{token}"
+        self._handle: int | None = None
+        for left in self.folder.parent.glob("q2-*"):
+            if left != self.folder and re.fullmatch("q2-[0-9a-f]{32}", left.name):
+                remove_unlocked(left)
+
+    def hold(self) -> None:
+        """Make the folder if need be, and keep it from others as long as this process lives."""
+        while self._handle is None:
+            self.folder.mkdir(exist_ok=True)
+            self._handle = lock(self.folder, shared=True)
+
+    def forget(self) -> None:
+        """Remove the copies."""
+        shutil.rmtree(self.folder, ignore_errors=True)

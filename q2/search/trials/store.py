@@ -14,12 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from q2.config import Key, dotted, flatten, validate
 from q2.errors import TrialError, why
-from q2.files import parse_json, read_json
+from q2.files import creating, parse_json, read_json
 from q2.search.trials.encoding import EncodedRecipe, Tables
 from q2.search.trials.lines import checked, line
 from q2.search.trials.trial import Trial, join
@@ -314,19 +313,12 @@ def store_in(path: Path) -> Path:
 def _create(path: Path, fingerprint: Fingerprint) -> None:
     """Make the folder with its head in one step: where several processes try, one succeeds and the others find it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent, ignore_cleanup_errors=True) as beside:
-            made = Path(beside) / path.name
-            made.mkdir()
+        with creating(path) as beside:
             table = {"q2": "trials", "version": _VERSION, "fingerprint": asdict(fingerprint)}
-            (made / _HEAD).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-            try:
-                made.rename(path)
-            except OSError:
-                if not (path / _HEAD).exists():
-                    raise
+            (beside / _HEAD).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise TrialError(f"{path}: cannot be made: {error}") from error
+        if not (path / _HEAD).exists():
+            raise TrialError(f"{path}: cannot be made: {error}") from error
 
 
 def _identity(trial: Trial) -> bytes:

@@ -2,11 +2,24 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
-from q2.search.engines.shipping import digest, packed, unpack
+from q2.search.engines.shipping import Copies, digest, packed, unpack
+
+HOLDS = """
+import sys, time
+from q2.search.engines.shipping import Copies
+copies = Copies(sys.argv[1])
+copies.hold()
+(copies.folder / "bank").mkdir()
+print(flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -61,3 +74,24 @@ def test_of_two_that_copy_at_once_the_first_counts(tmp_path: Path, folder: Path)
     unpack(tmp_path / "copy", {"index.json": b"mine"}, overtaken)
     assert dict(packed(tmp_path / "copy")) == dict(packed(folder))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank", "copy"]
+
+
+def test_copies_stay_as_long_as_a_worker_has_them_and_go_with_the_next_worker_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    kept = [tmp_path / "q2-main", tmp_path / f"q2-{uuid.uuid4().hex}-mine"]  # a user's own, of like names
+    for folder in kept:
+        folder.mkdir()
+    token = uuid.uuid4().hex
+    with subprocess.Popen([sys.executable, "-c", HOLDS, token], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline()
+        Copies(uuid.uuid4().hex)
+        assert (tmp_path / f"q2-{token}" / "bank").is_dir()
+        worker.kill()
+    Copies(token)
+    assert (tmp_path / f"q2-{token}" / "bank").is_dir()
+    Copies(uuid.uuid4().hex)
+    assert set(tmp_path.iterdir()) == set(kept)
