@@ -1,12 +1,12 @@
 """What commands leave behind when they are killed, when the disk is full, and when their surroundings are odd.
 
-    python -m benchmarks.faults [--kills 200] [--seed 0] [--only NAME …] [--part kills|checks] [--folder DIR]
+    python -m benchmarks.faults [--kills 200] [--minutes 60] [--only NAME …] [--part kills|checks] [--seed 0]
 
 A round starts a command, kills it (SIGKILL, with no chance to clean up) at a random moment and starts it again, up to
-three times, then lets it end. It passes if the result is byte for byte that of an undisturbed run (of trials all but
+five times, then lets it end. It passes if the result is byte for byte that of an undisturbed run (of trials all but
 the seconds), nothing that was complete was lost or changed, no file is left over and no process. There are rounds until
-every command was killed `--kills` times. The search with Ray runs on a cluster of two nodes on this machine, which
-stays up: of its processes those that work for the killed search must end.
+every command was killed `--kills` times, or for `--minutes`. The search with Ray runs on a cluster of two nodes on this
+machine, which stays up: of its processes those that work for the killed search must end.
 
 The other checks run a command once each: SIGTERM, Ctrl-C, a full disk (a small tmpfs, where one can be mounted), a
 closed standard output, `LC_ALL=C`, a home that cannot be written to, a read-only folder, two processes in one folder, a
@@ -36,6 +36,7 @@ FAILED = "FAILED"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=60, help="at most so long for the kills of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--part", choices=("kills", "checks"))
@@ -44,16 +45,17 @@ def main() -> None:
     chosen = [each for each in SCENARIOS if not options.only or each.name in options.only]
     with tempfile.TemporaryDirectory() as made:
         folder = options.folder or Path(made)
-        counts = kills(chosen, folder, options.kills, options.seed) if options.part != "checks" else []
+        counts = kills(chosen, folder, options.kills, options.minutes, options.seed) if options.part != "checks" else []
         failed = surroundings(chosen, folder) if options.part != "kills" else 0
     raise SystemExit(1 if failed or any(count.failures for count in counts) else 0)
 
 
-def kills(chosen: Sequence[Scenario], folder: Path, wanted: int, seed: int) -> list[Count]:
+def kills(chosen: Sequence[Scenario], folder: Path, wanted: int, minutes: float, seed: int) -> list[Count]:
     """Run rounds until each command was killed so many times, and print a table."""
     counts = []
     for scenario in chosen:
-        count = killed_rounds(scenario, folder / scenario.name, wanted, random.Random(f"{seed} {scenario.name}"))
+        rng = random.Random(f"{seed} {scenario.name}")
+        count = killed_rounds(scenario, folder / scenario.name, wanted, minutes, rng)
         counts.append(count)
         print(
             f"{scenario.name}: {count.rounds} rounds, {count.kills} kills, {len(count.failures)} failures", flush=True

@@ -21,7 +21,13 @@ __all__ = ["Cluster", "cluster", "descendants"]
 
 ROOT = Path(__file__).parents[2]
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80_000_000}
-ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else other programs on this machine come first
+    "RAY_preload_python_modules": "q2.session.search,q2.denoisers.dit,diffusers.models.transformers",
+}
+"""Workers that wait for an actor have imported what it needs."""
 
 
 class Cluster:

@@ -15,7 +15,7 @@ from benchmarks.faulty.scenarios import Scenario, contents
 
 __all__ = ["Count", "killed_rounds", "undisturbed"]
 
-MOST_KILLS = 3
+MOST_KILLS = 5
 
 
 @dataclass
@@ -52,16 +52,19 @@ def fresh(scenario: Scenario, place: Path) -> Path:
     return place
 
 
-def killed_rounds(scenario: Scenario, folder: Path, kills: int, rng: random.Random) -> Count:
-    """Run rounds of one scenario, each with up to three kills, until there were so many, or most come too late."""
+def killed_rounds(scenario: Scenario, folder: Path, kills: int, minutes: float, rng: random.Random) -> Count:
+    """Run rounds of one scenario until there were so many kills, most come too late, or the time is over."""
     count = Count(scenario.name)
     whole, count.seconds = undisturbed(scenario, folder)
-    while count.kills < kills and count.rounds < 4 * kills:
+    end = time.monotonic() + 60 * minutes
+    while count.kills < kills and count.rounds < 4 * kills and time.monotonic() < end:
         count.rounds += 1
         try:
             _round(scenario, folder, whole, count, rng)
         except AssertionError as error:
             count.failures.append(f"round {count.rounds}: {error}")
+        if count.rounds % 10 == 0:
+            print(f"{scenario.name}: {count.kills} kills, {len(count.failures)} failures so far", flush=True)
     return count
 
 

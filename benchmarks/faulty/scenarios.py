@@ -101,7 +101,7 @@ def _graphs(folder: Path) -> None:
 
 
 def _transform(at: Path) -> list[str]:
-    sets = _sets(*DIT, "samples.images=0", "passes={quantize={default='uaq-4'},size={}}")
+    sets = [*_sets(*DIT, "samples.images=0"), "--passes", "quantize{default=uaq-4},size"]
     return ["transform", *sets, "--out", str(at / "run"), "--save", str(at / "saved")]
 
 
