@@ -21,7 +21,7 @@ LONGER = {
     "compare_flow": "flow graphs beside those of Qua²SeDiMo, which it needs",
     "covered": "whether intervals cover the truth",
     "errors digits-dit --folder DIR": "output errors beside what images show",
-    "faults": "commands killed, disks full: see [Security](security.md)",
+    "faults": "commands killed, nodes lost, disks full: see [Faults](faults.md)",
     "fidelity digits-dit --folder DIR": "how cheap fidelities rank recipes",
     "fuzz": "everything that q2 reads, damaged: see [Security](security.md)",
     "intervals digits-dit --folder DIR --seeds 14": "intervals beside repeated draws",
