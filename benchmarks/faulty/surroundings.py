@@ -27,11 +27,7 @@ DAY = 86_400
 def terminated(scenario: Scenario, folder: Path) -> str:
     """SIGTERM in the middle leaves nothing behind, and a second start ends as an undisturbed one."""
     whole, seconds = undisturbed(scenario, folder.parent / scenario.name)
-    place = fresh(scenario, folder / "stopped")
-    command = start(scenario.args(place), folder / "said.txt", folder=place)
-    time.sleep(seconds / 2)
-    os.kill(command.pid, signal.SIGTERM)
-    command.wait(60)
+    place, command, _ = _signalled(scenario, folder, seconds, lambda pid: os.kill(pid, signal.SIGTERM))
     assert ended(command.pid, scenario.elsewhere), "a process is left"
     return again(scenario, place, whole)
 
@@ -39,15 +35,26 @@ def terminated(scenario: Scenario, folder: Path) -> str:
 def interrupted(scenario: Scenario, folder: Path) -> str:
     """Ctrl-C, which all of its processes get, ends it with 130; a second start ends as an undisturbed one."""
     whole, seconds = undisturbed(scenario, folder.parent / scenario.name)
-    place = fresh(scenario, folder / "stopped")
-    command = start(scenario.args(place), folder / "said.txt", folder=place)
-    time.sleep(seconds / 2)
-    os.killpg(command.pid, signal.SIGINT)
-    code = command.wait(60)
+    place, command, code = _signalled(scenario, folder, seconds, lambda pid: os.killpg(pid, signal.SIGINT))
     assert code == 130, f"it ends with {code}: {command.text[-300:]}"
     assert "Traceback" not in command.text, command.text[-500:]
     assert ended(command.pid, scenario.elsewhere), "a process is left"
     return again(scenario, place, whole)
+
+
+def _signalled(
+    scenario: Scenario, folder: Path, seconds: float, send: Callable[[int], None]
+) -> tuple[Path, Command, int]:
+    """Start it and send it a signal in the middle, sooner if it has ended by then; return where it was and its code."""
+    for attempt in range(1, 6):
+        place = fresh(scenario, folder / "stopped")
+        command = start(scenario.args(place), folder / "said.txt", folder=place)
+        time.sleep(seconds / 2**attempt)
+        if command.poll() is None:
+            send(command.pid)
+            if code := command.wait(60):
+                return place, command, code
+    raise AssertionError("it always ends before the signal")
 
 
 def full_disk(scenario: Scenario, folder: Path) -> str:
