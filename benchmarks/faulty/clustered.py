@@ -1,4 +1,4 @@
-"""What may befall a search with Ray: nodes that are lost or late, Ray's client, a cluster that is its own."""
+"""What may befall a search with Ray: nodes that are lost, Ray's client, a cluster that is its own."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faulty.cluster import cluster, descendants
-from benchmarks.faulty.rounds import fresh, undisturbed
+from benchmarks.faulty.rounds import fresh
 from benchmarks.faulty.running import Command, ended, start
 from benchmarks.faulty.scenarios import Scenario, contents, searching
 from benchmarks.faulty.surroundings import Check
@@ -34,19 +34,6 @@ def node_lost(scenario: Scenario, folder: Path) -> str:
         return _ends(command, folder, whole)
     finally:
         cluster().add()
-
-
-def node_late(scenario: Scenario, folder: Path) -> str:
-    """A node that joins in the middle gets the worker that had no place."""
-    whole = _longer(folder)
-    cluster().lose()
-    command = _start(scenario, folder)
-    try:
-        _until(lambda: _trials(folder / "odd") >= TRIALS // 4, command)
-    finally:
-        cluster().add()
-    _until(lambda: len(cluster().actors()) == 2, command)
-    return _ends(command, folder, whole)
 
 
 def client(scenario: Scenario, folder: Path) -> str:
@@ -90,7 +77,6 @@ def own_cluster_killed(scenario: Scenario, folder: Path) -> str:
 
 RAY_CHECKS: Mapping[str, Check] = {
     "node lost": node_lost,
-    "node late": node_late,
     "ray://": client,
     "ray:// killed": client_killed,
     f"own cluster, {OWN_KILLS} kills": own_cluster_killed,
@@ -99,12 +85,11 @@ RAY_CHECKS: Mapping[str, Check] = {
 
 def _longer(folder: Path) -> dict[str, Any]:
     """Return what a longer search with one worker of its own writes."""
-    alone = Scenario("search", _alone)
-    return undisturbed(alone, folder.parent / "search-alone")[0]
-
-
-def _alone(at: Path) -> list[str]:
-    return searching(at, TRIALS, "workers=1")
+    place = folder / "alone"
+    place.mkdir()
+    command = start(searching(place, TRIALS, "workers=1"), folder / "alone.txt", folder=place)
+    assert command.wait() == 0, command.last
+    return contents(place)
 
 
 def _start(scenario: Scenario, folder: Path, address: str | None = None) -> Command:
