@@ -32,7 +32,7 @@ SEARCHES = {
         ],
         "search.strategies.predictor: device 'gpu' cannot be used here",
     ),
-    "too few trials for all recipes": (["search.strategy=exhaustive"], "are too few to try"),
+    "too few trials for all recipes": (["search.strategy=exhaustive"], "use more trials, fewer options"),
     "an option's typo": (['search.options=["uaqq-4"]'], "no quantizer named 'uaqq' in 'uaqq-4'; did you mean 'uaq'"),
     "a layer that is not there": (["search.layers.proj_outt=['none']"], "finds no layer of the search space"),
     "a recipe file that is not there": (

@@ -175,7 +175,7 @@ def test_a_live_process_keeps_its_trials(tmp_path: Path) -> None:
 def test_a_study_of_another_search_and_one_out_of_reach_are_one_line(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
     search(Optuna(storage=storage), problem(2), Fake(), tmp_path / "a")
-    with pytest.raises(ConfigError, match="'q2' in sqlite:.* is of another search: target is 'PSNR .*', not 'SQNR'"):
+    with pytest.raises(ConfigError, match="'q2' in sqlite:.* belongs to another search: target is 'PSNR .*', not"):
         Optuna(storage=storage).searcher(problem(2, target="SQNR"))
     with pytest.raises(ConfigError, match="space is "):
         Optuna(storage=storage).searcher(problem(2, layers=3))
