@@ -72,7 +72,7 @@ class Session:
 
     @contextmanager
     def at(self, *key: str) -> Iterator[None]:
-        """Put the run file's name, and the key, in front of a user's mistake made inside that does not say them yet."""
+        """Raise every `Q2Error` inside as a `ConfigError` that starts with the run file's name and the key."""
         try:
             yield
         except Q2Error as error:
@@ -267,7 +267,10 @@ class Session:
         return self.space_of(self.outline)
 
     def space_of(self, graph: "Graph") -> "Space":
-        """Return the search space of a graph; with weights, layers that hold the same ones are tied."""
+        """Return the search space of a graph; with weights loaded, layers with the same weights are tied.
+
+        Raises `ConfigError` for options, layers or a reduced space that do not fit the graph.
+        """
         from q2.search.space import Space
 
         wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options

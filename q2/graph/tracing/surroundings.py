@@ -67,10 +67,9 @@ _CPU = torch.device("cpu")
 
 
 def stand_in(tensor: torch.Tensor) -> torch.Tensor:
-    """Return what stands for a tensor of the model: weights without data, buffers as copies on the CPU.
+    """Return a stand-in of the same shape for a tensor of the model: weights without data, buffers copied to the CPU.
 
-    Buffers keep their data, since models take decisions on them; weights are large, and no decision should depend on
-    them.
+    Buffers keep their data, since models branch on them. Weights are large, and no branch should depend on them.
     """
     if isinstance(tensor, nn.Parameter) or tensor.is_meta:
         return tensor.detach().to(_META)

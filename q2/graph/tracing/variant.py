@@ -66,7 +66,7 @@ class Variant:
 
     @property
     def constants(self) -> tuple[torch.Tensor, ...]:
-        """Tensors that the model made from data that no node can hold; inputs of the graph, after the call's own."""
+        """Tensors of any shape that the model made from data no node can hold; inputs of the graph after the call's."""
         return self._recording.constants
 
     @functools.cached_property

@@ -103,7 +103,7 @@ def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
 
 
 def exact_weight(layer: WeightLayer, ctx: PassContext) -> Tensor:
-    """Return a layer's weight before any quantization. Raises `Q2Error` where it is gone."""
+    """Return a layer's weight (O, I, ...) before any quantization. Raises `Q2Error` if it is no longer known."""
     module = layer.module
     if isinstance(module, Packed):
         raise Q2Error("is packed, its full-precision weight is gone; load the checkpoint that it was made of")

@@ -36,7 +36,7 @@ _GIB = 1 << 30
 
 
 def refit(graph: Graph, wanted: "Calibrate", ctx: PassContext) -> Change:
-    """Fit every quantized layer of `graph` again; see `Calibrate`."""
+    """Fit every quantized layer of `graph` again; see `Calibrate`. Raises `Q2Error` if no layer is quantized."""
     denoiser = ctx.need_denoiser("calibrate")
     quantized = quantized_layers(graph)
     if not quantized:

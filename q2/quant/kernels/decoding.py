@@ -26,7 +26,7 @@ _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
-    """Do what `q2.quant.kernels.fused.decode` does, on a CPU."""
+    """Run `q2.quant.kernels.fused.decode` on a CPU: fill `out` (C, ...) from codes `packed`, uint8 (bytes,)."""
     first, zero = (parameters[name] for name in NAMES[kind])
     prepare(kind, bits, out.dtype)(packed, first, zero, out)
 

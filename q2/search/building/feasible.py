@@ -23,10 +23,10 @@ def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) 
 def repaired(
     costs: Costs, constraints: Sequence[Constraint], indices: Indices, rng: np.random.Generator
 ) -> Indices | None:
-    """Change choices at random, each time to come nearer to the constraints, until they hold; None where that ends.
+    """Return `indices` (choices,) changed at random, choice by choice, until the constraints hold; None if that fails.
 
-    A change that meets all constraints is taken if there is one, so that as little as needed is changed. In a space
-    with units a change is another variant of a unit; the recipe must be of the space.
+    Every change lowers the violation. A change that satisfies all constraints is preferred, so that few choices are
+    changed. In a space with units, a change is another variant of a unit; the recipe must be in the space.
     """
     space, found = costs.space, np.array(indices, np.intp)
     items = space.items

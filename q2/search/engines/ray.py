@@ -26,9 +26,10 @@ _SECONDS = 5.0
 
 
 class Ray(Engine):
-    """Actors of a Ray cluster: the one at `address`, or one on this machine alone, which ends with the search.
+    """Actors of a Ray cluster: the cluster at `address`, or one on this machine that ends with the search.
 
-    A worker whose node does not have a folder of the run gets a copy through Ray's object store.
+    A worker whose node does not have a folder of the run gets a copy through Ray's object store. Raises `ConfigError`
+    if Ray is not installed.
     """
 
     name: ClassVar[str] = "ray"
@@ -53,7 +54,7 @@ class Ray(Engine):
         return len(self._slots)
 
     def warm(self) -> None:
-        """Join the cluster and start the actors; they load."""
+        """Join the cluster and start the actors, which load. Raises `Q2Error` for a cluster without GPUs and CPUs."""
         if self._slots:
             return
         self._connect()
@@ -67,7 +68,7 @@ class Ray(Engine):
             self._start(slot)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
-        """Yield what comes of every job."""
+        """Yield the result of every job as it ends. Raises `Q2Error` if a worker does not start."""
         self.warm()
         tokens = {name: digest(folder) for name, folder in self.places.items()}
         waiting = deque((job, 0) for job in jobs)

@@ -70,7 +70,7 @@ class Chunk:
         check_samples(self.full)
 
     def features(self, name: str, of: "Callable[[Samples], Array]") -> Array:
-        """Return what a network makes of the images, worked out once for all metrics that give it the same name."""
+        """Return the features (N, ...) of the images, computed once for all metrics that give them the same name."""
         if name not in self.known:
             self.known[name] = of(self.made)
         return self.known[name]

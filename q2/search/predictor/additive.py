@@ -23,7 +23,7 @@ _MOST, _TINY = 2000, 1e-12
 
 
 def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> list[Additive]:
-    """Return a fit for every fold, of all trials but its test part.
+    """Return a fit for every fold, of all trials but its test part: `chosen` (trials, choices) and `y` (trials,).
 
     Features are the options, one-hot, and where the space has errors what an option's error is: a layer has a
     sensitivity of its own, and shares others with the layers of its role, of its block and with all. The last is hardly

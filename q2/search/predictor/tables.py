@@ -18,7 +18,7 @@ _NAMES = {"srcc": "SRCC", "ndcg@10": "NDCG@10", "mae": "MAE", "mape": "MAPE"}
 
 
 def mean_sd(values: Floats | Sequence[float]) -> str:
-    """Return mean and deviation.
+    """Return the mean and standard deviation of values (n,) as text.
 
     >>> mean_sd([0.5, 0.7])
     '0.60 ± 0.10'
@@ -27,7 +27,10 @@ def mean_sd(values: Floats | Sequence[float]) -> str:
 
 
 def fold_tables(trained: Trained, others: Mapping[str, Mapping[str, Floats]]) -> tuple[TextTable, TextTable]:
-    """Return how well the predictor ranks every fold's test part, and how well each of its hops and others do."""
+    """Return how well the predictor ranks every fold's test part, and how well each of its hops and `others` do.
+
+    `others` maps a name to its metrics, which are arrays (folds,).
+    """
     columns: dict[str, Sequence[float] | Floats] = {
         shown: [fold.metrics[name] for fold in trained.folds] for name, shown in _NAMES.items()
     }
