@@ -27,7 +27,7 @@ def mase(
     file: Annotated[Path, typer.Argument(help="A run file of MASE's.")],
     out: Annotated[Path | None, typer.Option(help="The run file to write.", show_default="FILE.q2.toml")] = None,
 ) -> None:
-    """Turn a run file of MASE's into q2's, and say what became of every key."""
+    """Convert a run file of MASE to q2, and list the counterpart of every key."""
     from q2.compat.mase.run_file import imported
     from q2.files import write_text
 

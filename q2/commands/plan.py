@@ -22,7 +22,7 @@ def plan(
     images: Annotated[int, typer.Option(min=1, help="How many are drawn at a time.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
 ) -> None:
-    """Say what a denoiser takes: bytes, BOPs, memory while it draws, time, disk; no weights are loaded."""
+    """Show what a denoiser needs: bytes, BOPs, memory while generating, time, disk; no weights are loaded."""
     from q2.errors import ConfigError
     from q2.session.hardware import gpu_of
 

@@ -93,7 +93,7 @@ class Family(Denoiser):
         return checkpoint.config(self.component)
 
     def load_pipeline(self, model: nn.Module) -> Any:
-        """Load the pipeline around `model`; without a checkpoint, one that takes embeddings in the place of prompts."""
+        """Load the pipeline around `model`; without a checkpoint, one that takes embeddings instead of prompts."""
         import diffusers
 
         with quiet():

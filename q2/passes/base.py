@@ -271,7 +271,7 @@ class LayerError(Exception):
 
 @contextmanager
 def at_layer(name: str) -> Iterator[None]:
-    """Say which layer is being worked on, so that an error inside names it."""
+    """Raise any error inside as a `LayerError`, which names the layer."""
     try:
         yield
     except LayerError:

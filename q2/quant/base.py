@@ -85,7 +85,7 @@ class Quantizer(ABC):
     ) -> list[Mapping[str, Tensor]]:
         """Return the parameters that calibration starts from, for squared errors that count `importance` (O, n) each.
 
-        By default they are those that are fitted to the weight alone.
+        By default they are the parameters fitted to the weight alone.
         """
         return self.parameters_each(weight, widths, prec)
 

@@ -43,7 +43,7 @@ class Outputs:
         return self.errors.get(choice, {}).get(option)
 
     def holds(self, choice: str, options: Sequence[str]) -> bool:
-        """Say whether all `options` of a choice were measured."""
+        """Return whether all `options` of a choice were measured."""
         return all(self.of(choice, option) for option in options)
 
 

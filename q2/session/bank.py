@@ -255,7 +255,7 @@ def planned_bytes(session: Session, options: Sequence[str], calibrated: bool) ->
 
 
 def is_calibrated(session: Session, place: Path) -> bool:
-    """Say whether what is fitted into the bank at `place` is fitted to outputs."""
+    """Return whether what is fitted into the bank at `place` is fitted to outputs."""
     plan = Bank.plan_of(place)
     return session.settings.bank.calibrated or bool(plan and plan.calibration)
 

@@ -66,7 +66,7 @@ class Session:
     _weights: "Weights | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for what the run file names and nobody offers; torch is not imported for it."""
+        """Raise `ConfigError` for names in the run file that no plugin offers; torch is not imported for this."""
         _ = self.passes
         self._check_names()
 
@@ -313,7 +313,7 @@ class Session:
         return replace(ctx, rows=find_rows(self, rows_folder(self)))
 
     def needs_weights(self, step: Pass) -> bool:
-        """Say whether a pass, or one that it requires, reads values of weights, or what layers read."""
+        """Return whether a pass, or one that it requires, reads values of weights, or what layers read."""
         return any(kind.needs_weights or kind.needs_rows for kind in self._kinds(step))
 
     def _kinds(self, step: Pass) -> list[type[Pass]]:

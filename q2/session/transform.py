@@ -56,7 +56,7 @@ class Transformed:
 
     @property
     def pass_pipeline(self) -> str:
-        """The passes that ran as text, which ``--passes`` takes; without those that were run for others."""
+        """The passes that ran, as text for ``--passes``, without passes that ran only for others."""
         return pipeline_text([(each.title, each.step) for each in self.results if not each.needed_by])
 
     @property

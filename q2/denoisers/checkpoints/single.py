@@ -261,7 +261,7 @@ class SingleFile(Checkpoint):
 
     @contextmanager
     def _saying_config(self) -> Iterator[None]:
-        """Say what else can be given where the configs cannot be had."""
+        """Add to errors inside where the configs come from, and what else can be given."""
         try:
             yield
         except CheckpointError as error:

@@ -369,7 +369,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
 
 def _of_part(key: str) -> bool:
-    """Say whether a tensor of a packed layer is one of its parts', which end with the part's number."""
+    """Return whether a tensor of a packed layer is one of its parts', which end with the part's number."""
     return key.rpartition("_")[2].isdigit()
 
 

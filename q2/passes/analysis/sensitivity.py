@@ -54,7 +54,7 @@ class LayerSensitivity(AnalysisPass):
     batch: int = 100
     """Images at a time."""
     file: Path | None = None
-    """Where measurements are kept, and gone on with; left out: `sensitivity/<denoiser>-<fidelity>.json`."""
+    """File that measurements are stored in and resumed from; default: `sensitivity/<denoiser>-<fidelity>.json`."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
         """Raise `ConfigError` or another `Q2Error` for options that cannot be used.

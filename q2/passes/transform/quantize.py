@@ -126,7 +126,7 @@ class Quantize(TransformPass):
         return {"by": self.by, **recipe} | {key: _to_table(_as_rule(rule, key)) for key, rule in rules.items()}
 
     def check_options(self, quantizers: "Catalogue[Quantizer]") -> None:
-        """Raise `Q2Error` for an option that nobody offers; a recipe is not read. No torch is needed for q2's own."""
+        """Raise `Q2Error` for an unknown option; recipes are not read. Torch is not needed for q2's own options."""
         for key, rule in {**self.rules, "default": self.default}.items():
             if not isinstance(rule, FormatConfig):
                 _option(rule, key, quantizers)

@@ -78,7 +78,7 @@ class _Done:
 
 @dataclass(eq=False)
 class _Refit:
-    """Fits a layer when it is told what the layer reads; layers that read the same share its moments."""
+    """Fits a layer when its inputs are known; layers with the same input share its moments."""
 
     graph: Graph
     wanted: "Calibrate"

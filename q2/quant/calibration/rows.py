@@ -221,7 +221,7 @@ def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
 
 
 def is_complete(folder: Path, plan: RowPlan, seen: Seen, batch: int) -> bool:
-    """Say whether every file of a batch is there and whole."""
+    """Return whether every file of a batch is there and whole."""
     for group, counts in seen.items():
         if batch >= len(counts):
             return False

@@ -32,7 +32,7 @@ def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: i
 
 
 def prepare(kind: Kind, bits: int, dtype: torch.dtype) -> Fill:
-    """Do what `q2.quant.kernels.fused.prepare` does, on a CPU."""
+    """Return what `q2.quant.kernels.fused.prepare` returns, for a CPU."""
     pattern = torch.int16 if dtype.itemsize == 2 else torch.int32  # bits are copied, whatever they mean
 
     def fill(packed: Tensor, first: Tensor, zero: Tensor, out: Tensor) -> None:

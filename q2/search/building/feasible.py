@@ -1,4 +1,4 @@
-"""Recipes that keep to the constraints: which do, and the way from one that does not to one that does."""
+"""Which recipes satisfy the constraints, and repairing a recipe that does not."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["admitted", "repaired"]
 
 
 def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) -> NDArray[np.bool_]:
-    """Say of vectors (..., choices) of option indices which keep to all constraints, bool (...)."""
+    """Return which recipes, vectors (..., choices) of option indices, satisfy all constraints: bool (...)."""
     inside = np.ones(np.asarray(indices).shape[:-1], bool)
     for bound in constraints:
         inside &= bound.admitted(costs.value(bound.metric, indices))

@@ -133,7 +133,7 @@ class Ray(Engine):
         slot.ref, slot.job = slot.actor.ready.remote(self.load, dict(self.places)), None
 
     def _restart(self, slot: "_Slot", error: Exception) -> None:
-        """Put another actor in the place of one that died, unless they do not even start."""
+        """Replace an actor that died, unless actors do not even start."""
         starting = slot.job is None
         self._kill(slot)
         slot.tries = slot.tries + 1 if starting else 0
@@ -149,7 +149,7 @@ class Ray(Engine):
         slot.actor = slot.ref = slot.job = None
 
     def _next(self) -> "_Slot":
-        """Return the slot that has something to say first. Raises `Q2Error` if nobody has a place to work."""
+        """Return the first slot with a result or an error. Raises `Q2Error` if no actor gets resources."""
         by_ref = {slot.ref: slot for slot in self._slots if slot.ref is not None}
         working = any(slot.job for slot in self._slots)
         done, _ = self._ray.wait(list(by_ref), num_returns=1, timeout=None if working else _PATIENCE)
@@ -226,7 +226,7 @@ class _Actor:
 
 
 def _reach(address: str) -> None:
-    """Raise `ConfigError` if nobody listens at ``host:port``; Ray itself tries for minutes."""
+    """Raise `ConfigError` if ``host:port`` does not answer; Ray itself tries for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         try:

@@ -205,7 +205,7 @@ def _finite(denoiser: Denoiser) -> Iterator[None]:
 
 
 def _has_labels(path: Path) -> bool:
-    """Say whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
+    """Return whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
     with safe_open(path, framework="pt") as file:
         found = file.metadata()
         return "labels" in found and all("images" in entry for entry in json.loads(found["calls"]))

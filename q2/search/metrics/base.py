@@ -164,7 +164,7 @@ class ImageMetric(Metric):
         """Return the numbers (N, ...) of a chunk's N images."""
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
-        """Return the value from the rows of all images; `other` are those that it is measured `against`.
+        """Return the value from the rows of all images; `other` are the rows of the images compared `against`.
 
         `labels` (N,) are the images' classes or prompts, which are the same whatever the seed. It is an estimate with
         its interval, or a number, which has none.

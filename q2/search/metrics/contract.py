@@ -54,7 +54,7 @@ def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool =
 
 
 def takes_labels(metric: ImageMetric) -> bool:
-    """Say whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
+    """Return whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
     return len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
 
 

@@ -88,7 +88,7 @@ class Constraint:
 
 
 def check(constraints: Collection[Constraint], costs: Costs) -> None:
-    """Raise `ConfigError` for bounds that no recipe keeps to, with the nearest that one can."""
+    """Raise `ConfigError`, with the nearest possible bound, for bounds that no recipe satisfies."""
     for bound in constraints:
         costs.check([bound.metric])
         low, high = costs.extent(bound.metric)

@@ -107,7 +107,7 @@ def shared_groups(space: NodeSpace) -> list[Ints]:
 
 
 def _groups(space: NodeSpace, *fields: str) -> Ints:
-    """Return a number for every choice (choices,), the same for those that have the same values of some fields."""
+    """Return a group number for every choice (choices,); choices with equal values of some fields share a group."""
     names = list(space.fields)
     codes = space.codes[_first(space)][:, [names.index(field) for field in fields]]
     return np.asarray(np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1))

@@ -1,4 +1,4 @@
-"""What the predictor tells people: lines and tables of how well it ranks, and of what it found sensitive."""
+"""Lines and tables about a predictor: how well it ranks, and which layers it found sensitive."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def module_table(modules: Modules, count: int = 3) -> TextTable:
 
 
 def extremes(labels: Labels, count: int = 3) -> str:
-    """Return one line: layers whose options' scores differ most, with what they want, and those that differ least."""
+    """Return a line: the layers whose options differ most in score, with the best options, and the most tolerant."""
     found = sorted(_layers(labels), key=lambda row: -row[0])
     most = ", ".join(f"{name} (wants {wants})" for _, name, wants in found[:count])
     least = ", ".join(name for _, name, _ in found[::-1][:count])
