@@ -126,7 +126,7 @@ def creating(folder: Path) -> Iterator[Path]:
     Raises `OSError` if `folder` is there and not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(17, "is there already", str(folder))
+        raise FileExistsError(17, "already exists", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -34,7 +34,7 @@ def mase(
     found = imported(file)
     place = out or file.with_suffix(".q2.toml")
     if place.exists():
-        raise ConfigError(f"--out {place}: is there already")
+        raise ConfigError(f"--out {place}: already exists")
     write_text(place, found.text)
     show = screen()
     show.report({"file": str(place), "keys": dict(found.rows)})
@@ -58,7 +58,7 @@ def autobuild(
 
     place = out or file.with_suffix(".json")
     if place.exists():
-        raise ConfigError(f"--out {place}: is there already")
+        raise ConfigError(f"--out {place}: already exists")
     found, lacking = read_autobuild(file)
     graphs = found["graphs"]
     lines = ",\n".join(json.dumps(graph, separators=(",", ":")) for graph in graphs)

@@ -27,7 +27,7 @@ def plan(
     from q2.session.hardware import gpu_of
 
     if recipe and avg_bits is not None:
-        raise ConfigError("--recipe and --avg-bits: say one of them")
+        raise ConfigError("--recipe and --avg-bits: give only one of them")
     try:
         wanted = gpu_of(gpu) if gpu else None
     except ConfigError as error:

@@ -94,7 +94,7 @@ def test_a_name_that_cannot_be_is_one_line_and_writes_nothing(
 def test_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "q2-plugin-mine").mkdir()
-    with pytest.raises(ConfigError, match="^q2-plugin-mine: is there already; choose another place with --out$"):
+    with pytest.raises(ConfigError, match="^q2-plugin-mine: already exists; choose another place with --out$"):
         plugin("mine", "pass")
     assert list((tmp_path / "q2-plugin-mine").iterdir()) == []
     plugin("mine", "pass", Path("elsewhere"))

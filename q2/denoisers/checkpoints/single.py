@@ -268,6 +268,6 @@ class SingleFile(Checkpoint):
             if self.selection.config:
                 raise CheckpointError(f"config {self.selection.config!r} of {self.file.name}: {error}") from error
             raise CheckpointError(
-                f"checkpoint {self.where!r}: its configs come from {self.configs.where}, which cannot be had; give "
+                f"checkpoint {self.where!r}: its configs come from {self.configs.where}, which is not available; give "
                 f"config, a local pipeline folder that has them ({error})"
             ) from error

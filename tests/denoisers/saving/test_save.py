@@ -176,7 +176,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tiny: Path) -> None:
-    with pytest.raises(CheckpointError, match="is there already; choose another place"):
+    with pytest.raises(CheckpointError, match="already exists; choose another place"):
         save_packed(load("dit", tiny=True, device="cpu"), tiny)
     with pytest.raises(CheckpointError, match="weights on meta make no images"):
         save_packed(load("dit", tiny=True, weights="meta"), tiny.parent / "meta")
