@@ -15,7 +15,7 @@ from typing import Any
 from q2.errors import ConfigError
 from q2.files import write_text
 
-__all__ = ["REMEMBER", "VARIABLE", "check_trusted", "code_in", "is_trusted", "trust"]
+__all__ = ["REMEMBER", "VARIABLE", "check_trusted", "code_in", "is_trusted", "trust", "trust_written"]
 
 VARIABLE = "Q2_TRUST"
 """The environment variable that trusts every run file of a process and of its child processes."""
@@ -74,6 +74,12 @@ def trust(folder: Path) -> None:
         listed = place.read_text(encoding="utf-8").splitlines() if place.exists() else []
         if own not in listed and own.isprintable():
             write_text(place, "\n".join([*listed, own]) + "\n")
+
+
+def trust_written(folder: Path, table: Mapping[str, Any]) -> None:
+    """Trust the folder of a run that wrote these settings, if they name code: that code was trusted for the run."""
+    if code_in(table) and os.environ.get(VARIABLE, "") in {"", "0", REMEMBER}:
+        trust(folder)
 
 
 def _list() -> Path:

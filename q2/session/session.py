@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from q2.config import Key, RunFile, Settings, Table, dotted, to_toml
 from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError, Q2Error
+from q2.files import write_text
 from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of, pipeline_text
 from q2.passes.kinds import PASSES
 from q2.passes.requires import all_required
@@ -25,6 +26,7 @@ from q2.quant import Recipe
 from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
 from q2.search.kinds import ENGINES, METRICS, STRATEGIES
+from q2.trust import trust_written
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
@@ -148,6 +150,14 @@ class Session:
         words = self.pass_pipeline
         head = f"# the passes as text: --passes {shlex.quote(words)}\n\n" if words.isprintable() and words else ""
         return head + to_toml(self.effective)
+
+    def write_settings(self, folder: Path, file: Path | None = None) -> None:
+        """Write ``effective.toml`` into a run's folder, or to `file`, which is renamed to it later.
+
+        Code that the settings name was trusted for this run, so the folder's files may name it from now on.
+        """
+        write_text(file or folder / "effective.toml", self.effective_toml)
+        trust_written(folder, self.effective)
 
     def where(self, key: Key) -> str:
         """Return how a message names a pass by the key of its table: where an option said it, if one did."""
