@@ -1,4 +1,4 @@
-"""What ``q2 new plugin`` writes: a package of every kind whose checks and tests pass. make wheel installs it."""
+"""What ``q2 new plugin`` writes: a package of every kind that ruff and mypy pass. make wheel runs their tests."""
 
 import os
 import subprocess
@@ -47,13 +47,6 @@ def test_mypy_has_nothing_to_say(packages: list[Path]) -> None:
     sources = [str(part) for folder in packages for part in (*folder.glob("q2_plugin_*"), folder / "tests")]
     cached = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"))
     assert "no issues found" in run("mypy", *cached, *sources, packages=packages)
-
-
-def test_the_tests_pass(packages: list[Path]) -> None:
-    tests = [str(folder / "tests") for folder in packages]
-    printed = run("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *tests, packages=packages)
-    assert "passed" in printed
-    assert "skipped" not in printed
 
 
 def test_a_package_says_how_it_is_used_and_checked(packages: list[Path]) -> None:
