@@ -9,6 +9,9 @@ UV     := $(BIN)/uv pip install -q --python $(BIN)/python $(LINKS) -c constraint
 
 .PHONY: demo test blocks coverage check format wheel docs bench bench-quick clean
 
+# Commands import some 2,800 modules each: what Python compiles of them is kept, whatever the environment says.
+test blocks coverage check wheel docs bench bench-quick: export PYTHONDONTWRITEBYTECODE =
+
 demo: $(STAMP)
 	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
 

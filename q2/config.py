@@ -131,7 +131,7 @@ class RunFile:
         return str(next(found, path))
 
     def with_recipe(self, recipe: Path) -> "RunFile":
-        """Return the same run with `recipe` in the place of every quantize pass."""
+        """Return the same run with `recipe` in place of every quantize pass."""
         rule = {"by": "recipe", "recipe": str(recipe.absolute())}
         passes: Table = {}
         for title, table in self.file.get("passes", {}).items():

@@ -136,7 +136,7 @@ def creating(folder: Path) -> Iterator[Path]:
     What killed processes left of the same folder is removed first. Raises `OSError` if `folder` is there and not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(17, "is there already", str(folder))
+        raise FileExistsError(17, "already exists", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _held(folder.parent, folder.name, lambda prefix: tempfile.mkdtemp(prefix=prefix, dir=folder.parent)) as beside:
         try:

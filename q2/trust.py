@@ -1,4 +1,4 @@
-"""Which run files may name code of their own: those that ship with q2, and those in folders that somebody trusts.
+"""Which run files may name code: run files that ship with q2, and run files in folders that the user trusts.
 
 A run file that was sent to you must not run code because you looked at it. What a command or a call names itself
 (``--set``, overrides) is the user's own word. ``q2 --trust`` trusts the folder of the run file from then on.
@@ -15,10 +15,10 @@ from typing import Any
 from q2.errors import ConfigError
 from q2.files import write_text
 
-__all__ = ["REMEMBER", "VARIABLE", "check_trusted", "code_in", "is_trusted", "trust"]
+__all__ = ["REMEMBER", "VARIABLE", "check_trusted", "code_in", "is_trusted", "trust", "trust_written"]
 
 VARIABLE = "Q2_TRUST"
-"""The environment variable that trusts every run file of a process, and of those that it starts."""
+"""The environment variable that trusts every run file of a process and of its child processes."""
 REMEMBER = "remember"
 """Its value for ``--trust``: the folders of the run files are trusted from then on."""
 _CODE = (("plugins", "modules"), ("model", "import"), ("data", "import"), ("denoiser", "model"))
@@ -57,7 +57,7 @@ def check_trusted(file: Path, table: Mapping[str, Any], called: str) -> None:
 
 
 def is_trusted(folder: Path) -> bool:
-    """Say whether run files in a folder may name code."""
+    """Return whether run files in a folder may name code."""
     if os.environ.get(VARIABLE, "") not in ("", "0"):
         return True
     try:
@@ -76,13 +76,19 @@ def trust(folder: Path) -> None:
             write_text(place, "\n".join([*listed, own]) + "\n")
 
 
+def trust_written(folder: Path, table: Mapping[str, Any]) -> None:
+    """Trust the folder of a run that wrote these settings, if they name code: that code was trusted for the run."""
+    if code_in(table) and os.environ.get(VARIABLE, "") in {"", "0", REMEMBER}:
+        trust(folder)
+
+
 def _list() -> Path:
     config = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(config) if config else Path.home() / ".config") / "q2" / "trusted"
 
 
 def _is_known(name: str) -> bool:
-    """Say whether a module is q2's or torch's own, or that of a plugin which is installed."""
+    """Return whether a module is q2's or torch's own, or that of a plugin which is installed."""
     if name.endswith(".py"):
         return False
     if _CLASSES.fullmatch(name) or _MODULES.fullmatch(name):

@@ -250,7 +250,7 @@ def test_transform_saves_and_export_writes_what_was_saved(
     assert run(monkeypatch, "export", "--from", str(saved), "--to", "dequantized", "--out", str(plain)) == 0
     assert "layers dequantized to float16" in capsys.readouterr().out
     assert run(monkeypatch, "transform", *tiny, "--save", str(saved)) == 2
-    assert "is there already; choose another place" in capsys.readouterr().err
+    assert "already exists; choose another place" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

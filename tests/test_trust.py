@@ -11,7 +11,8 @@ from q2.config import RunFile, shipped
 from q2.errors import ConfigError, Q2Error
 from q2.session.modules.saving import load_graph
 from q2.session.reproducer import Reproducer
-from q2.trust import code_in
+from q2.session.session import Session
+from q2.trust import code_in, trust
 from tests.test_cli import run
 
 NAMED = {
@@ -63,6 +64,26 @@ def test_a_home_that_cannot_be_written_trusts_for_one_run(foreign: Path) -> None
     (foreign / "run.toml").write_text(NAMED["plugins.modules"])
     command = [sys.executable, "-m", "q2", "--trust", "config", "show", "--config", str(foreign / "run.toml")]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def test_the_folder_of_a_trusted_run_is_trusted_and_a_copy_of_it_is_not(foreign: Path) -> None:
+    (foreign / "run.toml").write_text(NAMED["plugins.modules"])
+    trust(foreign)
+    run = Session(RunFile.load(str(foreign / "run.toml")))
+    own, copied = foreign / "out" / "effective.toml", foreign / "sent" / "effective.toml"
+    for file in (own, copied):
+        file.parent.mkdir()
+    run.write_settings(own.parent)
+    assert RunFile.load(str(own)).settings.plugins.modules == (str(foreign / "mine.py"),)
+    copied.write_text(run.effective_toml)
+    with pytest.raises(ConfigError, match=r"plugins.modules names code that would be run"):
+        RunFile.load(str(copied))
+
+
+def test_a_run_that_trusts_everything_adds_no_folder(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("Q2_TRUST", "1")
+    Session(RunFile.load("digits-dit.toml", [f'plugins.modules=["{foreign / "mine.py"}"]'])).write_settings(foreign)
+    assert not (foreign.parent / "config").exists()
 
 
 def test_what_a_call_names_itself_is_trusted(foreign: Path) -> None:

@@ -120,7 +120,7 @@ def _near(text: str) -> str:
 
 
 def _is_counts(table: "TextTable") -> bool:
-    """Say whether a table only counts things, which are in ``report.json`` and seldom looked for."""
+    """Return whether a table only counts things, which are in ``report.json`` and seldom looked for."""
     return len(table.headers) == 2 and all(isinstance(row[1], int) for row in table.rows)
 
 

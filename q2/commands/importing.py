@@ -27,14 +27,14 @@ def mase(
     file: Annotated[Path, typer.Argument(help="A run file of MASE's.")],
     out: Annotated[Path | None, typer.Option(help="The run file to write.", show_default="FILE.q2.toml")] = None,
 ) -> None:
-    """Turn a run file of MASE's into q2's, and say what became of every key."""
+    """Convert a run file of MASE to q2, and list the counterpart of every key."""
     from q2.compat.mase.run_file import imported
     from q2.files import write_text
 
     found = imported(file)
     place = out or file.with_suffix(".q2.toml")
     if place.exists():
-        raise ConfigError(f"--out {place}: is there already")
+        raise ConfigError(f"--out {place}: already exists")
     write_text(place, found.text)
     show = screen()
     show.report({"file": str(place), "keys": dict(found.rows)})
@@ -58,7 +58,7 @@ def autobuild(
 
     place = out or file.with_suffix(".json")
     if place.exists():
-        raise ConfigError(f"--out {place}: is there already")
+        raise ConfigError(f"--out {place}: already exists")
     found, lacking = read_autobuild(file)
     graphs = found["graphs"]
     lines = ",\n".join(json.dumps(graph, separators=(",", ":")) for graph in graphs)

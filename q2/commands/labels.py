@@ -63,7 +63,7 @@ def build(
 ) -> None:
     """Build the recipe that labels say is best, exactly: without bounds, within constraints, or a whole front."""
     if budgets and front:
-        raise ConfigError("--budgets and --front: say one of them")
+        raise ConfigError("--budgets and --front: give only one of them")
     bounds = [*(constraint or ()), *([f"avg_bits <= {avg_bits!r}"] if avg_bits is not None else [])]
     values = _numbers(budgets)
     from q2.session.labels import build_recipes, read_scores

@@ -60,7 +60,7 @@ def init(
 
     RunFile.load(config)
     if out.exists():
-        raise ConfigError(f"--out {out}: is there already; choose another name")
+        raise ConfigError(f"--out {out}: already exists; choose another name")
     try:
         write_text(out, text_of(config))
     except OSError as error:

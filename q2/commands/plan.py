@@ -22,12 +22,12 @@ def plan(
     images: Annotated[int, typer.Option(min=1, help="How many are drawn at a time.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the recipe into this file.")] = None,
 ) -> None:
-    """Say what a denoiser takes: bytes, BOPs, memory while it draws, time, disk; no weights are loaded."""
+    """Show what a denoiser needs: bytes, BOPs, memory while generating, time, disk; no weights are loaded."""
     from q2.errors import ConfigError
     from q2.session.hardware import gpu_of
 
     if recipe and avg_bits is not None:
-        raise ConfigError("--recipe and --avg-bits: say one of them")
+        raise ConfigError("--recipe and --avg-bits: give only one of them")
     try:
         wanted = gpu_of(gpu) if gpu else None
     except ConfigError as error:

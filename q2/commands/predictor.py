@@ -103,7 +103,7 @@ def train(
 def explain(
     predictor: Annotated[Path, typer.Option(help="The folder that q2 predictor train wrote.")],
 ) -> None:
-    """Say what a predictor learnt: what features add (fe-mlp), the moments of every hop, and of graphs' units."""
+    """Show what a predictor learned: what features add (fe-mlp), the moments of every hop, and of graphs' units."""
     from q2.session.graphs import explain as read
 
     found = read(predictor)

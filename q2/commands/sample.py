@@ -36,7 +36,7 @@ def sample(
 ) -> None:
     """Draw images with the quantized denoiser; image i is the same in any batch."""
     if sum(map(bool, (prompt, prompts, class_id))) > 1:
-        raise ConfigError("--prompt, --prompts and --class-id: say one of them")
+        raise ConfigError("--prompt, --prompts and --class-id: give only one of them")
     if saved and recipe:
         raise ConfigError("--from names a folder that is quantized already; leave out --recipe")
     run = load_run(config, override, recipe)

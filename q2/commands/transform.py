@@ -78,7 +78,7 @@ def transform(
 
 
 def _settings(session: "Session") -> None:
-    """Print the settings that a transform has: all if that is wanted, else those that differ from the defaults."""
+    """Print a transform's settings: all if wanted, else the settings that differ from the defaults."""
     show = screen()
     if show.verbose:
         show.say(show.wrap("passes       ", session.pass_pipeline) + "\n")

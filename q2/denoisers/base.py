@@ -249,7 +249,7 @@ class Denoiser(ABC):
         return self.checkpoint.stored(self.component) if self.checkpoint else None
 
     def exact_weight(self, layer: str) -> Tensor | None:
-        """Return a layer's full-precision weight from the checkpoint, as loaded; None where no file has it."""
+        """Return a layer's full-precision weight (O, I, ...) as loaded from the checkpoint; None if no file has it."""
         name = f"{layer}.weight"
         if self.stored is None or name not in self.stored:
             return None

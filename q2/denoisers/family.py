@@ -31,22 +31,22 @@ class Shape:
         self.dtype, self.device = denoiser.dtype, denoiser.device
 
     def noise(self, *shape: int) -> Tensor:
-        """Return normal numbers."""
+        """Return standard normal numbers of `shape`."""
         if self.device.type == "meta":
             return torch.empty(shape, dtype=self.dtype, device=self.device)
         generator = torch.Generator().manual_seed(sum(shape))
         return torch.randn(shape, generator=generator).to(self.device, self.dtype)
 
     def full(self, value: float, *shape: int, dtype: torch.dtype = torch.long) -> Tensor:
-        """Return one number everywhere."""
+        """Return a tensor of `shape` with `value` everywhere."""
         return torch.full(shape, value, dtype=dtype, device=self.device)
 
     def count(self, batch: int) -> Tensor:
-        """Return 0 to `batch` - 1."""
+        """Return 0 to `batch` - 1, of shape (batch,)."""
         return torch.arange(batch, device=self.device)
 
     def mask(self, batch: int, length: int, dtype: torch.dtype) -> Tensor:
-        """Return ones for the first half of `length` tokens, and zeros."""
+        """Return a mask (batch, length) of ones for the first half of the tokens, and zeros."""
         ones = torch.arange(length, device=self.device) * 2 < length
         return ones.to(dtype).expand(batch, -1).contiguous()
 
@@ -93,7 +93,7 @@ class Family(Denoiser):
         return checkpoint.config(self.component)
 
     def load_pipeline(self, model: nn.Module) -> Any:
-        """Load the pipeline around `model`; without a checkpoint, one that takes embeddings in the place of prompts."""
+        """Load the pipeline around `model`; without a checkpoint, one that takes embeddings instead of prompts."""
         import diffusers
 
         with quiet():

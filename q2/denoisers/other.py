@@ -140,7 +140,7 @@ class Other(Denoiser):
 
     @cached_property
     def protocol(self) -> Protocol:  # type: ignore[override]
-        """The steps and guidance scale that ``denoiser.arguments`` says, else those that the pipeline takes itself."""
+        """The steps and guidance scale in ``denoiser.arguments``, else the pipeline's defaults."""
         if self.signature is None:
             return Protocol(steps=_STEPS, guidance=1.0)
         taken, guidance = self.signature, self.signature.guidance

@@ -54,7 +54,7 @@ class Prompted(Family):
 
     @abstractmethod
     def embeddings(self, images: range) -> Mapping[str, Any]:
-        """Return the pipeline's arguments in the place of prompts; the empty prompt's embeddings are zeros."""
+        """Return the pipeline's arguments that replace prompts; the empty prompt's embeddings are zeros."""
 
     def drawn(self, images: range, *shape: int) -> Tensor:
         """Return normal numbers (N, *shape), the same for the same prompt."""

@@ -57,12 +57,12 @@ def record_calls(
 
 
 def outputs_of(denoiser: Denoiser, graph: Graph, call: RecordedCall) -> Tensor:
-    """Return what the denoiser gives for the arguments of a call, on the CPU."""
+    """Return the denoiser's output for the arguments of a call, on the CPU, in the shape of ``call.output``."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(denoiser.device), (call.args, call.kwargs))
     with graph.installed(), torch.no_grad():
         return output_of(denoiser.model(*args, **kwargs)).cpu()
 
 
 def output_of(returned: object) -> Tensor:
-    """Return the first tensor of what the model returned."""
+    """Return the first tensor, of any shape, in what a model returned."""
     return next(leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor))

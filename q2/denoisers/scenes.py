@@ -31,7 +31,7 @@ class ScenesSD3(SD35Large):
 
     @property
     def classes(self) -> int:
-        """The number of scenes, which the judge tells apart."""
+        """The number of scenes, the classes of the judge."""
         return len(SCENES)
 
     def judge(self) -> ScenesJudge:

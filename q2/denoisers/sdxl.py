@@ -77,7 +77,10 @@ class SDXL(StableDiffusion15):
     def draw(
         self, conditions: Mapping[str, Any], generators: list[torch.Generator], *, steps: int, guidance: float
     ) -> Any:
-        """Return the images; a refiner takes over for the last fifth of the steps, as published (Podell et al.)."""
+        """Return the images; a refiner takes over for the last fifth of the steps, as published (Podell et al.).
+
+        Raises `ConfigError` for a refiner without a text encoder.
+        """
         if self.refiner is None:
             return super().draw(conditions, generators, steps=steps, guidance=guidance)
         if "prompt" not in conditions:

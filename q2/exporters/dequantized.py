@@ -25,7 +25,7 @@ class Dequantized(Exporter):
     name: ClassVar[str] = "dequantized"
 
     def check(self, out: Path) -> None:
-        """Raise `CheckpointError` if `out` is there already and not an empty folder."""
+        """Raise `CheckpointError` if `out` exists and is not an empty folder."""
         check_folder(out)
 
     def export(self, denoiser: Denoiser, out: Path, progress: Progress = silent) -> Exported:

@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Layer:
-    """What became of a quantized layer: its block type, the bits of a weight, and the energy and error it has there."""
+    """A quantized layer as exported: its block type, bits per weight, and the energy and error of its weights."""
 
     type: str
     block: str

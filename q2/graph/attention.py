@@ -32,7 +32,7 @@ class Attention:
 
     @property
     def is_fused(self) -> bool:
-        """Say whether it is one call of `scaled_dot_product_attention`."""
+        """Return whether it is one call of `scaled_dot_product_attention`."""
         return self.scores == self.values
 
 
@@ -70,7 +70,7 @@ def labels_of(product: fx.Node) -> tuple[dict[int, str], str]:
 
 
 def leads_to(source: fx.Node, node: object) -> bool:
-    """Say whether `node` is `source`, but for dropout, dtype and layout."""
+    """Return whether `node` is `source`, but for dropout, dtype and layout."""
     while node is not source and isinstance(node, fx.Node):
         inputs = [given for given in node.all_input_nodes if ops.carries(given)]
         node = inputs[0] if len(inputs) == 1 else None

@@ -1,4 +1,4 @@
-"""What a recipe chooses an option for: weight layers, and the two parts of those that read a skip connection."""
+"""The choices of a recipe: weight layers; a layer that reads a skip connection has two parts, each with a choice."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class Edited:
 
 
 def _decides(user: fx.Node, node: fx.Node) -> bool:
-    """Say whether a reader of a node only looks at its shape, dtype or device, or only serves guards."""
+    """Return whether a reader of a node only looks at its shape, dtype or device, or only serves guards."""
     name = user.target if isinstance(user.target, str) else getattr(user.target, "__name__", "")
     if user.args[:1] == (node,):
         if user.op == "call_function" and user.target is getattr and user.args[1] in _METADATA:

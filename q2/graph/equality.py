@@ -9,7 +9,7 @@ __all__ = ["check_equal", "has_no_data"]
 
 
 def has_no_data(value: object) -> bool:
-    """Say whether a value has a tensor on meta in it."""
+    """Return whether a value has a tensor on meta in it."""
     return any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in pytree.tree_leaves(value))
 
 

@@ -33,7 +33,7 @@ class Fact(Generic[T]):
 
     @property
     def is_of_full_precision(self) -> bool:
-        """Say whether the fact is about the model before the first transform."""
+        """Return whether the fact is about the model before the first transform."""
         return self.of == "full precision"
 
 
@@ -119,7 +119,7 @@ class Facts:
 
     @contextmanager
     def made_by(self, step: str, options: Mapping[str, object]) -> Iterator[None]:
-        """Say which pass sets the facts inside a ``with``."""
+        """Name the pass that sets the facts inside a ``with``."""
         before, self._origin = self._origin, Origin(step, dict(options))
         try:
             yield

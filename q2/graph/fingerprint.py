@@ -25,7 +25,7 @@ def fingerprint(model: nn.Module, *, exact: bool = False) -> str:
 
 
 def fingerprint_of(tensors: Iterable[tuple[str, Tensor]], *, exact: bool = False) -> str:
-    """Return the fingerprint of the model whose state dict has these entries, in this order.
+    """Return the fingerprint of the model whose state dict has these entries, names and tensors of any shape, in order.
 
     >>> fingerprint_of(nn.Linear(2, 2, device="meta").state_dict().items())
     '1896f1f64dd8925d'

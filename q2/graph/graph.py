@@ -119,7 +119,7 @@ class Graph:
 
     @property
     def choices(self) -> Mapping[str, Choice]:
-        """What a recipe chooses options for: the weight layers, those that read a skip connection in two parts."""
+        """The choices of a recipe: weight layers; a layer that reads a skip connection is split into two choices."""
         if self._choices is None:
             self._choices = choices(self.flow(), self.weight_layers)
         return MappingProxyType(self._choices)
@@ -230,7 +230,7 @@ class Graph:
 
     @property
     def is_installed(self) -> bool:
-        """Say whether calls of the model execute this graph."""
+        """Return whether calls of the model execute this graph."""
         return self.model.__dict__.get("forward") is self
 
     def install(self) -> nn.Module:

@@ -99,7 +99,7 @@ class WeightLayer:
 
     @property
     def bias(self) -> bool:
-        """Say whether the layer adds a bias."""
+        """Return whether the layer adds a bias."""
         return self.geometry.bias
 
 

@@ -37,9 +37,9 @@ class _Values:
 class Lockstep:
     """Runs `calls` through a graph together: every node for all calls before the next node.
 
-    `exact` returns the parameters, by name, that a module had at full precision, where these are others now; rewrites
-    of the graph are left aside. All calls take one path through the model: those that take another are left out. The
-    memory is that of what the calls need between two nodes, twice.
+    `exact` returns a module's parameters at full precision, by name and of the same shapes, if they differ now;
+    rewrites of the graph are ignored. All calls take the same path through the model; calls on another path are left
+    out. The memory needed is twice what the calls hold between two nodes.
     """
 
     def __init__(self, graph: Graph, calls: Sequence[ModelCall], exact: Callable[[str], Mapping[str, Tensor]]) -> None:
@@ -52,10 +52,11 @@ class Lockstep:
         self._writes = any(writes_in_place(node.op, node.target, node.kwargs) for node in self._fx.nodes)
 
     def run(self, visit: Callable[[str, Sequence[Pair]], None], progress: Progress = silent) -> None:
-        """Compute all nodes; before a weight layer computes for the first time, `visit` is given what it reads.
+        """Compute all nodes; before a weight layer runs for the first time, `visit` is given its inputs.
 
-        `visit` may change the layer's weight in place: what comes behind is computed with that. Layers inside a module
-        that is one node, such as experts, are not visited.
+        These are pairs of tensors (batch, ...), one pair for each call: at full precision and as computed now. `visit`
+        may change the layer's weight in place, which all later nodes see. Layers inside a module that is one node, such
+        as experts, are not visited.
         """
         nodes, layers, seen = list(self._fx.nodes), self.graph.weight_layers, set[str]()
         held = self._started()

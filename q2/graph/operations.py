@@ -42,7 +42,7 @@ def operation(model: nn.Module, node: fx.Node) -> tuple[str, bool]:
 
 
 def carries(node: fx.Node) -> bool:
-    """Say whether a node's value holds floating-point numbers; indices, masks, shapes and None are no flow."""
+    """Return whether a node's value holds floating-point numbers; indices, masks, shapes and None are no flow."""
     leaves = pytree.tree_leaves(node.meta.get("val"))
     return any(isinstance(leaf, torch.Tensor) and (leaf.is_floating_point() or leaf.is_complex()) for leaf in leaves)
 

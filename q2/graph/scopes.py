@@ -61,7 +61,7 @@ class Scopes:
         return Place(names[0], block, transformer, role)
 
     def _repeats(self, path: str) -> bool:
-        """Say whether a list holds blocks (modules with several layers) rather than the steps of one."""
+        """Return whether a list holds blocks (modules with several layers) rather than the steps of one."""
         if path not in self._lists:
             module = self._model.get_submodule(path)
             items = list(module.children()) if isinstance(module, _CONTAINERS) else []

@@ -1,4 +1,4 @@
-"""Things that a run file names as ``"package:factory"``, and those that q2 ships by a name of their own."""
+"""Objects that a run file names as ``"package:factory"``, and q2's own, which have short names."""
 
 import importlib
 import inspect

@@ -50,7 +50,10 @@ class Model:
         return self.data
 
     def example_inputs(self) -> dict[str, Tensor]:
-        """Return keyword arguments of the forward: the first samples, or zeros of the shapes in `inputs`."""
+        """Return keyword arguments of the forward: zeros of the shapes in `inputs`, else the first samples.
+
+        Raises `ConfigError` without both, and for a forward without arguments.
+        """
         if self.inputs:
             return {name: torch.zeros(shape, device=self.device) for name, shape in self.inputs.items()}
         if self.data is None:

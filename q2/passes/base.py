@@ -271,7 +271,7 @@ class LayerError(Exception):
 
 @contextmanager
 def at_layer(name: str) -> Iterator[None]:
-    """Say which layer is being worked on, so that an error inside names it."""
+    """Raise any error inside as a `LayerError`, which names the layer."""
     try:
         yield
     except LayerError:
@@ -281,7 +281,7 @@ def at_layer(name: str) -> Iterator[None]:
 
 
 def weight_of(module: "nn.Module") -> "Tensor":
-    """Return a weight layer's weight, without gradient. Raises `Q2Error` if the layer has no values (meta device)."""
+    """Return a weight layer's weight (O, I, ...), without gradient. Raises `Q2Error` if it has no values (meta)."""
     from torch import Tensor
 
     weight = module.weight

@@ -35,7 +35,7 @@ class Instrument:
 
 
 class FactsBefore:
-    """Remembers which facts a graph has, to say later what became of them."""
+    """Remembers which facts a graph has, to report later which were added, changed or removed."""
 
     def __init__(self, graph: "Graph") -> None:
         self._origins: dict[Fact[Any], Origin | None] = {fact: graph.facts.origin(fact) for fact in graph.facts}

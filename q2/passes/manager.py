@@ -30,7 +30,7 @@ __all__ = ["PassManager", "PassResult", "is_transform", "run_passes"]
 
 @dataclass
 class PassManager:
-    """Runs named passes over a graph, and tells `instruments` of each.
+    """Runs named passes over a graph, and notifies `instruments` of each.
 
     Every pass checks its options against the graph before the first one runs. Of `passes` those run that `only` picks;
     another one runs, with its options, where one of these requires it. With `verify_each` the graph must equal its
@@ -104,7 +104,7 @@ class PassManager:
             yield from self._with_prerequisites(place, titled, before, graph, ran, needed_by=title)
 
     def _serves(self, before: AnalysisPass, place: int, graph: "Graph") -> bool:
-        """Say whether the facts of a prerequisite are known: with its options, where it is one of the run's own."""
+        """Return whether the facts of a prerequisite are known: with its options, where it is one of the run's own."""
         settled = graph.facts.transforms and all(fact.is_of_full_precision for fact in before.provides)
         own = before is self._own(before.name, place) and not settled
         if own or not before.provides:
@@ -193,7 +193,7 @@ class PassManager:
 
 
 def is_transform(step: Pass) -> bool:
-    """Say whether a pass changes the model: such a one runs wherever a run file is used."""
+    """Return whether a pass changes the model: such a one runs wherever a run file is used."""
     return isinstance(step, TransformPass)
 
 

@@ -32,6 +32,6 @@ def _found(kind: type[Pass], known: Mapping[str, type[Pass]], plugins: Plugins, 
         try:
             required = known.get(name) or plugins.of(PASSES).load(name)
         except Q2Error as error:
-            raise PluginError(f"{named} requires a pass that cannot be had: {error}") from error
+            raise PluginError(f"{named} requires a pass that is not available: {error}") from error
         yield name
         yield from _found(required, known, plugins, (*path, name))

@@ -94,7 +94,7 @@ class Timing(Instrument):
         return Timed("run", total, (*parts, Timed(_REST, max(0.0, rest))))
 
     def _passes(self) -> list[Timed]:
-        """Return the run's own passes with those that they required, which ran before, as their parts."""
+        """Return the run's own passes; the passes that they required, which ran before, are their parts."""
         waiting: dict[str, list[Timed]] = {}
         found: list[Timed] = []
         for result in self._results:

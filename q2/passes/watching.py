@@ -41,12 +41,12 @@ class Seen:
 
     @property
     def input(self) -> Tensor:
-        """The first tensor among the arguments. Raises `ValueError` if there is none."""
+        """The first tensor, of any shape, among the arguments. Raises `ValueError` if there is none."""
         return _tensor((self.args, dict(self.kwargs)), f"{self.name} reads no tensor")
 
     @property
     def tensor(self) -> Tensor:
-        """The first tensor in the output. Raises `ValueError` if there is none."""
+        """The first tensor, of any shape, in the output. Raises `ValueError` if there is none."""
         return _tensor(self.output, f"{self.name} gives no tensor")
 
 

@@ -1,4 +1,4 @@
-"""What q2 ships, handed over through the same hooks as anybody's plugin."""
+"""What q2 ships, offered through the same hooks as any plugin."""
 
 from collections.abc import Mapping
 

@@ -132,9 +132,9 @@ class PluginPackage:
 
 
 def write_package(package: PluginPackage, folder: Path) -> Path:
-    """Write a package into a new folder, all of it or nothing. Raises `ConfigError` if the folder is there already."""
+    """Write a package into a new folder, all of it or nothing. Raises `ConfigError` if the folder exists."""
     if folder.exists():
-        raise ConfigError(f"{folder}: is there already; choose another place with --out")
+        raise ConfigError(f"{folder}: already exists; choose another place with --out")
     texts = package.files()
     try:
         with creating(folder) as beside:

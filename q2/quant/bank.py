@@ -238,10 +238,10 @@ def build(
 ) -> int:
     """Fit every option of every layer of `plan` into `folder`, and return in how many layers something was fitted.
 
-    `read` returns a layer's weight; with `problems` options are fitted to the outputs. What is there already stays: a
-    build that was stopped goes on where it was, and a bank with other options gets those of `plan` as well, behind its
-    own. Two builds in a folder come one after the other. Raises `BankError` if a bank for something else is there, a
-    weight has NaN or infinity in it, or the disk is full.
+    `read` returns a layer's weight (O, I, ...); with `problems`, options are fitted to the outputs. Existing fits are
+    kept: a stopped build resumes, and a bank with other options gets those of `plan` after its own. Two builds in one
+    folder run one after the other. Raises `BankError` if the folder has a bank for something else, a weight has NaN or
+    infinity, or the disk is full.
     """
     try:
         with alone(folder):

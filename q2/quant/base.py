@@ -85,7 +85,7 @@ class Quantizer(ABC):
     ) -> list[Mapping[str, Tensor]]:
         """Return the parameters that calibration starts from, for squared errors that count `importance` (O, n) each.
 
-        By default they are those that are fitted to the weight alone.
+        By default they are the parameters fitted to the weight alone.
         """
         return self.parameters_each(weight, widths, prec)
 
@@ -118,7 +118,7 @@ class Quantizer(ABC):
         return self.fit_each(weight, [bits], prec)[0]
 
     def fit_each(self, weight: Tensor, widths: Sequence[int], prec: int = 16) -> list["FittedWeight"]:
-        """Quantize `weight` at each of `widths`; see `fit`."""
+        """Quantize `weight` at each of `widths`. Shapes and errors are those of `fit`: `OptionError`, `Q2Error`."""
         for bits in widths:
             self.check_width(bits)
         if prec not in (16, 32):
@@ -232,7 +232,11 @@ class FittedWeight(Fitted):
 
 
 def check_weight(weight: Tensor) -> Tensor:
-    """Return the weight. Raises `Q2Error` if it has no values, another dtype, or NaN or infinity in it."""
+    """Return the weight, of any shape (O, I, ...), unchanged.
+
+    Raises `Q2Error` for one without values, of another shape or dtype than `Quantizer.fit` takes, or with NaN or
+    infinity.
+    """
     shape = tuple(weight.shape)
     if weight.is_meta:
         raise Q2Error(f"a layer with a weight of shape {shape} has no weights (device meta)")

@@ -33,7 +33,7 @@ def compact(tensor: Tensor) -> Tensor:
 
 
 def cast_to(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast; what lies beyond the range of `dtype`, if it is a float, becomes its largest value, not infinity."""
+    """Cast, keeping the shape. Values beyond the range of a float `dtype` become its largest value, not infinity."""
     if values.dtype == dtype or not dtype.is_floating_point:
         return values.to(dtype)
     limit = torch.finfo(dtype).max

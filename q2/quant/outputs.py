@@ -43,7 +43,7 @@ class Outputs:
         return self.errors.get(choice, {}).get(option)
 
     def holds(self, choice: str, options: Sequence[str]) -> bool:
-        """Say whether all `options` of a choice were measured."""
+        """Return whether all `options` of a choice were measured."""
         return all(self.of(choice, option) for option in options)
 
 
@@ -70,11 +70,11 @@ def read_outputs(folder: Path, bank: str) -> Outputs | None:
 def measure_outputs(
     bank: "Bank", read: Callable[[str], Tensor], problems: ProblemOf, rows: str, progress: Progress = silent
 ) -> int:
-    """Measure the output errors of all options of a plain bank, and return of how many layers some were missing.
+    """Measure the output errors of all options of a plain bank, and return the number of layers that lacked some.
 
-    `read` returns a layer's weight, `problems` what rows, with the fingerprint `rows`, say of it. What is there by the
-    same rows stays; the bank has to be opened again to see what is new. Raises `BankError` for a layer without rows
-    and for a disk that is full.
+    `read` returns a layer's weight (O, I, ...), `problems` the `Problem` of its calibration rows, whose fingerprint is
+    `rows`. Errors measured with the same rows are kept; open the bank again to see new ones. Raises `BankError` for a
+    layer without rows and for a full disk.
     """
     folder, plan = bank.folder, bank.plan
     try:

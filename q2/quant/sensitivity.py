@@ -26,7 +26,7 @@ _RESOLUTION = 1e-3
 
 
 def signal_of(fidelity: str) -> str:
-    """Return the metric that tells how far a recipe at a fidelity is from full precision, in dB.
+    """Return the metric that compares a recipe with full precision at a fidelity, in dB.
 
     >>> signal_of("forward"), signal_of("few-step")
     ('SQNR', 'latent-SQNR')

@@ -1,4 +1,4 @@
-"""Strategies side by side: what several searches of each found, as means with intervals, a table and a picture."""
+"""Compares strategies by several searches of each: means with intervals, a table and a picture."""
 
 import csv
 import io
@@ -35,8 +35,8 @@ _BASELINE = "#00695c"
 class Searched:
     """One search: float64 (trials,) for its trials at the search's own fidelity, in the order they were asked for.
 
-    `bits` and `quality` of a failed trial, and its `values`, are NaN; so is the value of one that breaks a constraint.
-    `cheaper` is how many trials it had at cheaper fidelities.
+    `bits`, `quality` and `values` of a failed trial are NaN; so is the value of a trial that violates a constraint.
+    `cheaper` is the number of trials at cheaper fidelities.
     """
 
     strategy: str
@@ -52,13 +52,13 @@ class Searched:
         return np.asarray(np.fmax.accumulate(self.values))
 
     def quality_within(self, bits: float, sign: int) -> float:
-        """Return the best quality of a trial with at most so many average bits; NaN where there is none."""
+        """Return the best quality of a trial with at most `bits` average bits; NaN if there is none."""
         inside = self.quality[(self.bits <= bits + 1e-9) & np.isfinite(self.quality)]
         return float(sign * (sign * inside).max()) if len(inside) else math.nan
 
 
 def searched(strategy: str, seed: int, problem: Problem, trials: Sequence[Trial], quality: type[Metric]) -> Searched:
-    """Sort out the trials of a search. Raises `TargetError`."""
+    """Collect the values of a search's trials. Raises `TargetError` for a complete trial without a finite value."""
     own = [trial for trial in trials if trial.fidelity == problem.fidelity]
     complete = [trial for trial in own if trial.state == "complete"]
     values = dict(zip((trial.id for trial in complete), problem.values(complete) if complete else [], strict=True))
@@ -76,9 +76,9 @@ def searched(strategy: str, seed: int, problem: Problem, trials: Sequence[Trial]
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """Return the mean with its 95 % interval by Student's t; NaN stands for a search without a value.
+    """Return the mean with its 95 % interval by Student's t; NaN (a search without a value) is left out.
 
-    The bounds are NaN where there are fewer than two values: nothing is known of the spread then.
+    The bounds are NaN for fewer than two values.
 
     >>> found = mean_of([1.0, 2.0, 3.0])
     >>> found.value, round(found.high - found.value, 3)
@@ -96,10 +96,10 @@ def mean_of(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Searches of several strategies for the same thing, in `trials` trials each; `quality` is weighed against bits.
+    """Searches of several strategies for the same problem, of `trials` trials each; `quality` is compared with bits.
 
-    `baselines` are what all of them are to beat, by name, with their targets in `values`, by name too: those alone that
-    satisfy the constraints.
+    `baselines` are the trials to beat, by name. `values` are the targets of the baselines that satisfy the constraints,
+    by name.
     """
 
     searches: list[Searched]
@@ -110,30 +110,30 @@ class Compared:
 
     @property
     def top(self) -> str:
-        """The name of the best baseline; empty where there is none."""
+        """The name of the best baseline; empty if there is none."""
         return max(self.values, key=lambda name: self.values[name], default="")
 
     @cached_property
     def strategies(self) -> list[str]:
-        """The strategies, each once."""
+        """The distinct strategies."""
         return list(dict.fromkeys(search.strategy for search in self.searches))
 
     @cached_property
     def budgets(self) -> list[float]:
-        """Some average bits, spread over those of all trials."""
+        """Budgets of average bits: quantiles over all trials."""
         bits = np.concatenate([search.bits[np.isfinite(search.quality)] for search in self.searches])
         found = np.unique(np.round(np.quantile(bits, _SHARES), 2)) if len(bits) else np.zeros(0)
         return [float(value) for value in found]
 
     @cached_property
     def corner(self) -> tuple[float, float]:
-        """The most average bits and the worst quality (as a cost) of all trials: where hypervolumes are measured to."""
+        """The most average bits and the worst quality (as a cost) of all trials: the hypervolume's reference point."""
         points = np.concatenate([self._costs(search) for search in self.searches])
         worst = points.max(axis=0) if len(points) else np.zeros(2)
         return float(worst[0]), float(worst[1])
 
     def of(self, strategy: str) -> list[Searched]:
-        """Return a strategy's searches, one a seed."""
+        """Return a strategy's searches, one for each seed."""
         return [search for search in self.searches if search.strategy == strategy]
 
     def curve(self, strategy: str) -> list[Estimate]:
@@ -146,7 +146,7 @@ class Compared:
         return [mean_of(column) for column in np.array(rows).T.tolist()]
 
     def within(self, strategy: str, bits: float) -> Estimate:
-        """Return the best quality with at most so many average bits."""
+        """Return the best quality with at most `bits` average bits."""
         return mean_of([search.quality_within(bits, self.quality.sign()) for search in self.of(strategy)])
 
     def volume(self, strategy: str) -> Estimate:
@@ -166,7 +166,7 @@ class Compared:
         return TextTable(("strategy", "seeds", "best target", "hypervolume", *heads), tuple(rows))
 
     def summary(self) -> dict[str, object]:
-        """Return everything as JSON takes it; an interval is mean, low, high."""
+        """Return everything as JSON values; an interval is mean, low, high."""
         return {
             "trials": self.trials,
             "quality": self.quality.name,
@@ -188,13 +188,13 @@ class Compared:
         }
 
     def _baseline(self, bits: float) -> str:
-        """Return the best quality of a baseline within so many bits."""
+        """Return the best quality of a baseline with at most `bits` average bits."""
         sign, name = self.quality.sign(), self.quality.name
         inside = [t.metrics[name] for t in self.baselines.values() if t.metrics.get("avg_bits", np.inf) <= bits + 1e-9]
         return f"{sign * max(sign * value for value in inside):.5g}" if inside else "–"
 
     def _cell(self, strategy: str, bits: float) -> str:
-        """Return the quality within so many bits; a mean that not every seed is in says so."""
+        """Return the quality within `bits`, and the number of seeds if some have none."""
         values = [search.quality_within(bits, self.quality.sign()) for search in self.of(strategy)]
         count = sum(map(math.isfinite, values))
         return _shown(mean_of(values)) + (f" ({count} of {len(values)})" if 0 < count < len(values) else "")

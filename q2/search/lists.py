@@ -59,6 +59,8 @@ class ListSpace(Space):
     def configs(self, recipe: Mapping[str, str]) -> dict[str, Table]:
         """Return the settings of every layer by a recipe: layer to setting to value.
 
+        Raises `ConfigError` for a choice that the space does not have.
+
         >>> space = ListSpace.of_lists(SpaceSettings(lists={"linear": {"width": (4, 8)}}), {"head": "Linear"}, {})
         >>> space.configs({"head:width": "8"})
         {'head': {'width': 8}}

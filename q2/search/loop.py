@@ -1,4 +1,4 @@
-"""The search: ask, run, tell, until the trials are spent. Everything that is known already is not measured again."""
+"""The search loop: ask, evaluate, tell, until all trials are done. Trials in the store are not evaluated again."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,17 +16,17 @@ from q2.settings import Fidelity
 __all__ = ["BASELINE", "SearchRun", "judged", "known", "measure", "run"]
 
 BASELINE = "baseline"
-"""What trials of baselines say in place of a strategy."""
+"""The strategy named in trials of baselines."""
 
 _FIRST, _ROW = 3, 10
 
 
 @dataclass
 class SearchRun:
-    """What a search did: its trials in the order of their numbers, and where the time went.
+    """The result of a search: its trials, in the order of their numbers, and its times.
 
-    `spent` are seconds of workers, `wall` seconds of the clock while the engine had jobs, `measured` how many trials
-    were not in the store before.
+    `spent` are the workers' seconds by part, `wall` is the elapsed seconds while the engine had jobs, and `measured`
+    the number of trials that were not in the store before.
     """
 
     trials: list[Trial] = field(default_factory=list)
@@ -37,12 +37,12 @@ class SearchRun:
 
 @dataclass
 class _Failures:
-    """Says when failed trials end a search of `trials`.
+    """Decides when failed trials end a search of `trials`.
 
-    What is not finite is the recipe's fault, since full precision's is: a strategy may try options that overflow. It
-    ends a search only where no trial has gone well and more than half of them, and ten, have failed. Other errors may
-    be the machine's: they end a search if its first three trials have them, or later ten in a row, or as many in a row
-    as trials went well if that is more.
+    Values that are not finite come from the recipe, since full precision's are finite: a strategy may try options that
+    overflow. They end a search only if no trial is complete and more than half of the trials, and at least ten, have
+    failed. Other errors may come from the machine: they end a search if its first three trials have them, or later ten
+    in a row, or as many in a row as there are complete trials if that is more.
     """
 
     trials: int
@@ -51,7 +51,7 @@ class _Failures:
     errors: int = 0
 
     def count(self, trial: Trial, *, not_finite: bool = False) -> None:
-        """Take in a trial. Raises `Q2Error` where it ends the search."""
+        """Count a trial. Raises `Q2Error` if it ends the search."""
         if trial.state == "complete":
             self.good, self.row, self.errors = self.good + 1, 0, 0
             return
@@ -76,14 +76,14 @@ def run(
     after: Callable[[Trial], None] = lambda trial: None,
     tell: Callable[[Trial, bool], str] = lambda trial, new: "",
 ) -> SearchRun:
-    """Search with `searcher`, called `name` in its trials, until it has had its trials or asks for no more.
+    """Search with `searcher`, named `name` in its trials, until all trials are done or it proposes no more.
 
-    Trials at the search's own fidelity alone count: those at others help to choose them.
-    Trials in `store` that have all metrics `needed` at their fidelity are told, not measured again; others are added
-    to it as they come, each of them handed to `after`, and to `tell` with whether it was measured now, which returns
-    what the progress bar is to say. `seed` is that of the evaluation. A trial whose target is not finite is a failed
-    one to the searcher, though the store keeps its metrics. A trial's number is its place in the search, or the next
-    that is free where trials of another search have that. Raises `Q2Error` where one trial after the other fails.
+    Only trials at the search's own fidelity count; trials at other fidelities help to choose them. Trials in `store`
+    with all metrics `needed` at their fidelity are told to the searcher and not evaluated again; others are evaluated
+    and added to the store. Every trial is passed to `after`, and to `tell` together with whether it is new; `tell`
+    returns the text of the progress bar. `seed` is the evaluation's. A trial whose target is not finite counts as
+    failed for the searcher, though the store keeps its metrics. A trial's number is its place in the search, or the
+    next free number if a trial of another search has this one. Raises `Q2Error` if too many trials fail.
     """
     done, own, failures = SearchRun(), 0, _Failures(problem.trials)
     said: dict[str, str] = {}
@@ -128,9 +128,9 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Trial]:
-    """Return the trial of every recipe, by its name, at the search's fidelity: from the store, or added to it.
+    """Return the trial of every recipe, by name, at the search's fidelity; trials not in the store are added to it.
 
-    They belong to no strategy and have no number. A recipe that fails is a failed trial.
+    These trials belong to no strategy and have no number. A recipe that fails is a failed trial.
     """
     jobs = {name: Job(dict(recipe), problem.fidelity, seed, None, BASELINE) for name, recipe in recipes.items()}
     results = _results(SearchRun(), list(jobs.values()), engine, store, needed)
@@ -141,7 +141,7 @@ def measure(
 def known(
     problem: Problem, store: TrialStore, needed: Mapping[Fidelity, Collection[str]], seed: int, proposal: Proposal
 ) -> bool:
-    """Say whether the store has what a proposal asks for, so that `run` would not measure it."""
+    """Return whether the store has the trial of a proposal, so that `run` would not evaluate it."""
     return _stored(_job(problem, proposal, seed, "", 0), store, needed) is not None
 
 
@@ -150,7 +150,7 @@ def _job(problem: Problem, proposal: Proposal, seed: int, strategy: str, number:
 
 
 def _numbered(jobs: Sequence[Job], store: TrialStore) -> list[Job]:
-    """Return the jobs, those whose number another trial in the store has with the next free ones."""
+    """Return the jobs; jobs whose number belongs to another trial in the store get the next free numbers."""
     taken = {trial.number: trial.id for trial in store if trial.number is not None}
     free = max(taken, default=-1) + 1
     free = max([free, *(job.number + 1 for job in jobs if job.number is not None)])
@@ -176,7 +176,7 @@ def judged(problem: Problem, trial: Trial) -> Trial:
 def _results(
     done: SearchRun, jobs: Sequence[Job], engine: Engine, store: TrialStore, needed: Mapping[Fidelity, Collection[str]]
 ) -> Iterator[tuple[Evaluated, bool]]:
-    """Yield the trial of every job, of equal ones once: from the store, or measured (True) and added to it."""
+    """Yield the trial of every distinct job, and whether it is new: evaluated now and added to the store."""
     store.refresh()
     open_: dict[str, Job] = {}
     for job in jobs:

@@ -1,7 +1,7 @@
-"""Reduced search spaces as files: for some layers or units the few options or variants to be searched.
+"""Files of reduced search spaces: the few options or variants of some layers or units that are searched.
 
-AutoBuild (CVPR'24) keeps the best variants of every unit by a predictor's scores, and evaluates all that is left, or
-searches in it.
+AutoBuild (CVPR'24) keeps the best variants of every unit by a predictor's scores, then evaluates all remaining recipes
+or searches among them.
 """
 
 import json
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class UnitVariants:
-    """A unit's layers, and its variants: an option for every layer in each, the best first."""
+    """A unit's layers, and its variants, the best first; a variant has an option for every layer."""
 
     name: str
     layers: tuple[str, ...]
@@ -56,9 +56,10 @@ class _File(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class ReducedSpace:
-    """Options of `layers`, variants of `units`; layers in neither keep all that the run file lets them have.
+    """Options of `layers` and variants of `units`; other layers keep all options of the run file.
 
-    `copies` are layers that hold the same weights as another, and follow it. `made` says how the space came about.
+    `copies` maps layers to another layer with the same weights, whose option they take. `made` says how the space was
+    made.
     """
 
     subject: Subject
@@ -105,7 +106,7 @@ class ReducedSpace:
             raise ConfigError(f"{path}: cannot be written: {why(error)}") from error
 
     def united(self, other: "ReducedSpace") -> "ReducedSpace":
-        """Return what either lets a layer or unit have. Raises `ConfigError` for another denoiser's, or other units."""
+        """Return the union of two spaces. Raises `ConfigError` for spaces of different denoisers or units."""
         if (other.subject.denoiser, other.subject.fingerprint) != (self.subject.denoiser, self.subject.fingerprint):
             raise ConfigError(f"spaces of {self.subject} and of {other.subject} cannot be united")
         layers = {name: self.layers.get(name, ()) for name in (*self.layers, *other.layers)}
@@ -120,10 +121,10 @@ class ReducedSpace:
         return ReducedSpace(self.subject, layers, tuple(units.values()), {**self.copies, **other.copies}, made)
 
     def applied(self, space: Space, denoiser: str) -> Space:
-        """Return what is left of a denoiser's space.
+        """Return a denoiser's space, reduced.
 
         Raises `ConfigError`, one line, for another denoiser, a layer or option that the space does not have, and a
-        layer that is named twice. A denoiser that goes by its class may have another name (`Recipe.check`).
+        layer that is named twice. A denoiser named by its class may have another name (`Recipe.check`).
         """
         mine = self.subject.denoiser
         if mine != denoiser and not (mine[:1].isupper() or denoiser[:1].isupper()):
@@ -159,7 +160,7 @@ class ReducedSpace:
         return Space(tuple(choices), tuple(units))
 
     def _tied(self, space: Space) -> Space:
-        """Return the space where copies follow the layer whose weights they hold, also without weights to tell."""
+        """Return the space with `copies` tied to their layers, which also works if weights are not loaded."""
         choices: dict[str, SpaceChoice] = {choice.name: choice for choice in space.choices}
         for name, leader in self.copies.items():
             where = f"copies.{json.dumps(name)}"
@@ -176,7 +177,7 @@ def _choice(space: Space, layer: str, where: str) -> int:
 
 
 def _option(choice: SpaceChoice, text: str, where: str) -> str:
-    """Return an option as the choice has it. Raises `ConfigError` for one that it may not take."""
+    """Return an option as the choice writes it. Raises `ConfigError` for an option that the choice does not have."""
     try:
         found = str(Option.parse(text))
     except OptionError as error:

@@ -1,4 +1,4 @@
-"""What a search hands to people: the best trial, the front of quality against size, and the baselines beside them."""
+"""The results of a search: the best trial, the front of quality against size, and the baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ _REASONS = 5
 class Found:
     """The complete trials of a search, the best of them, and those on the front.
 
-    `quality` is the metric that the front weighs against ``avg_bits``. `best` is None where no trial is complete and
-    satisfies the constraints; `front` goes from the smallest to the best. `failed` trials have no value. `baselines`
-    are those trials, by name, that every search has beside its own; they may be best, and on the front. `full` is full
-    precision, which is neither. `shown` are the metrics that were asked for, `values` the target's values by trial id,
-    `own` is the best of the search's own trials, and `feasible` are the ids of trials that satisfy the constraints.
+    `quality` is the metric that the front compares with ``avg_bits``. `best` is None if no complete trial satisfies the
+    constraints; `front` goes from the smallest to the best. `failed` trials have no value. `baselines` are trials, by
+    name, that every search adds to its own; they may be best and on the front. `full` is full precision, which is
+    neither. `shown` are the metrics that were asked for, `values` the target's values by trial id, `own` is the best of
+    the search's own trials, and `feasible` are the ids of trials that satisfy the constraints.
     """
 
     trials: list[Trial]
@@ -42,7 +42,7 @@ class Found:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The names of baselines by the trials' ids."""
+        """The names of the baselines, by trial id."""
         return {trial.id: name for name, trial in self.baselines.items()}
 
     @property
@@ -51,16 +51,16 @@ class Found:
         return self.best is not None and self.best.id not in self.names
 
     def value(self, trial: Trial) -> float | None:
-        """Return the target of a trial; None where it has no finite one."""
+        """Return the target's value of a trial; None if it has no finite value."""
         return self.values.get(trial.id)
 
     def file(self, trial: Trial) -> str:
-        """Return the name of the file that a trial's recipe is in; empty where it is not on the front."""
+        """Return the name of the file with a trial's recipe; empty if it is not on the front."""
         place = next((i for i, each in enumerate(self.front) if each.id == trial.id), None)
         return "" if place is None else f"front-{place}.toml"
 
     def table(self) -> TextTable:
-        """Return the front, the baselines and full precision as a table, by average bits, the chosen one marked."""
+        """Return the front, the baselines and full precision as a table by average bits, the chosen trial marked."""
         columns = [kind for kind in (self.quality, *self.shown) if kind.name != "avg_bits"]
         measured = {name for trial in (*self.trials, *self.baselines.values()) for name in trial.metrics}
         columns = [kind for kind in dict.fromkeys(columns) if kind.name in measured]

@@ -26,10 +26,10 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class SpaceChoice:
-    """Weight layers that take one option together, and the options they may take, as text.
+    """Weight layers that share one option, and the options to choose from, as text.
 
-    `layers` are one weight layer (or part of a split one, ``path#1``), or several that are tied. `weights` is how many
-    weights one of them holds: tied layers are stored once.
+    `layers` are one weight layer (or part of a split one, ``path#1``), or several tied layers. `weights` is the number
+    of weights of one of them, since tied layers are stored once.
     """
 
     layers: tuple[str, ...]
@@ -38,13 +38,13 @@ class SpaceChoice:
 
     @property
     def name(self) -> str:
-        """The first of its layers."""
+        """The name of the first layer."""
         return self.layers[0]
 
 
 @dataclass(frozen=True)
 class SpaceUnit:
-    """Choices that are made together: their numbers, and the `variants`, the index of every choice's option in each."""
+    """Choices that are made together: their indices, and `variants`, each an option index for every choice."""
 
     name: str
     choices: tuple[int, ...]
@@ -111,12 +111,12 @@ class Space:
 
     @cached_property
     def options(self) -> tuple[str, ...]:
-        """Every option that some choice may take, each once."""
+        """All distinct options of the choices."""
         return tuple(dict.fromkeys(option for choice in self.choices for option in choice.options))
 
     @cached_property
     def columns(self) -> Indices:
-        """The place in `options` of every choice's options (choices, most options); -1 where it has fewer."""
+        """The index in `options` of every choice's options (choices, most options), padded with -1."""
         most = max((len(choice.options) for choice in self.choices), default=0)
         places = {option: place for place, option in enumerate(self.options)}
         rows = [[places[option] for option in choice.options] for choice in self.choices]
@@ -124,18 +124,18 @@ class Space:
 
     @cached_property
     def items(self) -> "SpaceItems":
-        """The variants of all groups, one after the other."""
+        """The variants of all groups, concatenated."""
         return SpaceItems(self)
 
     def places(self, indices: Sequence[int] | Indices) -> Indices:
-        """Return, for a vector or vectors (..., choices), the place in `options` of every chosen option."""
+        """Return the index in `options` of every chosen option, for one or more recipes (..., choices)."""
         return np.asarray(self.columns[np.arange(len(self)), np.asarray(indices, np.intp)])
 
     def limited(self, layers: Mapping[str, Sequence[str]]) -> "Space":
-        """Return the space where choices with a layer whose name a regular expression finds have those options alone.
+        """Return the space where choices with a layer that matches a regular expression have only its options.
 
-        The first expression that finds a layer counts; a space with units cannot be limited any more. Raises
-        `ConfigError` for one that finds none, `OptionError`.
+        The first expression that matches counts; units are lost. Raises `ConfigError` for an expression that matches no
+        layer, and `OptionError` for a malformed option.
         """
         found: set[str] = set()
         choices = []
@@ -160,12 +160,12 @@ class Space:
 
     @cached_property
     def size(self) -> int:
-        """How many recipes there are."""
+        """The number of recipes."""
         return math.prod(len(unit.variants) for unit in self.groups)
 
     @cached_property
     def groups(self) -> tuple[SpaceUnit, ...]:
-        """What is chosen independently: the units, and each choice that is in none of them, in execution order.
+        """The independent parts: the units, and each choice outside units as a unit of its own, in execution order.
 
         >>> [unit.variants for unit in Space.of({"q": 64}, ["uaq-4", "uaq-3"]).groups]
         [((0,), (1,))]
@@ -180,16 +180,16 @@ class Space:
 
     @cached_property
     def layers(self) -> Mapping[str, int]:
-        """The number of its choice, by layer, in execution order of the choices."""
+        """The index of each layer's choice, by layer, in execution order of the choices."""
         return {layer: index for index, choice in enumerate(self.choices) for layer in choice.layers}
 
     def decode(self, indices: Sequence[int] | Indices) -> dict[str, str]:
-        """Return the recipe of a vector (choices,) that holds, per choice, the index of its option."""
+        """Return the recipe of a vector (choices,) of option indices."""
         chosen = [choice.options[index] for choice, index in zip(self.choices, indices, strict=True)]
         return {layer: chosen[index] for layer, index in self.layers.items()}
 
     def encode(self, recipe: Mapping[str, str]) -> Indices:
-        """Return the vector (choices,) of a recipe; of tied layers it need name but one.
+        """Return the vector (choices,) of a recipe, which needs to name only one of several tied layers.
 
         Raises `RecipeError` for a layer that is unknown or missing, an option that the space does not have, and tied
         layers with different options.
@@ -207,10 +207,10 @@ class Space:
     def random(self, rng: np.random.Generator, low: float = 0.0, high: float = 1.0) -> Indices:
         """Draw a vector (choices,): p ~ U(`low`, `high`) is the share of the narrower of two widths.
 
-        Each choice draws its width with p, then its quantizer uniformly among those of that width. With more widths
-        than two the place among them, sorted, is binomial: k widths are k - 1 draws of narrower (p) or wider. Widths
-        beyond those of a choice's own options do not occur; ``none`` counts as the widest. Units draw one of their
-        variants uniformly. Raises `ConfigError` unless 0 ≤ low ≤ high ≤ 1.
+        Each choice draws its width with probability p, then a quantizer of this width uniformly. With k > 2 widths, the
+        rank of the width is binomial: the sum of k - 1 draws of narrower (p) or wider. Only widths of the choice's own
+        options occur; ``none`` counts as the widest. Units draw one of their variants uniformly. Raises `ConfigError`
+        unless 0 ≤ low ≤ high ≤ 1.
         """
         if not 0 <= low <= high <= 1:
             raise ConfigError(f"share of the narrower width: expected 0 ≤ low ≤ high ≤ 1, not {low} and {high}")
@@ -227,7 +227,7 @@ class Space:
         return found
 
     def draw(self, seed: int, number: int, low: float = 0.0, high: float = 1.0) -> dict[str, str]:
-        """Return recipe `number` of the random search with `seed`; it depends on nothing else, so a search can resume.
+        """Return recipe `number` of random search with `seed`. It depends on nothing else, so that a search can resume.
 
         >>> space = Space.of({"q": 64, "k": 64, "v": 32}, ["uaq-4", "uaq-3"])
         >>> space.draw(42, 7) == space.draw(42, 7)
@@ -249,9 +249,9 @@ class Space:
 
 
 class SpaceItems:
-    """The N variants of a space's G groups, one after the other: what a recipe is put together from.
+    """The N variants of a space's G groups, concatenated; a recipe takes one item of each group.
 
-    `owner` (N,) is the number of every item's group, `start` (G,) a group's first item.
+    `owner` (N,) is the index of every item's group, `start` (G,) the index of every group's first item.
     """
 
     def __init__(self, space: Space) -> None:
@@ -269,17 +269,17 @@ class SpaceItems:
         self._column: Indices = space.columns[self._choice, options]
 
     def added(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what every item adds (N,) to a sum over a table (choices, options of the whole space)."""
+        """Return each item's contribution (N,) to a sum over a table (choices, options of the whole space)."""
         found = np.bincount(self._item, table[self._choice, self._column], len(self.owner))
         return np.asarray(found, np.float64)
 
     def held(self, indices: Indices) -> Indices:
-        """Return the item of every group (G,) in a recipe of the space (choices,)."""
+        """Return the index of every group's item (G,) in a recipe (choices,) of the space."""
         pairs = zip(self.start, self._variants, self._choices, strict=True)
         return np.array([first + int((rows == indices[own]).all(1).argmax()) for first, rows, own in pairs], np.intp)
 
     def put(self, indices: Indices, item: int) -> None:
-        """Change a recipe (choices,) so that it has an item."""
+        """Change a recipe (choices,) in place so that it contains an item."""
         group = self.owner[item]
         indices[self._choices[group]] = self._variants[group][item - self.start[group]]
 

@@ -1,4 +1,4 @@
-"""A search as it goes: a line for every trial, the best so far, how many have failed, and the time that is left."""
+"""The progress of a search: a line for every trial, the best so far, the number of failures, and the time left."""
 
 import time
 from collections.abc import Callable
@@ -24,9 +24,9 @@ def clock(seconds: float) -> str:
 
 @dataclass
 class Tally:
-    """Counts the trials of one search; only those at the search's own fidelity are of its number.
+    """Counts the trials of one search; only trials at the search's own fidelity count towards its number.
 
-    `now` is the time in seconds. The time that is left follows from the trials measured since the tally was made.
+    `now` returns the time in seconds. The time left is estimated from the trials evaluated since the tally was made.
     """
 
     problem: Problem
@@ -42,7 +42,7 @@ class Tally:
         self._start = self.now()
 
     def add(self, trial: Trial, *, new: bool = True) -> str:
-        """Take in a trial, measured now or known before, and return its line."""
+        """Count a trial, evaluated now (`new`) or known before, and return its line."""
         own = trial.fidelity == self.problem.fidelity
         self.done += own
         self._measured += own and new
@@ -55,7 +55,7 @@ class Tally:
         return "  ".join([*words, self.note()])
 
     def note(self) -> str:
-        """Return the best so far, how many have failed, and the time that is left."""
+        """Return the best value so far, the number of failures and the time left, as text."""
         words = []
         if self.best:
             value, trial = self.best

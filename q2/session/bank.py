@@ -173,8 +173,8 @@ def bank_in(folder: Path, graph: Graph, denoiser: Denoiser, *, prec: int = 16, p
 def find_bank(session: Session, place: Path) -> Bank:
     """Return the bank at `place`; options of the search that it lacks are fitted into it, or it is built.
 
-    A bank that is built gets the options of ``[bank]`` as well. A plain one gets output errors where the run asks for
-    them, or rows are there. Raises `ConfigError`.
+    A bank that is built gets the options of ``[bank]`` as well. A plain one gets output errors if the run asks for
+    them, or if there are calibration rows. Raises `ConfigError`, and `Q2Error` for weights on meta.
     """
     lacking, there = bank_needs(session, session.space_of(session.graph), place)
     if lacking:
@@ -205,11 +205,12 @@ def bank_needs(session: Session, space: Space, place: Path) -> tuple[tuple[str, 
 
 
 def check_bank(session: Session, place: Path, *, grows: bool = False) -> BankPlan | None:
-    """Return what the bank at `place` has, by its index; None where there is none.
+    """Return the plan of the bank at `place`, from its index; None if there is no bank.
 
-    Raises `ConfigError` if what is there is no bank, or one of another denoiser, dtype, `prec` or other layers. Whether
-    it is of the same weights shows only when they are loaded. The bank of `bank.path` must be there, and complete,
-    unless it `grows`: then what it lacks will be fitted. One that nobody named and that does not fit is none.
+    Raises `ConfigError`, from a `BankError`, if the folder holds no bank, or a bank of another denoiser, dtype, `prec`
+    or other layers. Whether the weights are the same is known only when they are loaded. The bank of `bank.path` must
+    exist and be complete unless it `grows`, when missing options will be fitted. A bank that the run does not name and
+    that does not fit is ignored.
     """
     fitting_device(session)
     denoiser = session.create_denoiser()
@@ -254,7 +255,7 @@ def planned_bytes(session: Session, options: Sequence[str], calibrated: bool) ->
 
 
 def is_calibrated(session: Session, place: Path) -> bool:
-    """Say whether what is fitted into the bank at `place` is fitted to outputs."""
+    """Return whether what is fitted into the bank at `place` is fitted to outputs."""
     plan = Bank.plan_of(place)
     return session.settings.bank.calibrated or bool(plan and plan.calibration)
 

@@ -1,4 +1,4 @@
-"""Rows of the layers' inputs of a session's denoiser: collected while it draws, gone on with, and found again."""
+"""Calibration rows, the layers' inputs of a session's denoiser: collected during sampling, resumed, and found again."""
 
 import json
 from dataclasses import dataclass

@@ -101,8 +101,8 @@ def check_search(
         if problem.space.units and not strategy.keeps_units:
             with session.at("search", "space"):
                 raise ConfigError(
-                    f"variants of units, which {title!r} does not keep to, since it chooses layer by layer; reduce the"
-                    " space with --level node, or take a strategy that does: random, evolution, exhaustive, optuna"
+                    f"{title!r} chooses layer by layer and ignores variants of units; reduce the space with --level"
+                    " node, or use a strategy that keeps them: random, evolution, exhaustive, optuna"
                 )
         with session.at("search", "strategies", title):
             strategy.check(problem)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from q2.files import write_json, write_text
+from q2.files import write_json
 from q2.passes import Step, TextTable
 from q2.search.comparison import Compared, Searched, picture, searched, write_csv
 from q2.search.report import quality_of
@@ -63,7 +63,7 @@ def compare(session: Session, titles: Sequence[str], seeds: int, folder: Path) -
     report |= compared.summary()
     files = [folder / name for name in ("compare.json", "compare.csv", "compare.png", "compare.svg")]
     with writing(folder):
-        write_text(folder / "effective.toml", session.effective_toml)
+        session.write_settings(folder)
         write_json(folder / "manifest.json", about)
         for path in files[2:]:
             picture(compared, path)

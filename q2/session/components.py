@@ -36,7 +36,10 @@ def check_parts(session: Session) -> None:
 
 
 def quantize_parts_of(session: Session, denoiser: Denoiser) -> list[ComponentSize]:
-    """Quantize the parts of a denoiser's pipeline in place, show a line for each, and return their sizes."""
+    """Quantize the parts of a denoiser's pipeline in place, show a line for each, and return their sizes.
+
+    Raises `ConfigError` for a part without Linear layers.
+    """
     sizes = []
     for name in session.settings.components:
         part: Any = denoiser.pipeline().components[name]

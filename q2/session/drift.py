@@ -1,4 +1,4 @@
-"""A recipe on other weights than those that it was found on: how far its options' errors moved."""
+"""A recipe applied to other weights than it was found on: how its options' errors change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ __all__ = ["Drift", "applied_recipe", "drift_of", "ratios_of"]
 
 @dataclass(frozen=True)
 class Drift:
-    """A recipe's weights and those that it is applied to, by fingerprint, and the SQNR in dB before and now, by layer.
+    """Fingerprints of a recipe's weights and of the weights at hand, and each layer's SQNR before and now, in dB.
 
     >>> Drift("aa", "bb", {"x": (20.0, 18.0), "y": (20.0, 19.0), "z": (20.0, 20.5)}).summary
     "found on other weights (aa; these are bb): SQNR of 3 options moved by -1.0 dB in the median, by -2.0 dB in 'x'"

@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def table(self) -> TextTable:
-        """A row for every recipe, and one for full precision; a column for every metric."""
+        """A table with a row for every recipe and for full precision, and a column for every metric."""
         names = list(dict.fromkeys(("avg_bits", *self.kinds)))
         heads = [f"{name} {self.kinds[name].unit}".strip() if name in self.kinds else name for name in names]
         rows = [

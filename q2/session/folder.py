@@ -41,7 +41,7 @@ class RunOf:
 
 
 def run_in(folder: Path) -> RunOf | None:
-    """Return whose folder it is, by its manifest or what earlier versions left; None if it is nobody's."""
+    """Return the owner of a folder, by its manifest or the files of earlier versions; None if it has none."""
     try:
         table = read_json(folder / MANIFEST)
         if isinstance(table, dict) and isinstance(table.get("run"), dict):

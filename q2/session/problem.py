@@ -112,7 +112,7 @@ def metrics_of(session: Session, strategies: Sequence[str] = ()) -> tuple[dict[s
 
 
 def wants_outputs(session: Session) -> bool:
-    """Say whether the run needs output errors: for its target, metrics, constraints or strategy. Raises `ConfigError`.
+    """Return whether the target, metrics, constraints or strategy need output errors. Raises `ConfigError`.
 
     >>> from q2.config import RunFile
     >>> wants_outputs(Session(RunFile.load("digits-dit.toml", ["search.target=0-output_error"])))

@@ -117,7 +117,7 @@ class Reproducer:
         return with_pipeline(run, self.passes, "passes")
 
     def is_same(self, error: PassError) -> bool:
-        """Say whether a crash is that of the file: the same pass, layer and error, memory addresses aside."""
+        """Return whether a crash is that of the file: the same pass, layer and error, memory addresses aside."""
         if error.failure is None:
             return False
         now = error.failure.title, error.failure.layer, _ADDRESS.sub("", _clean(error.failure.error))
@@ -160,7 +160,7 @@ def _settings(session: Session, near: Callable[[str], str]) -> tuple[Table, list
 
 
 def _is_secret(key: Key, value: object) -> bool:
-    """Say whether a setting looks like a password or a token: text whose key says so, or an address with a login."""
+    """Return whether a setting looks like a password or a token: text whose key says so, or an address with a login."""
     texts = [each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str)]
     return any(texts) and (any(map(_SECRET.search, key)) or any(map(_IN_URL.search, texts)))
 

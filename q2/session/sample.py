@@ -91,7 +91,10 @@ def sample(session: Session, order: Order, folder: Path) -> list[Path]:
 
 
 def draw(session: Session, order: Order) -> tuple[Samples, Samples | None, Session]:
-    """Draw what is ordered: return it, full precision's side where it is wanted, and the session that drew it."""
+    """Generate the images of an order; return them, those at full precision if wanted, and the session that was used.
+
+    Raises `ConfigError` for an order that the denoiser cannot serve.
+    """
     session.create_denoiser().check_classes(order.ask)
     given = {} if order.act_bits is None else {"bits": order.act_bits}
     session = session.with_passes(_passes(session, given, "--act-bits"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from q2.files import write_json, write_text
+from q2.files import write_json
 from q2.passes import Step
 from q2.quant import Option, Recipe
 from q2.search.engines.base import Engine
@@ -261,7 +261,7 @@ def opened(
         fingerprint = fingerprint_of(loaded.session)
         store = TrialStore.open(folder / "trials", fingerprint)
         with writing(folder):  # so that the folder says whose it is, and for what, while the search goes on
-            write_text(folder / "effective.toml", session.effective_toml)
+            session.write_settings(folder)
             write_json(folder / MANIFEST, manifest(session, loaded.denoiser, kind))
         took = make_reference(loaded, folder, fidelities)
         ready = make_ready(loaded, bank)
@@ -334,7 +334,7 @@ def _write(session: Session, outcome: SearchResult) -> None:
     }
     for name in PICTURES:
         front_picture(result, folder / name)
-    write_text(folder / "effective.toml", session.effective_toml)
+    session.write_settings(folder)
     write_json(folder / MANIFEST, manifest(session, outcome.ready.denoiser, "search"))
     write_json(folder / "report.json", report)
     outcome.report.update(report)

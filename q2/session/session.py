@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from q2.config import Key, RunFile, Settings, Table, dotted, to_toml
 from q2.denoisers.kinds import DENOISERS
 from q2.errors import ConfigError, Q2Error
+from q2.files import write_text
 from q2.passes import QUANTIZE, Pass, PassContext, Step, is_transform, passes_of, pipeline_text
 from q2.passes.kinds import PASSES
 from q2.passes.requires import all_required
@@ -25,6 +26,7 @@ from q2.quant import Recipe
 from q2.quant.kinds import QUANTIZERS
 from q2.quant.resolve import known_option
 from q2.search.kinds import ENGINES, METRICS, STRATEGIES
+from q2.trust import trust_written
 
 if TYPE_CHECKING:
     from q2.denoisers import Denoiser, Weights
@@ -66,13 +68,13 @@ class Session:
     _weights: "Weights | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for what the run file names and nobody offers; torch is not imported for it."""
+        """Raise `ConfigError` for names in the run file that no plugin offers; torch is not imported for this."""
         _ = self.passes
         self._check_names()
 
     @contextmanager
     def at(self, *key: str) -> Iterator[None]:
-        """Put the run file's name, and the key, in front of a user's mistake made inside that does not say them yet."""
+        """Raise every `Q2Error` inside as a `ConfigError` that starts with the run file's name and the key."""
         try:
             yield
         except Q2Error as error:
@@ -148,6 +150,14 @@ class Session:
         words = self.pass_pipeline
         head = f"# the passes as text: --passes {shlex.quote(words)}\n\n" if words.isprintable() and words else ""
         return head + to_toml(self.effective)
+
+    def write_settings(self, folder: Path, file: Path | None = None) -> None:
+        """Write ``effective.toml`` into a run's folder, or to `file`, which is renamed to it later.
+
+        Code that the settings name was trusted for this run, so the folder's files may name it from now on.
+        """
+        write_text(file or folder / "effective.toml", self.effective_toml)
+        trust_written(folder, self.effective)
 
     def where(self, key: Key) -> str:
         """Return how a message names a pass by the key of its table: where an option said it, if one did."""
@@ -267,7 +277,10 @@ class Session:
         return self.space_of(self.outline)
 
     def space_of(self, graph: "Graph") -> "Space":
-        """Return the search space of a graph; with weights, layers that hold the same ones are tied."""
+        """Return the search space of a graph; with weights loaded, layers with the same weights are tied.
+
+        Raises `ConfigError` for options, layers or a reduced space that do not fit the graph.
+        """
         from q2.search.space import Space
 
         wanted, options = self.settings.search, self.settings.search.options or self.settings.bank.options
@@ -310,7 +323,7 @@ class Session:
         return replace(ctx, rows=find_rows(self, rows_folder(self)))
 
     def needs_weights(self, step: Pass) -> bool:
-        """Say whether a pass, or one that it requires, reads values of weights, or what layers read."""
+        """Return whether a pass, or one that it requires, reads values of weights, or what layers read."""
         return any(kind.needs_weights or kind.needs_rows for kind in self._kinds(step))
 
     def _kinds(self, step: Pass) -> list[type[Pass]]:

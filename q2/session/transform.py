@@ -12,7 +12,7 @@ from q2.denoisers.comparison import Comparison, compare
 from q2.denoisers.components import ComponentSize
 from q2.denoisers.picture import draw, sheet
 from q2.denoisers.saving.save import check_folder, save_packed
-from q2.files import replacing, write_json, write_text
+from q2.files import replacing, write_json
 from q2.graph import Graph
 from q2.passes import Instrument, PassManager, PassResult, Step, TextTable, pipeline_text
 from q2.passes.analysis.size import SIZES
@@ -56,7 +56,7 @@ class Transformed:
 
     @property
     def pass_pipeline(self) -> str:
-        """The passes that ran as text, which ``--passes`` takes; without those that were run for others."""
+        """The passes that ran, as text for ``--passes``, without passes that ran only for others."""
         return pipeline_text([(each.title, each.step) for each in self.results if not each.needed_by])
 
     @property
@@ -297,7 +297,7 @@ def _write(outcome: Transformed, folder: Path) -> None:
         for name, data in pictures.items():
             beside[name].write_bytes(data)
         outcome.recipe.save(beside["recipe.toml"])
-        write_text(beside["effective.toml"], session.effective_toml)
+        session.write_settings(folder, beside["effective.toml"])
         write_json(beside["manifest.json"], manifest(session, outcome.denoiser, "transform"))
         write_json(beside["report.json"], outcome.report)
     outcome.files.extend(folder / name for name in names)

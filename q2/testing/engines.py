@@ -139,7 +139,7 @@ def _all_there(engine: Engine) -> None:
 
 
 def _gone(used: set[int]) -> bool:
-    """Say whether all processes end, within a while."""
+    """Return whether all processes end, within a while."""
     deadline = time.monotonic() + PATIENCE
     while any(map(_alive, used)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -50,7 +50,7 @@ class PassSuite(OptionsSuite):
         return None
 
     def model(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Return a module with weights, and example inputs: a transformer block of six layers by default."""
+        """Return a module and example inputs: by default a transformer block of six layers and `x` (2, 4, 8)."""
         generator = torch.Generator().manual_seed(0)
         return tiny_model(), {"x": torch.randn(2, 4, 8, generator=generator)}
 

@@ -44,7 +44,7 @@ class QuantizerSuite:
         return found
 
     def weights(self, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
-        """Yield small weights: ordinary ones, far from zero, of few values, constant, zero, with far outliers."""
+        """Yield small weights (O, I) and (O, I, H, W): normal, far from zero, few values, outliers, a single value."""
         normal = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
         few = torch.tensor([[0.0, -0.0, 0.25, -1.5, 3.0, 0.25], [1.0] * 6, [0.0] * 6])
         outliers = normal[:4] * torch.tensor([1.0] * 39 + [30.0])
@@ -53,7 +53,7 @@ class QuantizerSuite:
             yield weight.to(dtype)
 
     def fits(self, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, FittedWeight]]:
-        """Yield every weight fitted at the least, a middle and the greatest width, and at both precisions."""
+        """Yield every weight (O, I, ...) fitted at the smallest, a middle and the largest width, at both precisions."""
         widths = self.widths()
         for weight in self.weights(dtype):
             for bits in {widths[0], widths[len(widths) // 2], widths[-1]}:

@@ -65,7 +65,7 @@ def test_a_run_file_of_mases_is_imported_and_runs(
     place = tmp_path / "jsc.q2.toml"
     assert RunFile.load(str(place)).settings.search.trials == 20
     assert run(monkeypatch, "import", "mase", str(tmp_path / "jsc.toml")) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert run(monkeypatch, "transform", "--config", str(place), *SMALL, "--out", str(tmp_path / "out")) == 0
     assert "number formats in 3 layers" in capsys.readouterr().out
     few = ("--set", "search.trials=3", *SMALL, "--out", str(tmp_path / "search"))

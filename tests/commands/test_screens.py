@@ -128,7 +128,7 @@ def test_every_list_and_setting_fits_eighty_columns(q2: Run) -> None:
     for args in (("config", "show"), ("list", "passes", "--options"), ("list", "strategies", "--options")):
         assert max(map(len, q2(*args, width=80).splitlines())) <= 80
     said = q2("list", "strategies", "--options", width=100)
-    assert re.search(r"evolution +population +50 +Recipes of a round", said)
+    assert re.search(r"evolution +population +50 +Recipes per round", said)
 
 
 def test_quiet_prints_results_alone_and_json_is_for_programs(q2: Run, capsys: pytest.CaptureFixture[str]) -> None:

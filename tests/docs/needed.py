@@ -52,12 +52,13 @@ def recipes(run: Run) -> None:
 
 
 def a_search(run: Run) -> None:
-    """A search of digits-dit: its trials as RUN, RUN_1 and RUN_2, its labels in runs/a/predictor."""
+    """A search of digits-dit: trials in RUN, RUN_1 and RUN_2, labels in runs/a/predictor and runs/b/predictor."""
     folds = "--set search.strategies.predictor.folds=2"
     run(f"search --trials 14 --out RUN {SMALL} --strategy predictor {folds}")
     for name in ("RUN_1", "RUN_2"):
         shutil.copytree("RUN", name)
-    shutil.copytree("RUN/predictor", "runs/a/predictor")
+    for name in ("a", "b"):
+        shutil.copytree("RUN/predictor", f"runs/{name}/predictor")
     run("trials export RUN --format json --out trials.json")
 
 

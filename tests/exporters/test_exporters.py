@@ -110,7 +110,7 @@ def test_a_folder_with_nothing_quantized_has_nothing_to_export(tmp_path: Path) -
     load("dit", tiny=True, device="cpu").pipeline().save_pretrained(tmp_path / "plain")
     with pytest.raises(CheckpointError, match="nothing in it is quantized"):
         export(Session(RunFile.load()), "gguf", tmp_path / "x.gguf", tmp_path / "plain")
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         Dequantized().export(quantized(), tmp_path / "plain")
 
 

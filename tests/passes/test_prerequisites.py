@@ -206,7 +206,7 @@ def test_a_misspelt_prerequisite_is_told_when_the_run_file_is_read(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         passes_of(run, plugins)
     assert str(caught.value) == (
-        "run.toml: passes.hello: mine.py: q2_passes: 'hello' requires a pass that cannot be had: "
+        "run.toml: passes.hello: mine.py: q2_passes: 'hello' requires a pass that is not available: "
         "no pass named 'szie'; did you mean 'size'?"
     )
     (tmp_path / "mine.py").write_text(MISSPELT.replace("szie", "hello"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What ``q2 new plugin`` writes: a package of every kind whose checks and tests pass. make wheel installs it."""
+"""What ``q2 new plugin`` writes: a package of every kind that ruff and mypy pass. make wheel runs their tests."""
 
 import os
 import subprocess
@@ -49,13 +49,6 @@ def test_mypy_has_nothing_to_say(packages: list[Path]) -> None:
     assert "no issues found" in run("mypy", *cached, *sources, packages=packages)
 
 
-def test_the_tests_pass(packages: list[Path]) -> None:
-    tests = [str(folder / "tests") for folder in packages]
-    printed = run("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *tests, packages=packages)
-    assert "passed" in printed
-    assert "skipped" not in printed
-
-
 def test_a_package_says_how_it_is_used_and_checked(packages: list[Path]) -> None:
     for folder, kind in zip(packages, KINDS, strict=True):
         readme = (folder / "README.md").read_text(encoding="utf-8")
@@ -94,7 +87,7 @@ def test_a_name_that_cannot_be_is_one_line_and_writes_nothing(
 def test_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "q2-plugin-mine").mkdir()
-    with pytest.raises(ConfigError, match="^q2-plugin-mine: is there already; choose another place with --out$"):
+    with pytest.raises(ConfigError, match="^q2-plugin-mine: already exists; choose another place with --out$"):
         plugin("mine", "pass")
     assert list((tmp_path / "q2-plugin-mine").iterdir()) == []
     plugin("mine", "pass", Path("elsewhere"))

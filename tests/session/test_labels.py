@@ -126,7 +126,10 @@ def test_the_best_are_kept_as_a_space(
             ("build", "--labels", "one", "--budgets", "3,x"),
             "--budgets 3,x: expected numbers with commas, such as 3,3.5,4",
         ),
-        (("build", "--labels", "one", "--budgets", "3", "--front", "2"), "--budgets and --front: say one of them"),
+        (
+            ("build", "--labels", "one", "--budgets", "3", "--front", "2"),
+            "--budgets and --front: give only one of them",
+        ),
         (
             ("build", "--labels", "one", "--front", "2", "--metric", "size"),
             "--metric size: is no sum over layers; these are: avg_bits, bops",

@@ -39,7 +39,7 @@ def test_a_bank_that_lacks_options_says_how_long_they_take(one_option_bank: Path
 
 def test_free_fidelities_draw_no_images() -> None:
     free = ["search.evaluation.fidelity=weights", "search.target=0-quantized_error"]
-    with pytest.raises(ConfigError, match=r"search.strategies.fisher: needs the denoiser to run.*; take ilp-error$"):
+    with pytest.raises(ConfigError, match=r"search.strategies.fisher: needs the denoiser to run.*; use ilp-error$"):
         said(*free)
     lines = said(*free, "search.strategy=random")
     assert lines["disk"] == "reference ≈ 0 MiB"

@@ -71,7 +71,8 @@ def _samples(generator: Iterable[Mapping[str, Tensor]], count: int) -> Iterator[
 def report_node_meta_param_analysis_pass(graph: MaseGraph, pass_args: PassArgs = None) -> Result:
     """Print the table of all nodes with their statistics, or write it to ``pass_args["save_path"]``.
 
-    ``which`` may name ``software``; MASE's ``common`` and ``hardware`` columns are not there.
+    ``which`` may name ``software``; MASE's ``common`` and ``hardware`` columns do not exist in q2. Raises `ConfigError`
+    for other names.
     """
     args = pass_args or {}
     which = tuple(args.get("which", ("software",)))

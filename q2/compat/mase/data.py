@@ -88,7 +88,10 @@ class MaseDataModule:
 
 
 class InputGenerator:
-    """Yields the inputs of a data module's batches as keyword arguments of a model: ``{"x": batch}``."""
+    """Yields the inputs of a data module's batches as keyword arguments of a model: ``{"x": batch}``.
+
+    `which_dataloader` is ``train``, ``val`` or ``test``; raises `ConfigError` for others.
+    """
 
     def __init__(
         self,

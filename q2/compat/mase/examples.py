@@ -44,8 +44,9 @@ def flop_bitwise_pass(graph: MaseGraph, pass_args: PassArgs = None) -> Result:
 def redefine_linear_transform_pass(graph: MaseGraph, pass_args: PassArgs = None) -> Result:
     """Multiply the output channels of layers: node name to ``{"config": {"channel_multiplier": 2}}``, with a default.
 
-    The arguments are not changed. The walk-through widens the last layer too, and so the number of classes, and passes
-    a bias on as a flag; here the one is an error, and layers keep their bias.
+    The arguments are not changed. MASE's tutorial also widens the last layer, and with it the number of classes, and
+    passes a bias as a flag. Here the former is an error, and layers keep their bias. Raises `ConfigError` without a
+    default.
     """
     given = dict((pass_args or {}).get("config", pass_args or {}))
     default = given.pop("default", None)

@@ -1,4 +1,4 @@
-"""MASE's networks by name: those that q2 ships."""
+"""MASE's networks that q2 ships, by name."""
 
 from dataclasses import dataclass
 from typing import Any

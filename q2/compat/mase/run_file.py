@@ -63,7 +63,7 @@ _SPLITS = {"train_dataloader": "train", "val_dataloader": "validation", "test_da
 
 @dataclass
 class Imported:
-    """A run file of q2, and what became of each of MASE's keys: q2's key, or the reason why there is none."""
+    """A run file of q2, and for each of MASE's keys q2's key, or the reason why there is none."""
 
     table: Table = field(default_factory=dict)
     rows: list[tuple[str, str]] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Imported:
         self.say(key, ".".join(path))
 
     def say(self, key: str, what: str) -> None:
-        """Say what became of a key."""
+        """Record q2's counterpart of a key."""
         self.rows.append((key, what))
         self.settled.add(key)
 

@@ -253,7 +253,10 @@ class Checkpoint:
 
     @contextmanager
     def reading(self) -> Iterator[str]:
-        """Yield what `from_pretrained` takes, without bars and remarks; what it raises becomes one line."""
+        """Yield the argument of `from_pretrained`, and keep libraries quiet inside.
+
+        Raises `CheckpointError`, in one line, for any error inside that is not q2's.
+        """
         try:
             with quiet():
                 yield self.where

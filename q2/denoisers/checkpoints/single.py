@@ -261,13 +261,13 @@ class SingleFile(Checkpoint):
 
     @contextmanager
     def _saying_config(self) -> Iterator[None]:
-        """Say what else can be given where the configs cannot be had."""
+        """Add to errors inside where the configs come from, and what else can be given."""
         try:
             yield
         except CheckpointError as error:
             if self.selection.config:
                 raise CheckpointError(f"config {self.selection.config!r} of {self.file.name}: {error}") from error
             raise CheckpointError(
-                f"checkpoint {self.where!r}: its configs come from {self.configs.where}, which cannot be had; give "
+                f"checkpoint {self.where!r}: its configs come from {self.configs.where}, which is not available; give "
                 f"config, a local pipeline folder that has them ({error})"
             ) from error

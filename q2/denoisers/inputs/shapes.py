@@ -136,26 +136,26 @@ class Shapes:
 
     @property
     def is_video(self) -> bool:
-        """Say whether the latents have frames: the class's name says 3D, or something in it is temporal."""
+        """Return whether the latents have frames: the class's name says 3D, or something in it is temporal."""
         names = {type(module).__name__ for module in self.model.modules()}
         return any(re.search(r"3D(?![a-z])|Temporal", name) for name in names)
 
     @property
     def is_sound(self) -> bool:
-        """Say whether the latents are sequences."""
+        """Return whether the latents are sequences."""
         told = any(key in self.config for key in ("io_channels", "latent_dim", "targets_length"))
         return told or "1D" in type(self.model).__name__ or "rotary_embedding" in self.parameters
 
     @property
     def is_packed(self) -> bool:
-        """Say whether the latents come as tokens: a forward that is told where they lie cannot see it otherwise."""
+        """Return whether the latents come as tokens: then a forward takes their positions or sizes as arguments."""
         told = "img_shapes" in self.parameters or any(n in self.parameters and self.needs(n) for n in _PACKED)
         return (told and "input_ids" not in self.parameters) or {"num_frames", "height", "width"} <= set(
             self.parameters
         )
 
     def needs(self, name: str) -> bool:
-        """Say whether a parameter must be given: it has no default, or a default of None that its type denies."""
+        """Return whether a parameter must be given: it has no default, or a default of None that its type denies."""
         parameter = self.parameters[name]
         if parameter.default is parameter.empty:
             return True

@@ -50,7 +50,10 @@ def sampled(
 
 
 def drawn(pipeline: Any, call: Call, images: range, seed: int) -> tuple[Tensor, Tensor, bool]:
-    """Return images (N, C, H, W), their final latents (N, ...), and whether others than their generators were used."""
+    """Return images (N, C, H, W), their final latents (N, ...), and whether other generators than theirs were used.
+
+    Raises `ConfigError` for arguments that the pipeline refuses.
+    """
     name = type(pipeline).__name__
     device = getattr(pipeline, "_execution_device", torch.device("cpu"))
     with (

@@ -79,7 +79,7 @@ class Signature:
         return None if found is None or found.default is found.empty else found.default
 
     def takes_list(self, name: str) -> bool:
-        """Say whether a parameter may be a list, one thing for every image."""
+        """Return whether a parameter may be a list, one thing for every image."""
         found = self.parameters.get(name)
         return found is not None and (found.annotation is found.empty or "list" in _text(found.annotation).lower())
 

@@ -8,7 +8,7 @@ __all__ = ["drop_shared", "put", "put_shared"]
 
 
 def put(model: nn.Module, name: str, module: nn.Module, shared: Mapping[str, str]) -> None:
-    """Put a module in the place of another, and at its further places; see `q2.graph.shared.shared_places`."""
+    """Replace a module by another, wherever it is shared; see `q2.graph.shared.shared_places`."""
     for place in (name, *(each for each, first in shared.items() if first == name)):
         owner, _, own = place.rpartition(".")
         setattr(model.get_submodule(owner), own, module)

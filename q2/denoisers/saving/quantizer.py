@@ -268,7 +268,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def check_if_quantized_param(
         self, model: nn.Module, param_value: Tensor, param_name: str, state_dict: dict[str, Tensor], **kwargs: Any
     ) -> bool:
-        """Say whether a tensor of a file is a packed layer's own."""
+        """Return whether a tensor of a file, of any shape, is a buffer of a packed layer."""
         owner, _, name = param_name.rpartition(".")
         module = model.get_submodule(owner)
         return isinstance(module, Packed) and name in module._buffers
@@ -283,14 +283,17 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Put the tensor into its layer as the file has it: `param_value` may have been cast."""
+        """Put the file's tensor, with its shape and dtype, into its layer; `param_value` may have been cast."""
         owner, _, name = param_name.rpartition(".")
         model.get_submodule(owner)._buffers[name] = state_dict[param_name].to(target_device)
 
     def get_state_dict_and_metadata(
         self, state_dict: dict[str, Tensor], safe_serialization: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what to save, float32 that float16 holds exactly as float16. Raises `Q2Error` for pickles."""
+        """Return the tensors to save, of unchanged shapes; float32 that float16 holds exactly becomes float16.
+
+        Raises `Q2Error` for pickles.
+        """
         if not safe_serialization:
             raise Q2Error("packed weights are saved as safetensors; leave out safe_serialization=False")
         config = self.quantization_config
@@ -366,7 +369,7 @@ class Q2Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
 
 def _of_part(key: str) -> bool:
-    """Say whether a tensor of a packed layer is one of its parts', which end with the part's number."""
+    """Return whether a tensor of a packed layer is one of its parts', which end with the part's number."""
     return key.rpartition("_")[2].isdigit()
 
 

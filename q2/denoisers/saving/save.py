@@ -25,9 +25,9 @@ __all__ = ["Saved", "check_folder", "make_plain", "packed", "save_packed", "save
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `CheckpointError` if `folder` is there already and not an empty folder."""
+    """Raise `CheckpointError` if `folder` exists and is not an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder}: is there already; choose another place, or remove it")
+        raise CheckpointError(f"{folder}: already exists; choose another place, or remove it")
 
 
 class Saved(NamedTuple):

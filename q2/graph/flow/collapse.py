@@ -84,7 +84,7 @@ class Repeats:
                 start = after
 
     def _alike(self, first: str, second: str) -> bool:
-        """Say whether two items hold the same, and nothing else comes between them."""
+        """Return whether two items hold the same, and nothing else comes between them."""
         adjacent = max(self._span[first]) + 1 >= min(self._span[second]) - 1
         return adjacent and self._signs[first] == self._signs[second]
 
@@ -103,7 +103,7 @@ class Repeats:
         return path.removeprefix(f"{blocks[-1]}.") if blocks else path
 
     def crosses(self, first: str, second: str) -> bool:
-        """Say whether two paths lie in different items of one run."""
+        """Return whether two paths lie in different items of one run."""
         ours, theirs = ({id(self.runs[i]): i for i in items(path) if i in self.runs} for path in (first, second))
         return any(theirs.get(run, item) != item for run, item in ours.items())
 

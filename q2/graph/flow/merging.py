@@ -68,7 +68,7 @@ def _merge(graph: nx.DiGraph[str], name: str) -> None:
 
 
 def _meaning(graph: nx.DiGraph[str], name: str) -> str:
-    """Say what a sum or product is: an adaptive norm where every full-size operand was normed and another is not."""
+    """Return the kind of a sum or product: an adaptive norm if all full-size operands are normed and another is not."""
     edges = [edge for *_, edge in graph.in_edges(name, data=True)]
     full = [edge["clear"] for edge in edges if not edge["mod"]]
     if full and len(full) < len(edges) and not any(full):

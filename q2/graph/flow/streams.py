@@ -152,6 +152,6 @@ def _cut(join: Joined, entry: int | slice, dim: int) -> Joined | None:
 
 
 def plain(values: Any) -> Any:
-    """Put the traced values in the place of nodes, in a list where there are several."""
+    """Replace nodes by their traced values, in a list if there are several."""
     found = fx.node.map_arg(values, lambda node: node.meta.get("val"))
     return list(found) if isinstance(found, (list, tuple)) else found

@@ -118,7 +118,7 @@ class _Partition:
                 self._join(path, self.unit[flow.nodes[nearest]["layer"]])
 
     def _one_place(self, norms: list[str]) -> bool:
-        """Say whether adaptive norms lie within one block."""
+        """Return whether adaptive norms lie within one block."""
         if len(norms) == 1:
             return True
         common = os.path.commonpath([name.replace(".", "/") for name in norms]).replace("/", ".")

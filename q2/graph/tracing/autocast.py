@@ -32,7 +32,7 @@ def exit_autocast(context: torch.autocast) -> None:
 
 
 def has_autocast(graph: fx.Graph) -> bool:
-    """Say whether a graph casts."""
+    """Return whether a graph casts."""
     return any(node.target is enter_autocast for node in graph.nodes)
 
 

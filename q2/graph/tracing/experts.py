@@ -42,6 +42,6 @@ def structure(module: nn.Module) -> tuple[object, ...]:
 
 
 def zero_weights(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return zeros on the CPU for the weights of a module that have no data; untouched, they take no memory."""
+    """Return zeros of the same shapes, on the CPU, for a module's weights without data; unread, they use no memory."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     return {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors if tensor.is_meta}

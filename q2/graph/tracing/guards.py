@@ -62,12 +62,12 @@ def guard_length(value: Sized, expected: int) -> None:
 
 
 def is_guard(node: fx.Node) -> bool:
-    """Say whether a node checks a decision."""
+    """Return whether a node checks a decision."""
     return node.op == "call_function" and node.target in (guard, guard_length)
 
 
 def writes_in_place(op: str, target: object, kwargs: object = ()) -> bool:
-    """Say whether a call writes into one of its arguments: `x += y`, `x[i] = y`, `x.add_(y)`, `f(x, out=y)`.
+    """Return whether a call writes into one of its arguments: `x += y`, `x[i] = y`, `x.add_(y)`, `f(x, out=y)`.
 
     >>> writes_in_place("call_method", "add_"), writes_in_place("call_method", "add")
     (True, False)
@@ -82,7 +82,7 @@ def writes_in_place(op: str, target: object, kwargs: object = ()) -> bool:
 
 
 def is_impure(node: fx.Node) -> bool:
-    """Say whether dead-code elimination must keep a node although nobody uses its output.
+    """Return whether dead-code elimination must keep a node although nobody uses its output.
 
     `fx.Graph.eliminate_dead_code(is_impure_node=is_impure)` is the safe call on a traced graph; without this predicate
     it drops writes into tensors, and the model is silently wrong.

@@ -42,13 +42,13 @@ _VALUES = (torch.Tensor, int, float, complex, str, bytes, enum.Enum, torch.dtype
 
 
 def is_symbolic(leaf: object) -> bool:
-    """Say whether an argument stays open in the graph: tensors and numbers do, flags, strings and None do not."""
+    """Return whether an argument stays open in the graph: tensors and numbers do, flags, strings and None do not."""
     return isinstance(leaf, (torch.Tensor, int, float)) and not isinstance(leaf, bool)
 
 
 @dataclass(frozen=True)
 class CallShape:
-    """Say which calls one traced variant fits: argument structure, tensor ranks, kinds of numbers, values of flags."""
+    """Describes the calls that one traced variant fits: structure, tensor ranks, kinds of numbers, values of flags."""
 
     structure: pytree.TreeSpec
     leaves: tuple[object, ...]
@@ -57,7 +57,7 @@ class CallShape:
         return self  # a description, which nobody changes
 
     def accepts(self, other: CallShape) -> bool:
-        """Say whether a call of the other shape may run on a graph that was traced with this one."""
+        """Return whether a call of the other shape may run on a graph that was traced with this one."""
         return (
             len(self.leaves) == len(other.leaves)
             and all(map(_same, self.leaves, other.leaves))

@@ -67,10 +67,9 @@ _CPU = torch.device("cpu")
 
 
 def stand_in(tensor: torch.Tensor) -> torch.Tensor:
-    """Return what stands for a tensor of the model: weights without data, buffers as copies on the CPU.
+    """Return a stand-in of the same shape for a tensor of the model: weights without data, buffers copied to the CPU.
 
-    Buffers keep their data, since models take decisions on them; weights are large, and no decision should depend on
-    them.
+    Buffers keep their data, since models branch on them. Weights are large, and no branch should depend on them.
     """
     if isinstance(tensor, nn.Parameter) or tensor.is_meta:
         return tensor.detach().to(_META)
@@ -119,12 +118,12 @@ def on_one_device(
 
 
 def _is_size(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor may stand for a length; torch takes one beside tensors without data."""
+    """Return whether a tensor may stand for a length; torch takes one beside tensors without data."""
     return tensor.ndim == 0 and tensor.dtype in (torch.int32, torch.int64) and not isinstance(tensor, nn.Parameter)
 
 
 def _with_output_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Say how long a repetition gets, from counts that have data: without data torch cannot know."""
+    """Return the arguments of a repetition with its length if the counts have data: torch cannot know it on meta."""
     counts = kwargs.get("repeats", args[1] if len(args) > 1 else None)
     if isinstance(counts, torch.Tensor) and not counts.is_meta and counts.numel() > 1:
         return {"output_size": int(counts.sum()), **kwargs}

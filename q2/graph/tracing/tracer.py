@@ -76,7 +76,10 @@ class ShadowTracer(Concretizer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
-        """Make one placeholder for every tensor and number among the inputs; the rest is passed as it is."""
+        """Make a placeholder for every tensor and number among the inputs; other inputs are passed unchanged.
+
+        Raises `TraceError` if there is no tensor among them.
+        """
         model = self.root
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             self._names[id(tensor)] = name
@@ -148,7 +151,7 @@ class ShadowTracer(Concretizer):
         type_expr: Any = None,
         proxy_factory_fn: Any = None,
     ) -> ShadowProxy:
-        """Compute the value of an operation, then add its node."""
+        """Compute the value of an operation, then add its node. Raises `TraceError` after the trace has ended."""
         self._inside.clear()
         if self._finished:
             raise TraceError(f"{type(self.root).__name__} has kept a value of a trace that is over")

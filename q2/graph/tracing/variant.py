@@ -66,7 +66,7 @@ class Variant:
 
     @property
     def constants(self) -> tuple[torch.Tensor, ...]:
-        """Tensors that the model made from data that no node can hold; inputs of the graph, after the call's own."""
+        """Tensors of any shape that the model made from data no node can hold; inputs of the graph after the call's."""
         return self._recording.constants
 
     @functools.cached_property
@@ -81,7 +81,7 @@ class Variant:
         return frozenset(path for stack in stacks for path, _ in stack.values()) - self.leaf_names
 
     def accepts(self, model: nn.Module, shape: CallShape) -> bool:
-        """Say whether a call may run here; its guards can still say no."""
+        """Return whether a call may run here; its guards can still say no."""
         return self._state == ModelState.of(model, device_bound=self._device_bound) and self._shape.accepts(shape)
 
     def placeholder_values(self, call: Call) -> tuple[object, ...]:

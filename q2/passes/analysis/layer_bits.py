@@ -17,7 +17,7 @@ __all__ = ["LayerBits", "layer_bits"]
 
 @dataclass(frozen=True)
 class LayerBits:
-    """A layer's elements and bits. `weight_width` and `input_width` are those that enter the arithmetic."""
+    """A layer's elements and bits. `weight_width` and `input_width` are the widths that enter the arithmetic."""
 
     node: str
     layer: str

@@ -54,10 +54,14 @@ class LayerSensitivity(AnalysisPass):
     batch: int = 100
     """Images at a time."""
     file: Path | None = None
-    """Where measurements are kept, and gone on with; left out: `sensitivity/<denoiser>-<fidelity>.json`."""
+    """File that measurements are stored in and resumed from; default: `sensitivity/<denoiser>-<fidelity>.json`."""
 
     def check(self, graph: "Graph", ctx: PassContext) -> None:
-        """Raise `Q2Error` for what matches nothing, numbers out of range, and no options where there is no bank."""
+        """Raise `ConfigError` or another `Q2Error` for options that cannot be used.
+
+        These are expressions that match nothing, numbers out of range, a checkpoint without a pipeline, and no
+        `options` where there is no bank.
+        """
         select(graph.weight_layers, self.layers)
         for key, least in (("images", 0), ("steps", 1), ("seed", 0), ("batch", 1)):
             if getattr(self, key) < least:

@@ -31,7 +31,7 @@ class Statistic(ABC):
     device: str = "cpu"
 
     def add(self, x: "Tensor") -> None:
-        """Add a tensor of values."""
+        """Add the values of a tensor of any shape."""
         self.take(self._rows(x.detach().to(self.device).double()))
 
     def _rows(self, x: "Tensor") -> "Tensor":
@@ -45,7 +45,7 @@ class Statistic(ABC):
 
     @abstractmethod
     def take(self, rows: "Tensor") -> None:
-        """Add values (n, kept...)."""
+        """Add values (n, ...): the first dim is reduced, the others are kept."""
 
     @abstractmethod
     def result(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ class VarianceOnline(Statistic):
     _squares: Any = field(default=0.0, init=False, repr=False)
 
     def take(self, rows: "Tensor") -> None:
-        """Merge a batch."""
+        """Merge values (n, ...)."""
         count = len(rows)
         mean = rows.mean(0)
         delta, total = mean - self._mean, self._count + count
@@ -114,7 +114,7 @@ class RangeMinMax(Statistic):
     _ends: Any = field(default=None, init=False, repr=False)
 
     def take(self, rows: "Tensor") -> None:
-        """Widen the range."""
+        """Widen the range by values (n, ...)."""
         import torch
 
         rows = rows.abs() if self.abs else rows
@@ -164,7 +164,7 @@ class RangeNSigma(VarianceOnline):
     num_sigma: float = 3.0
 
     def take(self, rows: "Tensor") -> None:
-        """Merge a batch."""
+        """Merge values (n, ...)."""
         super().take(rows.abs() if self.abs else rows)
 
     def result(self) -> dict[str, object]:
@@ -182,7 +182,7 @@ class AbsMean(Statistic):
     _sum: Any = field(default=0.0, init=False, repr=False)
 
     def take(self, rows: "Tensor") -> None:
-        """Add a batch."""
+        """Add values (n, ...)."""
         self._sum = self._sum + rows.abs().sum(0)
         self._count += len(rows)
 

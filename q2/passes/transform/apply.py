@@ -1,4 +1,4 @@
-"""Gives layers the options of a plan: in place, and only those that differ from what is there."""
+"""Gives layers the options of a plan, in place; only layers whose options differ are changed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Changed:
 
 
 def apply_options(graph: Graph, plan: Mapping[str, Option], ctx: PassContext) -> dict[str, Changed]:
-    """Make the choices of `graph` what `plan` says, and return those that were something else.
+    """Give the choices of `graph` the options of `plan`, and return the choices that were changed.
 
     A layer becomes a simulated one once, and is switched in place from then on: what differs is written again from its
     full-precision weight, which is read from the checkpoint, or kept where no file has it, as after a transform that
@@ -82,7 +82,7 @@ def _apply(graph: Graph, choices: list[Choice], plan: Mapping[str, Option], ctx:
 
 
 def _is_in_a_file(graph: Graph, name: str, exact: Tensor, ctx: PassContext) -> bool:
-    """Say whether the checkpoint has a layer's full-precision weight: not if a transform before has changed it."""
+    """Return whether the checkpoint has a layer's full-precision weight: not if a transform before has changed it."""
     if ctx.denoiser is None or ctx.denoiser.stored is None:
         return False
     if not graph.facts.transforms:
@@ -103,7 +103,7 @@ def _fitted(name: str, part: Part, exact: Tensor, ctx: PassContext) -> Part:
 
 
 def exact_weight(layer: WeightLayer, ctx: PassContext) -> Tensor:
-    """Return a layer's weight before any quantization. Raises `Q2Error` where it is gone."""
+    """Return a layer's weight (O, I, ...) before any quantization. Raises `Q2Error` if it is no longer known."""
     module = layer.module
     if isinstance(module, Packed):
         raise Q2Error("is packed, its full-precision weight is gone; load the checkpoint that it was made of")

@@ -48,7 +48,10 @@ class ChannelWidth(TransformPass):
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
-        """Read the options; every other key is a rule: a table with ``config``, or a multiplier as a number."""
+        """Read the options; every other key is a rule: a table with ``config``, or a multiplier as a number.
+
+        Raises `ConfigError`, naming the key, for values of another type.
+        """
         own = {entry.name for entry in dataclasses.fields(cls)} - {"rules"}
         read: dict[str, ChannelConfig] = {}
         for key, value in table.items():

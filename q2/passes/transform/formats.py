@@ -122,7 +122,7 @@ class FormatConfig:
 
 
 def is_format(table: Mapping[str, object]) -> bool:
-    """Say whether a rule's ``config`` names a number format; the same as text, ``"integer-8.4"``, is an option.
+    """Return whether a rule's ``config`` names a number format; the same as text, ``"integer-8.4"``, is an option.
 
     >>> is_format({"name": "integer", "weight_width": 8}), is_format({"name": "uaq", "weight_width": 4})
     (True, False)

@@ -96,7 +96,10 @@ class Quantize(TransformPass):
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
-        """Read the options; every other key is a rule: a table with ``config``, or an option as text."""
+        """Read the options; every other key is a rule: a table with ``config``, or an option as text.
+
+        Raises `ConfigError`, naming the key, for values of another type.
+        """
         own = {entry.name for entry in dataclasses.fields(cls)} - {"rules"}
         options = {key: value for key, value in table.items() if key in own}
         rules = {key: value for key, value in table.items() if key not in own}
@@ -123,7 +126,7 @@ class Quantize(TransformPass):
         return {"by": self.by, **recipe} | {key: _to_table(_as_rule(rule, key)) for key, rule in rules.items()}
 
     def check_options(self, quantizers: "Catalogue[Quantizer]") -> None:
-        """Raise `Q2Error` for an option that nobody offers; a recipe is not read. No torch is needed for q2's own."""
+        """Raise `Q2Error` for an unknown option; recipes are not read. Torch is not needed for q2's own options."""
         for key, rule in {**self.rules, "default": self.default}.items():
             if not isinstance(rule, FormatConfig):
                 _option(rule, key, quantizers)
@@ -150,9 +153,10 @@ class Quantize(TransformPass):
         return {name: rule for name, rule in wanted.items() if isinstance(rule, FormatConfig)}
 
     def plan(self, graph: "Graph", ctx: PassContext) -> dict[str, Option]:
-        """Return the option of every choice that is to have one, before anything is changed.
+        """Return the option of every choice that will be quantized, before anything is changed.
 
-        A choice that no rule matches stays what it is unless there is a `default`; a recipe decides about all.
+        A choice that no rule matches stays unchanged unless there is a `default`; a recipe sets all choices. Raises
+        `ConfigError` for options that cannot be combined.
         """
         choices, default = graph.choices, Option.parse("none")
         if not isinstance(self.default, FormatConfig):

@@ -51,7 +51,10 @@ class QuantizeActivations(TransformPass):
 
     @classmethod
     def from_table(cls, table: Table, where: Callable[[Key], str]) -> Self:
-        """Read the options; every other key is a rule, whose value is bits or ``"none"``."""
+        """Read the options; every other key is a rule, whose value is bits or ``"none"``.
+
+        Raises `ConfigError`, naming the key, for other values.
+        """
         own = {entry.name for entry in dataclasses.fields(cls)} - {"rules"}
         rules = {key: value for key, value in table.items() if key not in own}
         for key, value in table.items():

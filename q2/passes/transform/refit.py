@@ -36,7 +36,7 @@ _GIB = 1 << 30
 
 
 def refit(graph: Graph, wanted: "Calibrate", ctx: PassContext) -> Change:
-    """Fit every quantized layer of `graph` again; see `Calibrate`."""
+    """Fit every quantized layer of `graph` again; see `Calibrate`. Raises `Q2Error` if no layer is quantized."""
     denoiser = ctx.need_denoiser("calibrate")
     quantized = quantized_layers(graph)
     if not quantized:
@@ -78,7 +78,7 @@ class _Done:
 
 @dataclass(eq=False)
 class _Refit:
-    """Fits a layer when it is told what the layer reads; layers that read the same share its moments."""
+    """Fits a layer when its inputs are known; layers with the same input share its moments."""
 
     graph: Graph
     wanted: "Calibrate"

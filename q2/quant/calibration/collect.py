@@ -60,7 +60,7 @@ def collect(
 
 
 def is_collected(folder: Path, plan: RowPlan) -> bool:
-    """Say whether all rows of a plan are in `folder`. Raises `CalibrationError` if these are of other settings."""
+    """Return whether all rows of a plan are in `folder`. Raises `CalibrationError` if these are of other settings."""
     if not (folder / INDEX).exists():
         return False
     seen = _known(folder, plan)

@@ -46,7 +46,10 @@ class Gram:
 
     @classmethod
     def of_moments(cls, moments: Tensor, count: int, scale: float) -> "Gram":
-        """Return the same of the sum of x x^T over `count` rows, (n, n) float64."""
+        """Return the same from `moments`, the sum of x x^T over `count` rows, (n, n) float64.
+
+        Raises `CalibrationError` if they are not finite.
+        """
         size = len(moments)
         diagonal = moments.diagonal().clone()
         mean = float(diagonal.mean()) * scale
@@ -96,7 +99,9 @@ def pieces(rows: Tensor, shape: Sequence[int], scale: float, channels: tuple[int
 
 
 def places(width: int, shape: Sequence[int], channels: tuple[int, int] | None = None) -> list[tuple[int, slice, slice]]:
-    """Return the pieces of a weight, see `pieces`, as group, inputs and where rows of `width` have them.
+    """Return the pieces of a weight of `shape`, see `pieces`: group, slice of inputs, and slice of a row of `width`.
+
+    Raises `CalibrationError` for rows that do not fit the weight.
 
     >>> places(6, (4, 3))
     [(0, slice(0, 3, None), slice(0, 3, None)), (1, slice(0, 3, None), slice(3, 6, None))]

@@ -97,7 +97,11 @@ def _descend_block(pull: Tensor, matrix: Tensor, known: Levels, block: slice, co
 def round_block(
     values: Tensor, matrix: Tensor, known: Levels, block: slice, codes: Tensor, *, descends: bool
 ) -> Tensor:
-    """Do by Triton's kernel what `_compensate_block`, or `_descend_block` if it `descends`, does."""
+    """Run `_compensate_block`, or with `descends` `_descend_block`, as a Triton kernel.
+
+    `values` are the rows or the pull (R, n), `matrix` is (n, n), `codes` are uint8 (R, n). Returns (R, columns of the
+    block).
+    """
     from q2.quant.kernels.triton_columns import round_columns
 
     (levels, edges), (start, stop), (count, size) = known, (block.start, block.stop), values.shape

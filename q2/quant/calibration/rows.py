@@ -165,7 +165,7 @@ class RowStore:
 
 
 def packed(values: Tensor) -> tuple[Tensor, int]:
-    """Return values as float16 and the power of two that they are to be multiplied by: the largest is near 2^15.
+    """Return values as float16 of the same shape, the largest near 2^15, and the exponent of two of their factor.
 
     >>> packed(torch.tensor([3e-9, -1e-9]))[1]
     -43
@@ -176,7 +176,7 @@ def packed(values: Tensor) -> tuple[Tensor, int]:
 
 
 def unpacked(values: Tensor, exponent: int) -> Tensor:
-    """Return the float32 values of what `packed` returned."""
+    """Return the float32 values, of the same shape, of what `packed` returned."""
     return (values.double() * 2.0**exponent).float()
 
 
@@ -221,7 +221,7 @@ def read_index(folder: Path) -> tuple[RowPlan, dict[str, list[int]]]:
 
 
 def is_complete(folder: Path, plan: RowPlan, seen: Seen, batch: int) -> bool:
-    """Say whether every file of a batch is there and whole."""
+    """Return whether every file of a batch is there and whole."""
     for group, counts in seen.items():
         if batch >= len(counts):
             return False

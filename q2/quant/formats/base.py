@@ -38,7 +38,7 @@ class Format(ABC):
 
 
 def rounded(x: Tensor, rounding: Rounding) -> Tensor:
-    """Return whole numbers.
+    """Return `x`, of any shape, rounded to whole numbers.
 
     >>> import torch
     >>> [rounded(torch.tensor([-1.5, 0.5, 1.7]), how).tolist() for how in ("nearest", "floor", "zero")]

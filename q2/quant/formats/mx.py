@@ -107,6 +107,8 @@ def mx_float(exponent: int, mantissa: int, block: int = BLOCK, dim: int = -1) ->
 def mx_integer(width: int, block: int = BLOCK, dim: int = -1) -> Mx:
     """Return MX with integer elements: `width` - 2 bits behind the point, from -2 up to just below 2.
 
+    Raises `OptionError` for a width outside 2 to 16.
+
     >>> str(mx_integer(8))
     'mxint8'
     """

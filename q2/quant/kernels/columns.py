@@ -1,4 +1,4 @@
-"""Codes chosen column by column, so that a column's error is made good by those that are chosen after it.
+"""Codes chosen column by column, so that later columns compensate for the error of earlier ones.
 
 All work on a block of columns, of rows (R, n) of float32 in the order in which inputs are taken; what a block leaves
 for the other columns is a product of matrices, which is the caller's. `levels` (R or 1, k) are ascending, k is a power

@@ -26,13 +26,13 @@ _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 def decode(kind: Kind, packed: Tensor, parameters: Mapping[str, Tensor], bits: int, out: Tensor) -> None:
-    """Do what `q2.quant.kernels.fused.decode` does, on a CPU."""
+    """Run `q2.quant.kernels.fused.decode` on a CPU: fill `out` (C, ...) from codes `packed`, uint8 (bytes,)."""
     first, zero = (parameters[name] for name in NAMES[kind])
     prepare(kind, bits, out.dtype)(packed, first, zero, out)
 
 
 def prepare(kind: Kind, bits: int, dtype: torch.dtype) -> Fill:
-    """Do what `q2.quant.kernels.fused.prepare` does, on a CPU."""
+    """Return what `q2.quant.kernels.fused.prepare` returns, for a CPU."""
     pattern = torch.int16 if dtype.itemsize == 2 else torch.int32  # bits are copied, whatever they mean
 
     def fill(packed: Tensor, first: Tensor, zero: Tensor, out: Tensor) -> None:

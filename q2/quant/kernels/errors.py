@@ -83,7 +83,7 @@ def measure(weight: Tensor, values: Tensor) -> Errors:
 
 
 def largest_exponent(weight: Tensor) -> int:
-    """Return e where the largest absolute value is in [2^(e-1), 2^e); 0 for a weight of zeros.
+    """Return e such that the largest absolute value, in any shape, is in [2^(e-1), 2^e); 0 for a weight of zeros.
 
     >>> import torch
     >>> largest_exponent(torch.tensor([0.5, -3.0]))

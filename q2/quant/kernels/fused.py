@@ -43,7 +43,7 @@ _WARPS = 4
 
 
 def is_on(device: torch.device) -> bool:
-    """Say whether the kernels can run on a device: it is CUDA's, there is Triton, and nothing is being compiled."""
+    """Return whether the kernels can run on a device: it is CUDA's, there is Triton, and nothing is being compiled."""
     return device.type == "cuda" and _is_there() and not torch.compiler.is_compiling()
 
 

@@ -22,7 +22,7 @@ class Format:
 
 
 def likely_rows(rows: Tensor, most: int) -> Tensor:
-    """Return which channels of `rows` (C, n), on a CPU, have at most `most` distinct values as far as a glance tells.
+    """Return which channels of `rows` (C, n), on a CPU, have at most `most` distinct values in a quick, partial check.
 
     >>> likely_rows(torch.tensor([[2.0, 4.0, 8.0], [0.0, 0.0, 9.0]]), 2).tolist()
     [1]

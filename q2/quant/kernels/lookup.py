@@ -29,7 +29,7 @@ def borders(codebooks: Rows) -> Rows:
 
 
 def gather(weight: Tensor, edges: Tensor, entries: Tensor) -> Tensor:
-    """Do what `look_up` does on any device: return the entry for every value, in the shape of `weight` (C, ...).
+    """Run `look_up` on any device: return the entry for every value, in the shape of `weight` (C, ...).
 
     >>> gather(torch.tensor([[0.2, 0.9]]), torch.tensor([[0.5]]), torch.tensor([[0.0, 1.0]]))
     tensor([[0., 1.]])

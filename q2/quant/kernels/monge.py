@@ -83,12 +83,12 @@ def minima(
     now: Floats,
     split: Integers,
 ) -> int:
-    """For every stop set in `now` the least cost and in `split` the start that has it; return the last one done.
+    """Set, for every stop, the least cost in `now` and its start in `split`; return the last stop computed.
 
-    `before` (the first `many` starts) and `now` (stops) are costs less the squares up to there; `before` is infinite
-    where nothing can start, also in its padding. The first stop seen above `bound` is the last that is done. Start s
-    and stop t enclose values if t - s + `offset` is above 0: as many, where `table` has 1 / |n| at its middle + n; it
-    is empty where values have weights.
+    `before` (starts + PAD,), of which the first `many` count, and `now` and `split` (stops + PAD,) are costs without
+    the sum of squares up to there. `before` is infinite where no cluster can start, and in its padding. The first stop
+    above `bound` is the last one computed. Start s and stop t enclose n = t - s + `offset` values if n is above 0;
+    `table` has 1 / |n| at its middle + n, and is empty for values with weights.
     """
     totals, counts, stop_totals, stop_counts, squares = (
         starts.total,

@@ -62,7 +62,7 @@ def room(size: int) -> Places:
 
 @compiled
 def sums(values: Floats, counts: Floats, middle: float, places: Places) -> None:
-    """Fill `places` from ascending values, each so often as `counts` says, or once where that is empty."""
+    """Fill `places` from ascending values (n,), each repeated `counts` (n,) times, or once if `counts` is empty."""
     size = len(values)
     places.total[0] = places.square[0] = places.number[0] = 0.0
     for i in range(size):
@@ -93,7 +93,10 @@ def reversed_sums(places: Places, other: Places) -> None:
 
 @compiled
 def improve(values: Floats, places: Places, form: Form, ends: Integers) -> float:
-    """Return what the partition at `ends` costs, and move the ends half-way between its centroids (Lloyd's step)."""
+    """Return the cost of a partition of `values` (n,), and move its `ends` (k + 1,) half-way between the centroids.
+
+    This is a step of Lloyd's algorithm.
+    """
     k, cost, previous = len(ends) - 1, 0.0, -np.inf
     for j in range(k):
         start, stop = ends[j], ends[j + 1]
@@ -141,7 +144,7 @@ def _meet(
 
 @compiled
 def centroids(values: Floats, places: Places, form: Form, ends: Integers, codebook: Floats) -> None:
-    """Fill the codebook with the means of the clusters that begin at `ends`, rounded."""
+    """Fill the codebook (k,) with the rounded means of the clusters of `values` (n,) that start at `ends` (k + 1,)."""
     for j in range(len(codebook)):
         start, stop = ends[j], ends[j + 1]
         mean = (places.total[stop] - places.total[start]) / (places.number[stop] - places.number[start]) + form.middle
@@ -150,7 +153,7 @@ def centroids(values: Floats, places: Places, form: Form, ends: Integers, codebo
 
 @compiled
 def exact(values: Floats, form: Form, codebook: Floats) -> bool:
-    """Fill the codebook with the values themselves if they are few enough; return whether they are."""
+    """Fill the codebook (k,) with the distinct ones of `values` (n,) if these are at most k; return if they are."""
     k, distinct = len(codebook), 0
     for i in range(len(values)):
         if i == 0 or values[i] != values[i - 1]:
@@ -181,7 +184,10 @@ def _solve(places: Places, table: Floats, form: Form, ks: Integers, bounds: Floa
 
 @compiled
 def best_ends(places: Places, table: Floats, form: Form, ks: Integers, bounds: Floats, ends: Integers) -> None:
-    """Set ``ends[i]`` to where the best ``ks[i]`` clusters start, and the end; `bounds` as in `_from_below`."""
+    """Set row i of `ends` (ks, largest k + 1) to the starts of the best ``ks[i]`` clusters, and the end.
+
+    `bounds` are as in `_from_below`.
+    """
     _solve(places, table, form, ks, bounds, ends, _workspace(len(places.total) - PAD - 1, len(bounds) - 1))
 
 

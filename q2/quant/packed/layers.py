@@ -138,7 +138,7 @@ class Packed(Quantized):
 
     @property
     def weight(self) -> Tensor:
-        """The quantized weight, decoded anew: what the simulated layer holds, bit by bit."""
+        """The quantized weight, of the layer's `shape`, decoded at every access; bitwise that of a simulated layer."""
         whole = self._filled()
         if whole is None:
             dtype = cast(Tensor, self.like).dtype
@@ -220,9 +220,9 @@ class Packed(Quantized):
         return fused.linear(part.quantizer.code, x.contiguous(), codes, self.held(0), **options)
 
     def keep(self, weight: Tensor) -> None:
-        """Hold another weight from now on, as it is: the layer is quantized no longer.
+        """Replace the weight by an unquantized one of the same shape. Raises `Q2Error` for another shape.
 
-        It stays a packed layer with one part of the option ``none``, which is saved and loaded.
+        The layer stays a packed layer, with a single part of the option ``none``, so that it is saved and loaded.
         """
         if weight.shape != self.shape:
             raise Q2Error(f"a weight of shape {tuple(weight.shape)} was given to a layer of {tuple(self.shape)}")
@@ -234,7 +234,7 @@ class Packed(Quantized):
         self.register_buffer("weight_0", weight.detach().to(cast(Tensor, self.like).dtype).contiguous())
 
     def held(self, number: int) -> dict[str, Tensor]:
-        """Return the codes and parameters of part `number`, by name."""
+        """Return the codes, uint8 (bytes,), and the parameters of part `number`, by name."""
         end = f"_{number}"
         return {
             name.removesuffix(end): tensor
@@ -294,9 +294,9 @@ def pack_layer(module: M) -> M:
 
 
 def packed_layer(module: M, parts: Sequence[PackedPart], buffers: Mapping[str, Tensor], dtype: torch.dtype) -> M:
-    """Return a packed layer with the class, bias and names of `module`, whose weight may be on meta.
+    """Return a packed layer with the class, bias, names and weight shape of `module`, whose weight may be on meta.
 
-    `buffers` are named as `Packed` says; `dtype` is what the weight is decoded to.
+    `buffers` have the names that `Packed` describes; the weight is decoded to `dtype`.
     """
     shape = cast(Tensor, module.weight).shape
     layer = like(module, Packed)

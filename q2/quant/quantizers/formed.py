@@ -35,10 +35,10 @@ class Formed(Quantizer):
 
     @abstractmethod
     def decode_at(self, codes: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return what codes of a width stand for, in float32."""
+        """Return the float32 values, in the shape of the codes, that codes of a width stand for."""
 
     def decode(self, codes: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Raise `Q2Error`: codes stand for nothing without their width; see `decode_at`."""
+        """Raise `Q2Error`: codes, of any shape, cannot be decoded without their width; see `decode_at`."""
         raise Q2Error(f"codes of {self.name!r} cannot be decoded without their width")
 
     def __reduce__(self) -> tuple[Any, ...]:

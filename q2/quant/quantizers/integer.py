@@ -42,16 +42,16 @@ class IntegerQuantizer(Formed):
         return Integer(bits, int(self.form) if self.form else bits // 2)
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
-        """Return nothing: the option says it all."""
+        """Return an empty mapping: a weight of any shape has no parameters."""
         return {}
 
     def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return the nearest codes."""
+        """Return the nearest codes: uint8, the weight's shape."""
         form = self.format(bits)
         return (form.steps(weight) - form.least).to(torch.uint8)
 
     def decode_at(self, codes: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return k · 2^-fraction in float32."""
+        """Return k · 2^-fraction in float32, in the shape of the codes."""
         form = self.format(bits)
         return (codes.float() + form.least) * 2.0**-form.frac_width
 

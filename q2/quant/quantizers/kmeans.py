@@ -184,7 +184,7 @@ def _histogram(weight: Tensor, importance: Tensor | None = None) -> tuple[Floats
 
 
 def _looked_up(weight: Tensor, books: Tensor, entries: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
-    """Return for every value what `entries` (C or 1, k) have in the place of the nearest of `books` (C or 1, k)."""
+    """Return, for every value, the one of `entries` (C or 1, k) at the index of its nearest in `books` (C or 1, k)."""
     edges = borders(books.float().cpu().numpy())
     if weight.device.type != "cpu":
         return cast_to(gather(weight, torch.from_numpy(edges).to(weight.device), entries.float()), dtype)

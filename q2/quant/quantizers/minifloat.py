@@ -49,15 +49,15 @@ class MiniFloatQuantizer(Formed):
         self.format(bits)
 
     def parameters(self, weight: Tensor, bits: int, prec: int) -> Mapping[str, Tensor]:
-        """Return nothing: the option says it all."""
+        """Return an empty mapping: a weight of any shape has no parameters."""
         return {}
 
     def encode(self, weight: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return the bit patterns of the nearest values."""
+        """Return the bit patterns of the nearest values: uint8, the weight's shape."""
         return self.format(bits).codes(weight)
 
     def decode_at(self, codes: Tensor, parameters: Mapping[str, Tensor], bits: int) -> Tensor:
-        """Return what the bit patterns stand for."""
+        """Return the float32 values of the bit patterns, in the shape of the codes."""
         return looked_up(self.format(bits).table(), codes)
 
     def overhead_bits(self, shape: Sequence[int], bits: int, prec: int = 16) -> int:

@@ -147,7 +147,7 @@ def _within(dtype: torch.dtype, mantissa: int) -> Form:
 
 
 def snap(weight: Tensor, levels: Levels, top: int) -> Tensor:
-    """Do what `requantize` does on any device: return codes or values in float32, in the shape of `weight` (C, ...).
+    """Run `requantize` on any device: return codes or values in float32, in the shape of `weight` (C, ...).
 
     >>> ones, zeros = torch.ones(1), torch.zeros(1)
     >>> snap(torch.tensor([[0.2, 0.9, 7.0]]), (ones, zeros, zeros, ones), 3)

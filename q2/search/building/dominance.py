@@ -1,4 +1,4 @@
-"""Dominated items: those that another is nowhere worse than, so that an optimum can do without them."""
+"""Dominated items: another item is at least as good in every respect, so that an optimum does not need them."""
 
 import numpy as np
 from numpy.typing import NDArray

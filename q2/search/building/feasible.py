@@ -1,4 +1,4 @@
-"""Recipes that keep to the constraints: which do, and the way from one that does not to one that does."""
+"""Which recipes satisfy the constraints, and repairing a recipe that does not."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["admitted", "repaired"]
 
 
 def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) -> NDArray[np.bool_]:
-    """Say of vectors (..., choices) of option indices which keep to all constraints, bool (...)."""
+    """Return which recipes, vectors (..., choices) of option indices, satisfy all constraints: bool (...)."""
     inside = np.ones(np.asarray(indices).shape[:-1], bool)
     for bound in constraints:
         inside &= bound.admitted(costs.value(bound.metric, indices))
@@ -23,10 +23,10 @@ def admitted(costs: Costs, constraints: Sequence[Constraint], indices: Indices) 
 def repaired(
     costs: Costs, constraints: Sequence[Constraint], indices: Indices, rng: np.random.Generator
 ) -> Indices | None:
-    """Change choices at random, each time to come nearer to the constraints, until they hold; None where that ends.
+    """Return `indices` (choices,) changed at random, choice by choice, until the constraints hold; None if that fails.
 
-    A change that meets all constraints is taken if there is one, so that as little as needed is changed. In a space
-    with units a change is another variant of a unit; the recipe must be of the space.
+    Every change lowers the violation. A change that satisfies all constraints is preferred, so that few choices are
+    changed. In a space with units, a change is another variant of a unit; the recipe must be in the space.
     """
     space, found = costs.space, np.array(indices, np.intp)
     items = space.items

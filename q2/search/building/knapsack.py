@@ -1,6 +1,6 @@
 """Building the best recipe from scores: an exact multiple-choice knapsack over units' variants or choices' options.
 
-Choose one item per group, maximize the summed score, keep to bounds on sums over layers. The linear program, solved by
+Choose one item per group, maximize the summed score, satisfy bounds on sums over layers. The linear program, solved by
 column generation, gives every row a price; prices bound what an item can gain, which leaves a core of items open (Dyer,
 Kayal & Walker, 1984; Pisinger, 1995); dominated ones go (Sinha & Zoltners, 1979); `scipy.optimize.milp` (HiGHS) solves
 the rest. Every step keeps an optimum.
@@ -112,7 +112,7 @@ class Knapsack:
     def optimum(self, constraints: Sequence[Constraint] = (), aim: str = "") -> Built | None:
         """Return the choice with the highest score, or the least of the metric `aim` (the most of ``-metric``).
 
-        None where no choice keeps to the bounds; otherwise as `solve`.
+        None if no choice satisfies the bounds; otherwise as `solve`.
         """
         value = -self.scores if not aim else self._metric(aim.removeprefix("-"), -1.0 if aim[0] == "-" else 1.0)
         best = self._least_of_each(value)
@@ -240,7 +240,7 @@ class Knapsack:
         raise Q2Error(f"{_and(constraints)}: no choice found that satisfies it")
 
     def _undominated(self, core: Indices, problem: _Problem) -> Indices:
-        """Return the items of `core` without those that another of their group is nowhere worse than."""
+        """Return the items of `core` that no other item of their group dominates."""
         points = np.vstack([problem.loss[None, core], problem.rows[:, core]]).T
         cuts = np.flatnonzero(np.diff(self.owner[core])) + 1
         parts = zip(np.split(core, cuts), np.split(points, cuts), strict=True)

@@ -138,7 +138,7 @@ def _ending_with(life: int) -> Iterator[None]:
 
 
 class _Children:
-    """The forked processes, with the exit codes of those that have ended: negative for a signal's number."""
+    """The forked processes and, for processes that have ended, their exit codes: negative for a signal's number."""
 
     def __init__(self) -> None:
         self.codes: dict[int, int | None] = {}

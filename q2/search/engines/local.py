@@ -52,7 +52,7 @@ class Local(Engine):
                 self._process(place).load()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
-        """Yield what comes of every job."""
+        """Yield the result of every job."""
         if self._workers == 1:
             yield from map(self._worker, jobs)
             return
@@ -150,7 +150,7 @@ class Local(Engine):
 
 
 def own_workers(device: str) -> int:
-    """Return how many workers there are on this machine, if nobody says it: one for each GPU, or for two cores."""
+    """Return the default number of workers on this machine: one for each GPU, or for every two cores."""
     return 1 if device.startswith("cuda:") else len(_gpus(device)) or max(1, (os.cpu_count() or 1) // 2)
 
 

@@ -56,7 +56,7 @@ class Process:
         self.idle = False
 
     def receive(self) -> Evaluated | None:
-        """Return what came of a job, once there is something to receive; None where it says that it has started.
+        """Receive a message: return the result of a job, or None if the message says that the worker has started.
 
         Raises `WorkerDiedError`, or what its job raised there.
         """
@@ -137,7 +137,7 @@ class Server:
         return Process(self, Connection(ours.detach()), kept)
 
     def end(self, pid: int, *, kill: bool) -> int | None:
-        """Wait for a worker, or kill it; return its exit code, or None if nobody knows."""
+        """Wait for a worker, or kill it; return its exit code, or None if it is unknown."""
         if not self._forks:
             return self._wait(kill=kill or not pid)
         if not pid:

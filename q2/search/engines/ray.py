@@ -23,9 +23,10 @@ _SECONDS = 5.0
 
 
 class Ray(Engine):
-    """Actors of a Ray cluster: the one at `address`, or one on this machine alone, which ends with the search.
+    """Actors of a Ray cluster: the cluster at `address`, or one on this machine that ends with the search.
 
-    A worker whose node does not have a folder of the run gets a copy through Ray's object store.
+    A worker whose node does not have a folder of the run gets a copy through Ray's object store. Raises `ConfigError`
+    if Ray is not installed.
     """
 
     name: ClassVar[str] = "ray"
@@ -50,7 +51,7 @@ class Ray(Engine):
         return len(self._slots)
 
     def warm(self) -> None:
-        """Join the cluster and start the actors; they load."""
+        """Join the cluster and start the actors, which load. Raises `Q2Error` for a cluster without GPUs and CPUs."""
         if self._slots:
             return
         self._connect()
@@ -64,7 +65,7 @@ class Ray(Engine):
             self._start(slot)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
-        """Yield what comes of every job."""
+        """Yield the result of every job as it ends. Raises `Q2Error` if a worker does not start."""
         self.warm()
         tokens = {name: digest(folder) for name, folder in self.places.items()}
         waiting = deque((job, 0) for job in jobs)
@@ -129,7 +130,7 @@ class Ray(Engine):
         slot.ref, slot.job = slot.actor.ready.remote(self.load, dict(self.places)), None
 
     def _restart(self, slot: "_Slot", error: Exception) -> None:
-        """Put another actor in the place of one that died, unless they do not even start."""
+        """Replace an actor that died, unless actors do not even start."""
         starting = slot.job is None
         self._kill(slot)
         slot.tries = slot.tries + 1 if starting else 0
@@ -145,7 +146,7 @@ class Ray(Engine):
         slot.actor = slot.ref = slot.job = None
 
     def _next(self) -> "_Slot":
-        """Return the slot that has something to say first. Raises `Q2Error` if nobody has a place to work."""
+        """Return the first slot with a result or an error. Raises `Q2Error` if no actor gets resources."""
         by_ref = {slot.ref: slot for slot in self._slots if slot.ref is not None}
         working = any(slot.job for slot in self._slots)
         done, _ = self._ray.wait(list(by_ref), num_returns=1, timeout=None if working else _PATIENCE)
@@ -224,7 +225,7 @@ class _Actor:
 
 
 def _reach(address: str) -> None:
-    """Raise `ConfigError` if nobody listens at ``host:port``; Ray itself tries for minutes."""
+    """Raise `ConfigError` if ``host:port`` does not answer; Ray itself tries for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         try:

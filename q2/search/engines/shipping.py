@@ -35,7 +35,7 @@ def packed(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def unpack(folder: Path, files: Mapping[str, T], read: Callable[[T], bytes]) -> None:
-    """Write a folder from what `read` makes of each file, all of it or nothing, unless it is there already."""
+    """Write a folder of files read by `read`, completely or not at all, unless the folder exists."""
     if folder.is_dir():
         return
     try:

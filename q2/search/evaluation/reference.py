@@ -78,7 +78,7 @@ class Reference:
         return Samples(found["images"].float() / _BYTE, found["labels"], found["latents"])
 
     def rows(self, fidelity: Fidelity, metric: ImageMetric) -> Array | None:
-        """Return the rows that a metric compares with: full precision's, or those of the real images."""
+        """Return the rows (N, ...) that a metric compares with, of full precision or of the real images, if any."""
         if metric.against == "full":
             found = [_read(self._rows(fidelity, metric.name, chosen))["rows"] for chosen in self.chunks(fidelity)]
             return np.asarray(torch.cat(found))
@@ -205,7 +205,7 @@ def _finite(denoiser: Denoiser) -> Iterator[None]:
 
 
 def _has_labels(path: Path) -> bool:
-    """Say whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
+    """Return whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
     with safe_open(path, framework="pt") as file:
         found = file.metadata()
         return "labels" in found and all("images" in entry for entry in json.loads(found["calls"]))

@@ -70,7 +70,7 @@ class Chunk:
         check_samples(self.full)
 
     def features(self, name: str, of: "Callable[[Samples], Array]") -> Array:
-        """Return what a network makes of the images, worked out once for all metrics that give it the same name."""
+        """Return the features (N, ...) of the images, computed once for all metrics that give them the same name."""
         if name not in self.known:
             self.known[name] = of(self.made)
         return self.known[name]
@@ -164,7 +164,7 @@ class ImageMetric(Metric):
         """Return the numbers (N, ...) of a chunk's N images."""
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate | float:
-        """Return the value from the rows of all images; `other` are those that it is measured `against`.
+        """Return the value from the rows of all images; `other` are the rows of the images compared `against`.
 
         `labels` (N,) are the images' classes or prompts, which are the same whatever the seed. It is an estimate with
         its interval, or a number, which has none.

@@ -52,7 +52,7 @@ class _OfClip(ImageMetric):
         self.clip = _loaded(settings.clip, str(denoiser.device))
 
     def embeddings(self, chunk: Chunk) -> Array:
-        """Return the embedding of each image."""
+        """Return the embeddings of the images (N, dimensions)."""
         return chunk.features("clip", self.clip.images)
 
 
@@ -69,17 +69,20 @@ class Cmmd(_OfClip):
         _ = pictures(settings.reference)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the embedding of each image."""
+        """Return the embeddings of the images (N, dimensions)."""
         return self.embeddings(chunk)
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the distance to the folder's images."""
+        """Return the distance of embeddings (N, dimensions) to `other`, those of the folder's images."""
         assert other is not None
         return cmmd_estimate(rows, other, labels)
 
 
 class ClipScore(_OfClip):
-    """Cosine of image and prompt embeddings, times 100, not below 0 (Hessel et al., EMNLP'21)."""
+    """Cosine of image and prompt embeddings, times 100, not below 0 (Hessel et al., EMNLP'21).
+
+    Raises `ConfigError` for a denoiser without prompts.
+    """
 
     name = "CLIP-score"
     better = "higher"
@@ -93,7 +96,7 @@ class ClipScore(_OfClip):
         self.embedded = self.clip.texts(self.prompts)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the score of each image."""
+        """Return the scores of the images (N,)."""
         wanted = self.embedded[chunk.made.image_labels.numpy() % len(self.prompts)]
         return np.asarray(100 * np.maximum((self.embeddings(chunk) * wanted).sum(1), 0))
 

@@ -37,9 +37,9 @@ def named_metric(name: str, owner: str = "q2") -> Iterator[None]:
 
 
 def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool = True) -> Array:
-    """Return the rows of a chunk whose first image has number `first`. Raises `TrialError` for what are none.
+    """Return the rows (N, ...) of a chunk whose first image has number `first`.
 
-    Of videos there is a row for each, or for each frame.
+    Videos have one row each, or one for each frame. Raises `TrialError` for other shapes, and for no array of numbers.
     """
     rows: object = metric.rows(chunk)
     count = len(chunk.made.images)
@@ -54,14 +54,14 @@ def rows_of(metric: ImageMetric, chunk: Chunk, first: int = 0, *, finite: bool =
 
 
 def takes_labels(metric: ImageMetric) -> bool:
-    """Say whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
+    """Return whether a metric's `value` takes the images' labels, which a plugin's may leave out."""
     return len(inspect.signature(metric.value).parameters) > len(("rows", "other"))
 
 
 def value_of(metric: ImageMetric, rows: Array, other: Array | None, labels: Labels) -> Estimate:
-    """Return what a metric makes of all rows, within its bounds; `labels` are for those whose `value` takes them.
+    """Return a metric's value of all rows (N, ...), within its bounds; `labels` (N,) are passed if `value` takes them.
 
-    Labels of videos are repeated where there is a row for each frame.
+    Labels of videos are repeated if there is a row for each frame.
     """
     if len(labels) and len(rows) > len(labels):
         labels = np.repeat(labels, len(rows) // len(labels))

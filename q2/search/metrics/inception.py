@@ -63,7 +63,7 @@ class FidGt(_Inception):
             self.against = "real"
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return clean-fid's distance to the folder's images, or to the mean and covariance of the file."""
+        """Return clean-fid's distance of features (N, 2048) to the folder's images, or to the file's moments."""
         if self.moments is not None:
             return frechet_estimate(rows, *self.moments, labels, value=_distance(rows, *self.moments))
         assert other is not None
@@ -79,7 +79,7 @@ class FidFp(_Inception):
     against = "full"
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return clean-fid's distance to full precision's own images."""
+        """Return clean-fid's distance of features (N, 2048) to `other`, those of full precision's images."""
         assert other is not None
         return frechet_paired(rows, other, labels, value=_distance(rows, *moments(other)))
 
@@ -96,7 +96,7 @@ class Kid(_Inception):
         _ = _real(self.name, settings)
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the distance to the folder's images."""
+        """Return the distance of features (N, 2048) to `other`, those of the folder's images."""
         assert other is not None
         return kid_estimate(rows, other, labels)
 

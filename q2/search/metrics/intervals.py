@@ -124,9 +124,9 @@ def distance_estimate(value: float, influences: Array, pairs: Array, labels: Lab
 
 
 def paired_estimate(one: Estimate, other: Estimate, labels: Labels | None = None) -> Estimate | None:
-    """Return by how much a distance is above another set's, samples paired: both from `distance_estimate`.
+    """Return the difference of two results of `distance_estimate` for paired samples with `labels` (N,).
 
-    The influences of a pair on the difference are those on the one less those on the other. None for what has none.
+    The influence of a pair on the difference is the difference of its influences. None if an estimate has none.
     """
     if one.influences is None or other.influences is None:
         return None

@@ -38,13 +38,13 @@ class JudgeAccuracy(_Judged):
     bounds = (0.0, 1.0)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return 1 for each image that is recognised, 0 for the others; NaN where a logit is not finite."""
+        """Return (N,): 1 for an image that is recognized, 0 for others; NaN if a logit is not finite."""
         logits = self.judge(chunk.made.images)
         right = (logits.argmax(1) == chunk.made.labels).double()
         return np.asarray(right.where(logits.isfinite().all(1), torch.nan))
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the share of those that are recognised."""
+        """Return the share of rows (N,) that are 1: of images that are recognized."""
         return share_estimate(rows)
 
 
@@ -53,7 +53,7 @@ class _Features(_Judged):
     bounds = (0.0, math.inf)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the judge's features of each image."""
+        """Return the judge's features of the images (N, features)."""
         return chunk.features("judge", lambda made: np.asarray(self.judge.features(made.images).double()))
 
 
@@ -63,7 +63,7 @@ class JudgeFid(_Features):
     name = "judge-fid"
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the distance to real images."""
+        """Return the distance of rows (N, features) to real images."""
         return frechet_estimate(rows, *self.judge.real(), labels)
 
 
@@ -74,6 +74,6 @@ class JudgeFidFull(_Features):
     against = "full"
 
     def value(self, rows: Array, other: Array | None, labels: Labels | None = None) -> Estimate:
-        """Return the distance to full precision's own images."""
+        """Return the distance of rows (N, features) to `other`, those of full precision's images."""
         assert other is not None
         return frechet_paired(rows, other, labels)

@@ -17,7 +17,7 @@ class LatentSqnr(ImageMetric):
     bounds = (-pairs.LIMIT, pairs.LIMIT)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the ratio of each image."""
+        """Return the ratio of each image or video (N,), in dB."""
         return pairs.sqnr(np.asarray(chunk.made.latents), np.asarray(chunk.full.latents))
 
 
@@ -30,7 +30,7 @@ class Psnr(ImageMetric):
     bounds = (-pairs.LIMIT, pairs.LIMIT)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the ratio of each image, of a video the mean over its frames."""
+        """Return the ratio of each image, or the mean over the frames of each video (N,), in dB."""
         return _means(chunk, pairs.psnr(*_images(chunk)))
 
 
@@ -42,7 +42,7 @@ class Ssim(ImageMetric):
     bounds = (-1.0, 1.0)
 
     def rows(self, chunk: Chunk) -> Array:
-        """Return the similarity of each image, of a video the mean over its frames."""
+        """Return the similarity of each image, or the mean over the frames of each video (N,)."""
         return _means(chunk, pairs.ssim(*_images(chunk)))
 
 

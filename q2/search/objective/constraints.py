@@ -65,15 +65,15 @@ class Constraint:
         return _SLACK * max(abs(self.bound), 1.0)
 
     def admits(self, value: float) -> bool:
-        """Say whether a value is within the bound, but for rounding."""
+        """Return whether a value satisfies the bound, up to rounding."""
         return bool(self.admitted(np.array(value)))
 
     def admitted(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say of values (...) which are within the bound, but for rounding."""
+        """Return which values satisfy the bound, up to rounding, in the same shape."""
         return np.asarray(self.sign * values <= self.sign * self.bound + self.slack)
 
     def holds(self, costs: Costs, indices: Indices) -> bool:
-        """Say whether a vector (choices,) of option indices keeps to the bound."""
+        """Return whether a recipe, a vector (choices,) of option indices, satisfies the bound."""
         return self.admits(float(costs.value(self.metric, indices)))
 
     def refusal(self, nearest: float, others: Sequence["Constraint"] = ()) -> str:
@@ -88,7 +88,7 @@ class Constraint:
 
 
 def check(constraints: Collection[Constraint], costs: Costs) -> None:
-    """Raise `ConfigError` for bounds that no recipe keeps to, with the nearest that one can."""
+    """Raise `ConfigError`, with the nearest possible bound, for bounds that no recipe satisfies."""
     for bound in constraints:
         costs.check([bound.metric])
         low, high = costs.extent(bound.metric)

@@ -23,7 +23,7 @@ _MOST, _TINY = 2000, 1e-12
 
 
 def additive(space: NodeSpace, chosen: Ints, y: Floats, training: Training) -> list[Additive]:
-    """Return a fit for every fold, of all trials but its test part.
+    """Return a fit for every fold, of all trials but its test part: `chosen` (trials, choices) and `y` (trials,).
 
     Features are the options, one-hot, and where the space has errors what an option's error is: a layer has a
     sensitivity of its own, and shares others with the layers of its role, of its block and with all. The last is hardly
@@ -107,7 +107,7 @@ def shared_groups(space: NodeSpace) -> list[Ints]:
 
 
 def _groups(space: NodeSpace, *fields: str) -> Ints:
-    """Return a number for every choice (choices,), the same for those that have the same values of some fields."""
+    """Return a group number for every choice (choices,); choices with equal values of some fields share a group."""
     names = list(space.fields)
     codes = space.codes[_first(space)][:, [names.index(field) for field in fields]]
     return np.asarray(np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1))

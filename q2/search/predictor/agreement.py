@@ -53,7 +53,7 @@ class Agreement:
 
 
 def agreement(labels: Labels, measured: SensitivityTable) -> Agreement:
-    """Compare labels with measurements, layer by layer, of those that both know.
+    """Compare labels with measurements, layer by layer, for the layers that both contain.
 
     A layer's spread is over the labels' options that were measured, and its option in the base. Raises
     `SensitivityError` where they have fewer than two layers in common.

@@ -120,7 +120,7 @@ def _node(node: Mapping[str, Any]) -> Plain:
 
 
 def _padded(title: str, names: Sequence[str], values: Sequence[int]) -> dict[str, float]:
-    """Return named numbers, 0 for those that are missing."""
+    """Return named numbers, 0 for missing ones."""
     return {f"{title} {name}": float(values[i]) if i < len(values) else 0.0 for i, name in enumerate(names)}
 
 

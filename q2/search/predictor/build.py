@@ -48,7 +48,7 @@ class Builder:
     ) -> list[LabelledRecipe]:
         """Return the best recipe with at most every budget of a metric, the smallest first; equal ones once.
 
-        Raises as `Knapsack.solve`, for a budget that no recipe keeps to.
+        Raises the errors of `Knapsack.solve`, for a budget that no recipe satisfies.
         """
         found: dict[bytes, LabelledRecipe] = {}
         for budget in sorted(budgets):

@@ -324,7 +324,7 @@ def _topology(graph: Mapping[str, Any]) -> Topology:
 
 
 def save_npz(path: str | Path, head: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays and a JSON head as one npz file, whole or not at all. Raises PredictorError."""
+    """Write arrays of any shape and a JSON head as one npz file, whole or not at all. Raises `PredictorError`."""
     try:
         with replacing(Path(path)) as beside, beside.open("wb") as file:
             every: dict[str, Any] = {**arrays, "head": np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)}
@@ -334,7 +334,10 @@ def save_npz(path: str | Path, head: Mapping[str, object], arrays: Mapping[str, 
 
 
 def load_npz(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Read what `save_npz` wrote, if its head says `kind` and `version`. Raises PredictorError."""
+    """Return the head and the arrays, in their shapes, that `save_npz` wrote.
+
+    Raises `PredictorError` for a head of another `kind` or `version`.
+    """
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}

@@ -14,7 +14,7 @@ __all__ = ["effects"]
 
 
 def effects(space: NodeSpace, trained: Trained, chosen: Ints, progress: Progress = silent) -> Floats:
-    """Return the mean prediction with an option put in the place of a layer's own (choices, options, folds).
+    """Return the mean prediction with an option in place of a layer's own (choices, options, folds).
 
     `chosen` (trials, choices) are the trials that are averaged over; a few are enough. Their spread over the options
     says how sensitive a layer is as the whole network sees it, where the node scores of `label` see the layer alone.

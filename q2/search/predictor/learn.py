@@ -125,7 +125,7 @@ class Learner:
         return [self.bridge.recipe(built.chosen) for built in [*front, *others][:count]]
 
     def finish(self) -> None:
-        """Say which layers the last round found most sensitive and most tolerant."""
+        """Report the layers that the last round found most sensitive and most tolerant."""
         if self.learned is not None:
             self.problem.show(Step("sensitivity", 0, extremes(self.learned.labels)))
 

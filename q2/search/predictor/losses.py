@@ -42,7 +42,7 @@ def soft_rank(scores: Tensor) -> Tensor:
 
 
 def pav_soft_rank(scores: Tensor) -> Tensor:
-    """Return what `soft_rank` returns, by isotonic regression in its min-max form: O(n²) instead of O(n log n).
+    """Return `soft_rank` of `scores` (rows, n), by isotonic regression in its min-max form: O(n²), not O(n log n).
 
     >>> pav_soft_rank(torch.tensor([[0.0, 9.0, 4.0], [0.0, 0.1, 0.2]]))
     tensor([[1.0000, 3.0000, 2.0000],
@@ -108,7 +108,7 @@ def ranking_loss(
 
 
 def relevance(y: Floats, training: Floats) -> Floats:
-    """Return clip((y - q20) / (max - q20), 0, 1) · 50, the quantile and maximum of the `training` part.
+    """Return clip((y - q20) / (max - q20), 0, 1) · 50 in the shape of `y`; q20 and max are those of `training`.
 
     >>> relevance(np.array([0.0, 6.0, 10.0]), np.arange(11.0))
     array([ 0., 25., 50.])
@@ -118,9 +118,9 @@ def relevance(y: Floats, training: Floats) -> Floats:
 
 
 def srcc(y: Floats | Sequence[float], scores: Floats | Sequence[float]) -> float:
-    """Return Spearman's rank correlation, ties at their mean rank; 0 where either is constant.
+    """Return Spearman's rank correlation of `y` (n,) and `scores` (n,), ties at their mean rank; 0 if one is constant.
 
-    NaN where a value is NaN or infinite.
+    NaN if a value is NaN or infinite.
 
     >>> srcc([1, 2, 3, 4], [10, 30, 20, 40])
     0.8
@@ -139,9 +139,9 @@ def _centred_ranks(values: Floats | Sequence[float]) -> Floats:
 
 
 def ndcg(grades: Floats, scores: Floats, k: int = 10) -> float:
-    """Return NDCG@k with gains 2^relevance - 1; equal scores share their places' mean gain. 0 without any gain.
+    """Return NDCG@k of `grades` (n,) ranked by `scores` (n,), with gains 2^grade - 1; 0 without any gain.
 
-    NaN where a grade or a score is NaN or infinite.
+    Equal scores share the mean gain of their ranks. NaN if a grade or a score is NaN or infinite.
 
     >>> ndcg(np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3]))
     1.0

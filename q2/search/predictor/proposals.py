@@ -77,9 +77,9 @@ class Proposer:
     def near(
         self, parents: Sequence[Ints], predict: Predict, count: int, rng: np.random.Generator
     ) -> list[BuiltRecipe]:
-        """Return the up to `count` of 2000 mutants of `parents` of greatest predicted value.
+        """Return up to `count` of 2000 mutants of `parents`, recipes (choices,), with the highest predicted values.
 
-        A mutant has another option, or the same, drawn for each choice with a probability such that it is two or so.
+        In a mutant, about two choices on average get a random option, which may be the same as before.
         """
         allowed = self.bridge.space.allowed
         counts, order = allowed.sum(1), np.argsort(~allowed, axis=1, kind="stable")  # a choice's allowed options first

@@ -52,7 +52,7 @@ def to_data(graphs: GraphSet, dtype: torch.dtype = torch.float32) -> list[Data]:
 
 
 def to_batch(graphs: GraphSet, chosen: Sequence[int] | Ints | None = None) -> Batch:
-    """Return the graphs `chosen`, or all, as one `Batch`, for modules of PyTorch Geometric."""
+    """Return the graphs with the numbers `chosen` (graphs,), or all, as a `Batch` for modules of PyTorch Geometric."""
     listed = to_data(graphs)
     return Batch.from_data_list([listed[i] for i in (range(len(listed)) if chosen is None else chosen)])
 

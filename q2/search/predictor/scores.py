@@ -81,7 +81,10 @@ def from_ridge(space: NodeSpace, fits: Sequence[Additive], y: Floats) -> list[Sc
 def from_effects(
     space: NodeSpace, trained: Trained, chosen: Ints, y: Floats, progress: Progress = silent
 ) -> list[ScoredPart]:
-    """Return what an option does to the prediction, on average over the best and some other trials."""
+    """Return the effect of each option on the prediction, averaged over the best and some other trials.
+
+    `chosen` (trials, choices) are the trials' options and `y` (trials,) their values.
+    """
     bases = np.argsort(-y, kind="stable")[:: max(1, len(y) // _BASES)][:_BASES]
     found = effects(space, trained, chosen[bases], progress)
     return _nodes(space, found - found.mean(1, keepdims=True))
@@ -101,10 +104,11 @@ def from_labels(space: NodeSpace, labels: Labels, scale: float, *, level: Level)
 def labels_scale(  # noqa: PLR0917 (its callers have them all)
     space: NodeSpace, trained: Trained, labels: Labels, chosen: Ints, y: Floats, level: Level
 ) -> float:
-    """Return what brings the scores of `label` to the target's unit, from a line through the trials.
+    """Return the factor that brings the scores of `label` to the target's unit.
 
-    All parts share the line's slope: that of a regression of `y` on the summed scores, but no less than a tenth of
-    what a perfect correlation would give, so that scores keep their order where they say little about these trials.
+    All parts share it: the slope of a regression of `y` (trials,) on the summed scores of `chosen` (trials, choices),
+    but at least a tenth of the slope at perfect correlation, so that scores keep their order even if they explain
+    little of these trials.
     """
     if level == "node":
         seen = [labels.nodes[i, chosen[:, i]] for i in range(len(space.choices))]

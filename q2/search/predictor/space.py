@@ -179,7 +179,10 @@ class NodeSpace:
         return self.first + options
 
     def graphs(self, chosen: Ints, metrics: Mapping[str, Sequence[float] | Floats]) -> GraphSet:
-        """Return the graph set of trials: `chosen` as from `encode`, and their metrics."""
+        """Return the graph set of trials: `chosen` (trials, choices), as from `encode`, and their metrics (trials,).
+
+        Raises `PredictorError` for options that do not fit the space.
+        """
         if chosen.ndim != 2 or chosen.shape[1] != len(self.choices):
             raise PredictorError(f"trials: expected (trials, {len(self.choices)}) options, found {chosen.shape}")
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self.options):

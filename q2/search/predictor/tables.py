@@ -1,4 +1,4 @@
-"""What the predictor tells people: lines and tables of how well it ranks, and of what it found sensitive."""
+"""Lines and tables about a predictor: how well it ranks, and which layers it found sensitive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = {"srcc": "SRCC", "ndcg@10": "NDCG@10", "mae": "MAE", "mape": "MAPE"}
 
 
 def mean_sd(values: Floats | Sequence[float]) -> str:
-    """Return mean and deviation.
+    """Return the mean and standard deviation of values (n,) as text.
 
     >>> mean_sd([0.5, 0.7])
     '0.60 ± 0.10'
@@ -27,7 +27,10 @@ def mean_sd(values: Floats | Sequence[float]) -> str:
 
 
 def fold_tables(trained: Trained, others: Mapping[str, Mapping[str, Floats]]) -> tuple[TextTable, TextTable]:
-    """Return how well the predictor ranks every fold's test part, and how well each of its hops and others do."""
+    """Return how well the predictor ranks every fold's test part, and how well each of its hops and `others` do.
+
+    `others` maps a name to its metrics, which are arrays (folds,).
+    """
     columns: dict[str, Sequence[float] | Floats] = {
         shown: [fold.metrics[name] for fold in trained.folds] for name, shown in _NAMES.items()
     }
@@ -72,7 +75,7 @@ def module_table(modules: Modules, count: int = 3) -> TextTable:
 
 
 def extremes(labels: Labels, count: int = 3) -> str:
-    """Return one line: layers whose options' scores differ most, with what they want, and those that differ least."""
+    """Return a line: the layers whose options differ most in score, with the best options, and the most tolerant."""
     found = sorted(_layers(labels), key=lambda row: -row[0])
     most = ", ".join(f"{name} (wants {wants})" for _, name, wants in found[:count])
     least = ", ".join(name for _, name, _ in found[::-1][:count])

@@ -1,1 +1,1 @@
-"""Strategies: what proposes recipes and learns from trials. `base` is the contract; one file each."""
+"""Search strategies: they propose recipes and learn from trials. `base` is the interface; each has its own file."""

@@ -1,4 +1,4 @@
-"""Choices quantized alone, all others exact: how much an error of each harms the image, as in MixDQ (ECCV'24)."""
+"""Trials that quantize one choice and keep all others exact: how much noise each choice adds (MixDQ, ECCV'24)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +26,25 @@ _SPREAD, _FURTHER, _ATTEMPTS = 0.5, 1.05, 100
 
 
 def check_alone(space: Space) -> None:
-    """Raise `ConfigError` where a choice cannot stay exact."""
+    """Raise `ConfigError` for a choice that has several options but not ``none``: it cannot stay exact."""
     closed = [choice.name for choice in space.choices if len(choice.options) > 1 and NONE not in choice.options]
     if closed:
-        raise ConfigError(f"measures layers one by one, the others exact: {closed[0]!r} needs the option {NONE!r} too")
+        raise ConfigError(
+            f"layers are measured one at a time, all others exact: {closed[0]!r} needs the option {NONE!r} too"
+        )
 
 
 def check_cheaper(fidelity: Fidelity, problem: Problem) -> None:
-    """Raise `ConfigError` for a fidelity of single choices that would take the search's budget."""
+    """Raise `ConfigError` unless `fidelity` is cheaper than the search's, so that its trials do not use the budget."""
     if LADDER.index(fidelity) >= LADDER.index(problem.fidelity):
         raise ConfigError(f"fidelity: expected a cheaper one than the search's, {problem.fidelity!r}")
 
 
 class Alone:
-    """The trials that tell: one of every choice exact, then one for each of `probes`, a choice and its option's index.
+    """Trials that measure choices one at a time, at `fidelity`.
 
-    `fidelity` is that of the trials.
+    In the first trial every choice is exact. Then comes one trial for each of `probes`, pairs of a choice's index and
+    the index of the option that it is quantized with.
     """
 
     def __init__(self, problem: Problem, fidelity: Fidelity, probes: Sequence[tuple[int, int]]) -> None:
@@ -49,12 +52,12 @@ class Alone:
         self.exact = _exact(problem.space)
 
     def proposals(self) -> list[Proposal]:
-        """Return the trials: first the one with every choice exact."""
+        """Return the proposals; in the first, every choice is exact."""
         recipes = [self.exact, *(self._alone(i, option) for i, option in self.probes)]
         return [Proposal(self.problem.space.decode(recipe), self.fidelity) for recipe in recipes]
 
     def measured(self, trials: Sequence[Trial]) -> SensitivityTable:
-        """Return what the trials of `proposals` say. Raises `ConfigError` where all of single layers failed."""
+        """Return the SQNR, in dB, of the trials of `proposals`. Raises `ConfigError` if all but the first failed."""
         values = [trial.metrics.get(signal_of(self.fidelity), math.nan) for trial in trials]
         base, found = values[0] if math.isfinite(values[0]) else math.inf, dict[str, dict[str, float]]()
         choices = self.problem.space.choices
@@ -67,10 +70,11 @@ class Alone:
         return SensitivityTable("", self.problem.subject.fingerprint, fidelity, base=start, base_db=base, sqnr_db=found)
 
     def weighted(self, trials: Sequence[Trial], errors: Array, name: str) -> Array:
-        """Return the errors (choices, options), each choice's times what a unit of error does to the image.
+        """Return `errors` (choices, options), each choice's row multiplied by the noise that a unit of error adds.
 
-        `trials` are those of `proposals`, one of a choice. Of a choice whose trial failed nothing is known: it counts
-        as the middle of the others. `name` is what is shown as the step. Raises `ConfigError` where all failed.
+        `trials` are the trials of `proposals`, one for each choice. A choice's factor is the noise that its trial added
+        (relative to the signal), divided by the error of the option tried. A choice whose trial failed gets the median
+        factor. `name` is the title of the step shown. Raises `ConfigError` if all trials of single choices failed.
         """
         table, space = self.measured(trials), self.problem.space
         gains, weighted = dict[int, float](), errors.copy()
@@ -82,7 +86,7 @@ class Alone:
         for choice in range(len(weighted)):
             weighted[choice] *= gains.get(choice, middle)
         least, most = min(gains.values()), max(gains.values())
-        line = f"{len(gains)} choices measured alone; an error counts from {least:.1e} to {most:.1e}"
+        line = f"{len(gains)} choices measured one at a time; noise per unit of error from {least:.1e} to {most:.1e}"
         self.problem.show(Step(name, 0, line))
         return np.asarray(weighted)
 
@@ -93,26 +97,33 @@ class Alone:
 
 
 class AloneFirst(Searcher):
-    """Asks for all trials of single choices at once, and later for the recipes that are found by these."""
+    """Proposes all trials of single choices at once, and afterwards the recipes that `recipes` computes from them.
+
+    These recipes are vectors (choices,) of option indices.
+    """
 
     def __init__(self, alone: Alone, recipes: Callable[[Sequence[Trial]], Iterator[Indices]]) -> None:
         self.alone, self.recipes = alone, recipes
         self.found: Iterator[Indices] | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return single choices, then recipes."""
+        """Return the trials of single choices first, then the next recipes."""
         if self.found is None:
             return self.alone.proposals()
         return [Proposal(self.alone.problem.space.decode(recipe)) for recipe in islice(self.found, most)]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Take in what single choices do."""
+        """Compute the recipes from the trials of single choices; ignore later trials."""
         if self.found is None:
             self.found = self.recipes(trials)
 
 
 def one_option_each(space: Space, errors: Array) -> list[tuple[int, int]]:
-    """Return every choice with the option that it is measured with: of those with an error the one in the middle."""
+    """Return pairs of a choice's index and the index of the option to measure it with: the one of median error.
+
+    `errors` are (choices, options of the whole space). Options without an error do not count; a choice that has no
+    other options is left out.
+    """
     found = []
     exact = _exact(space)
     for i, row in enumerate(space.columns):
@@ -123,7 +134,7 @@ def one_option_each(space: Space, errors: Array) -> list[tuple[int, int]]:
 
 
 def every_option(space: Space) -> list[tuple[int, int]]:
-    """Return every choice with each of its options that is not exact."""
+    """Return pairs of a choice's index and an option's index: all options that are not exact."""
     places = {choice.name: i for i, choice in enumerate(space.choices)}
     options = {choice.name: choice.options for choice in space.choices}
     start = space.decode(_exact(space))
@@ -131,10 +142,11 @@ def every_option(space: Space) -> list[tuple[int, int]]:
 
 
 class LeastErrors(Searcher):
-    """Asks for recipes of least weighted error within the constraints, each once; without any, at drawn budgets.
+    """Proposes recipes of least weighted error that satisfy the constraints, each once.
 
-    The first goes by `errors` (choices, options) themselves; for the others every choice's are multiplied by a factor
-    around 1, as sensitivities are not known exactly.
+    Without constraints, every recipe gets a random budget of average bits. The first recipe minimizes the sum of
+    `errors` (choices, options). For every later one, the errors of each choice are multiplied by a random factor around
+    1, since sensitivities are not known exactly.
     """
 
     def __init__(self, problem: Problem, errors: Array) -> None:
@@ -142,7 +154,7 @@ class LeastErrors(Searcher):
         self.drawn, self.spread, self.asked = 0, _SPREAD, set[bytes]()
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the next recipes: what is drawn twice is drawn again, further away, but not for ever."""
+        """Return the next recipes; a repeated one is drawn again with a larger spread, a limited number of times."""
         found: list[Proposal] = []
         for _ in range(most + _ATTEMPTS):
             if len(found) == most:
@@ -156,7 +168,7 @@ class LeastErrors(Searcher):
         return found
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing."""
+        """Do nothing: no recipe depends on a trial."""
 
     def _next(self) -> Indices:
         problem, rng = self.problem, np.random.default_rng([self.problem.seed, self.drawn])
@@ -170,5 +182,5 @@ class LeastErrors(Searcher):
 
 
 def _exact(space: Space) -> Indices:
-    """Return the recipe with every choice exact; one that cannot be has one option alone, see `check_alone`."""
+    """Return the recipe with every choice exact; a choice without ``none`` has a single option, see `check_alone`."""
     return np.array([c.options.index(NONE) if NONE in c.options else 0 for c in space.choices], np.intp)

@@ -1,4 +1,4 @@
-"""What a strategy is: its options, and a searcher that is asked for recipes and told the trials."""
+"""The interface of strategies: their options, and a searcher with ask and tell."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric to be made large or small, in units of `scale`."""
+    """A metric to maximize or minimize, in units of `scale`."""
 
     metric: str
     direction: Literal["maximize", "minimize"]
@@ -41,22 +41,25 @@ class Objective:
 
 
 class GradientErrors(Protocol):
-    """Works out from gradients what every option adds to the outputs' noise; see `q2.search.evaluation.gradients`."""
+    """Estimates from gradients the noise that options add to the outputs; see `q2.search.evaluation.gradients`."""
 
     def __call__(self, passes: int, estimate: "Estimator", memory: float) -> Array:
-        """Return them (choices, options of the whole space), relative to the signal, from so many backward passes."""
+        """Return the noise relative to the signal (choices, options of the whole space), from `passes` backward passes.
+
+        `memory` limits the stored gradients, in GiB.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a search looks for: everything that a strategy may know.
+    """The problem that a search solves: everything that a strategy may know.
 
-    `target` is to be made large, in `trials` trials, where every one of `constraints` holds; `objectives` are for
-    strategies that weigh several metrics. `graph` is the denoiser's (on meta), `folder` the run's, for what a strategy
-    keeps. `show` and `progress` tell people what it does. A searcher takes all randomness from `seed`. `measured` are
-    the metrics of a trial at every fidelity, `known` says whether a recipe has been measured in this run already, and
-    `identity` is the same for searches whose trials can be compared; `subject` is what recipes are for.
-    `gradient_errors` works out what options do to the outputs, where the denoiser is loaded.
+    `target` is maximized in `trials` trials, subject to `constraints`; `objectives` are for strategies that optimize
+    several metrics. `graph` is the denoiser's (on meta); in `folder`, the run's folder, a strategy may keep files.
+    `show` and `progress` report to the user. A searcher takes all its randomness from `seed`. `measured` names the
+    metrics of a trial at every fidelity, and `known` returns whether a proposal has been evaluated in this run already.
+    `identity` is equal for searches whose trials can be compared; `subject` is the denoiser that recipes are for.
+    `gradient_errors` estimates the noise of options from gradients; it is None unless the denoiser is loaded.
     """
 
     space: Space
@@ -79,56 +82,56 @@ class Problem:
     gradient_errors: "GradientErrors | None" = None
 
     def metrics(self) -> list[str]:
-        """Return the names of all metrics that some trial of the search has."""
+        """Return the names of the metrics measured at any of the search's fidelities."""
         return list(dict.fromkeys(name for names in self.measured.values() for name in names))
 
     def values(self, trials: Sequence[Trial]) -> list[float]:
-        """Return the target's values of complete trials. Raises `TargetError`."""
+        """Return the target's value of each complete trial. Raises `TargetError` for one without a finite value."""
         values = self.target.values([trial.metrics for trial in trials], [trial.label for trial in trials])
         return [float(value) for value in values]
 
     def worth(self, trials: Sequence[Trial]) -> list[float]:
-        """Return what `values` does: its old name."""
+        """Return `values`: the deprecated name."""
         deprecated("Problem.worth", removed="0.3.0", instead="call it 'values'")
         return self.values(trials)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe to be tried: weight layer to option, as text; at the search's fidelity unless it names another."""
+    """A recipe to evaluate, weight layer to option as text; at the search's fidelity unless `fidelity` is given."""
 
     recipe: Mapping[str, str]
     fidelity: Fidelity | None = None
 
 
 class Searcher(ABC):
-    """One search by a strategy. What it asks for follows from the problem and what it was told, and from nothing else.
+    """One run of a strategy. Its proposals depend on nothing but the problem and the trials it was told.
 
-    That is what lets a search resume: it is asked again from the start, and told the trials that are there already.
+    So a search can resume: a new searcher is asked from the start and told the stored trials.
     """
 
     @abstractmethod
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the next recipes, at most `most` of them at the search's own fidelity; none at all ends the search.
+        """Return the next recipes, at most `most` of them at the search's own fidelity; an empty list ends the search.
 
-        Cheaper trials than those are no part of the budget, so that a searcher has to bound them itself.
+        Trials at cheaper fidelities do not count towards the budget, so a searcher must limit their number itself.
         """
 
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Take in the trials of the last `ask`, in its order. A failed one has ``state == "failed"``."""
+        """Receive the trials of the last `ask`, in its order. A failed trial has ``state == "failed"``."""
 
     def close(self) -> None:
-        """Let go of what it holds: called once, however the search ends."""
+        """Release resources. Called once, however the search ends."""
 
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """A frozen dataclass whose fields are the strategy's options: keys of ``[search.strategies.<name>]``."""
+    """A strategy: a frozen dataclass whose fields are its options, the keys of ``[search.strategies.<name>]``."""
 
     name: ClassVar[str]
     keeps_units: ClassVar[bool] = False
-    """Whether it proposes only variants that the units of a reduced space have (`Space.groups`)."""
+    """Whether proposals use only the variants listed for the units of a reduced space (`Space.groups`)."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @classmethod
@@ -137,24 +140,24 @@ class Strategy(ABC):
         return validate(cls, table, where)
 
     def to_table(self) -> Table:
-        """Return every option with its value, as a TOML table without empty values."""
+        """Return every option with its value, as a TOML table without the options that are None."""
         found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {key: value for key, value in found.items() if value is not None}
 
     def expressions(self) -> Mapping[str, str]:
-        """Return expressions like a target, by option: what is in them is measured too."""
+        """Return the options that are expressions of metrics, by name; these metrics are measured too."""
         return {}
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return the fidelities that it may name in its proposals."""
+        """Return the fidelities that its proposals may name."""
         return ()
 
     def check(self, problem: Problem) -> None:
         """Raise `Q2Error` for options that do not fit the problem, before weights are loaded.
 
-        What follows from weights is not there yet: the graph is on meta, and no option has an error.
+        The graph is on meta and the errors of options are not known yet.
         """
 
     @abstractmethod
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `Q2Error` for a problem that it cannot search."""
+        """Return a new searcher. Raises `Q2Error` for a problem that the strategy cannot search."""

@@ -1,4 +1,4 @@
-"""Evolution in a reduced space (AutoBuild, CVPR'24): mutants of the front, units replaced by variants that did well."""
+"""Evolutionary search: mutants of the Pareto front, whose units take their best variants (AutoBuild, CVPR'24)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,28 +26,29 @@ _FEW = 3.0
 
 @dataclass(frozen=True)
 class Evolution(Strategy):
-    """`population` random recipes, then rounds of as many mutants of the front of target against average bits.
+    """`population` random recipes, then rounds of as many mutants of the Pareto front of target and average bits.
 
-    A mutant replaces each of a parent's units with probability `rate` by one of the unit's `top` variants (at most half
-    of all), those whose trials had the greatest values; with `top` 0 by any. In a reduced space with units it is any of
-    those that the space has. `low` and `high` bound the share of the narrower width in random recipes (see `random`).
+    A mutant replaces each unit of its parent, with probability `rate`, by one of the unit's `top` variants: those whose
+    trials had the highest values, at most half of all variants. With ``top = 0`` it may be any variant, and in a
+    reduced space with units any variant listed there. `low` and `high` bound the share of the narrower width in random
+    recipes (see `random`).
     """
 
     name: ClassVar[str] = "evolution"
     keeps_units: ClassVar[bool] = True
     population: Annotated[int, Field(ge=1)] = 50
-    """Recipes of a round."""
+    """Recipes per round."""
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The probability that a mutant replaces a unit."""
     top: Annotated[int, Field(ge=0)] = 8
-    """Variants of a unit among which a mutant chooses, at most half of all; 0: any."""
+    """Number of a unit's best variants that a mutant chooses from, at most half of all; 0: any variant."""
     low: float = 0.0
-    """As in `random`."""
+    """Smallest share of layers with the narrower width in random recipes."""
     high: float = 1.0
-    """As in `random`."""
+    """Largest share of layers with the narrower width in random recipes."""
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search."""
+        """Return a new searcher."""
         problem.costs.check(["avg_bits"])
         return _Evolution(self, problem)
 
@@ -70,7 +71,7 @@ class _Evolution(Searcher):
         self.variants: list[Indices] = []
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return what is left of the round; its parents are those of when it began."""
+        """Return the rest of the round; the parents are chosen when a round begins."""
         if not self.left:
             self._next_round()
         self.asked = []
@@ -84,7 +85,7 @@ class _Evolution(Searcher):
         return [Proposal(self.problem.space.decode(indices)) for indices in self.asked]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Remember the values of complete trials."""
+        """Store the values of complete trials."""
         done = [(asked, trial) for asked, trial in zip(self.asked, trials, strict=True) if trial.state == "complete"]
         if done:
             self.values += self.problem.values([trial for _, trial in done])
@@ -102,7 +103,7 @@ class _Evolution(Searcher):
             self.variants = best_variants(columns, self.pieces, tried, values, top)
 
     def _new(self) -> Indices | None:
-        """Return a recipe that was not asked for yet, within the constraints; None where none is found."""
+        """Return a new recipe that satisfies the constraints; None if none is found."""
         for draw in (self._mutant, self._random) if self.parents else (self._random,):
             broken = []
             for _ in range(_ATTEMPTS if len(self.known) < self.problem.space.size else 0):
@@ -115,7 +116,7 @@ class _Evolution(Searcher):
                     return candidate
         if not self.known:
             bounds = " and ".join(f"'{bound}'" for bound in self.problem.constraints)
-            raise ConfigError(f"search.constraints: no recipe found that keeps to {bounds}; ilp-error finds one")
+            raise ConfigError(f"search.constraints: found no recipe that satisfies {bounds}; try ilp-error")
         return None
 
     def _fits(self, indices: Indices) -> bool:
@@ -129,7 +130,7 @@ class _Evolution(Searcher):
                 yield found
 
     def _rng(self, *stream: int) -> np.random.Generator:
-        """Return the next draw's generator; the first stream's draws are those of random search."""
+        """Return the generator of the next draw; without `stream` it draws what random search draws."""
         self.drawn += 1
         return np.random.Generator(np.random.PCG64([self.problem.seed, self.drawn - 1, *stream]))
 
@@ -145,7 +146,7 @@ class _Evolution(Searcher):
         return found
 
     def _variant(self, number: int, piece: Piece, rng: np.random.Generator) -> Indices:
-        """Draw a variant of a piece: of its best, or of all that the space has."""
+        """Draw a variant of a piece: one of its best, or of all variants in the space."""
         space = self.problem.space
         if space.units:
             variants = space.groups[number].variants
@@ -158,11 +159,11 @@ class _Evolution(Searcher):
 def best_variants(
     columns: Indices, pieces: Sequence[Piece], tried: Indices, values: NDArray[np.float64], top: int
 ) -> list[Indices]:
-    """Return, for every piece, its `top` variants (V, C), at most half of all: its choices' option indices, best first.
+    """Return the `top` variants of every piece, at most half of all, best first, as option indices (V, C).
 
-    A variant's score is the mean value of the trials that had it. The fewer had it, the more the sum of its choices'
-    own means counts instead, which also ranks variants that no trial had. `tried` are recipes (trials, choices),
-    `columns` as `Space.columns`.
+    V are the variants and C the piece's choices. A variant's score is the mean value of the trials that contain it. The
+    fewer these are, the more the score relies on the sum of the choices' own means, which also ranks variants that no
+    trial contains. `tried` are recipes (trials, choices) with their `values` (trials,), `columns` is `Space.columns`.
     """
     above = values - values.mean()
     total, count = np.zeros(columns.shape), np.zeros(columns.shape)
@@ -185,7 +186,7 @@ def best_variants(
 
 
 def _best_sums(effects: NDArray[np.float64], columns: Indices, own: Indices, top: int) -> Indices:
-    """Return the `top` variants of some choices with the greatest sum of effects, exactly: (V, C)."""
+    """Return the `top` variants (V, C) of the choices `own` with the largest sums of effects, exactly."""
     best, sums = np.zeros((1, 0), np.intp), np.zeros(1)
     for choice in own:
         options = np.flatnonzero(columns[choice] >= 0)

@@ -1,6 +1,6 @@
-"""Exhaustive search: every recipe of a small space, or of one reduced to the best options of every choice.
+"""Exhaustive search: every recipe of a small space, or of a space reduced to the best options of every choice.
 
-With a file of a reduced space (`q2.search.reduced`) it is AutoBuild's evaluation of the top k (CVPR'24).
+With the file of a reduced space (`q2.search.reduced`) this is AutoBuild's top-k evaluation (CVPR'24).
 """
 
 import itertools
@@ -26,25 +26,25 @@ _BLOCK = 10**4
 
 @dataclass(frozen=True)
 class Exhaustive(Strategy):
-    """Every recipe; with `top`, of the `top` options of each choice that have the least error in the bank.
+    """Every recipe of the space, or with `top` every recipe made of each choice's `top` options of least error.
 
-    Of a unit that has variants these count, with their summed errors.
+    Errors are the bank's. A unit keeps its `top` variants of least summed error instead.
 
-    Recipes that break a constraint are left out; the rest must fit into the search's trials.
+    Recipes that violate a constraint are left out. There must be at least as many trials as remaining recipes.
     """
 
     name: ClassVar[str] = "exhaustive"
     keeps_units: ClassVar[bool] = True
     top: Annotated[int, Field(ge=0)] = 0
-    """Options of a choice, those with the least error; 0: all."""
+    """Options per choice, those of least error; 0: all."""
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` for more recipes than trials; with `top` that follows from errors, which come later."""
+        """Raise `ConfigError` for more recipes than trials; with `top`, `searcher` does, since it needs errors."""
         if not self.top:
             _Exhaustive(self, problem)
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` for more recipes than trials, and how to have fewer."""
+        """Return a new searcher. Raises `ConfigError` for more recipes than trials, and for no recipe at all."""
         return _Exhaustive(self, problem)
 
 
@@ -54,26 +54,26 @@ class _Exhaustive(Searcher):
         self.groups = _least_errors(problem, strategy.top) if strategy.top else problem.space.groups
         reduced = Space(problem.space.choices, self.groups)
         count = sum(map(len, self._blocks())) if problem.constraints and reduced.size <= _COUNTED else reduced.size
-        within = f", {count:,} within the constraints" if problem.constraints and reduced.size <= _COUNTED else ""
+        within = f", {count:,} satisfy the constraints" if problem.constraints and reduced.size <= _COUNTED else ""
         problem.show(Step(strategy.name, 0, f"{reduced}{within}"))
         if count == 0:
             bounds = " and ".join(f"'{bound}'" for bound in problem.constraints)
-            raise ConfigError(f"search.constraints: none of the {reduced.size:,} recipes keeps to {bounds}")
+            raise ConfigError(f"search.constraints: none of the {reduced.size:,} recipes satisfies {bounds}")
         if count > problem.trials:
-            fewer = "fewer options with search.strategies.exhaustive.top, or layers that are fixed in search.layers"
-            size = f"{count:,}" if count <= _COUNTED else str(reduced)
-            raise ConfigError(f"search.trials: {problem.trials:,} are too few to try {size}; more trials, or {fewer}")
+            fewer = "fewer options (search.strategies.exhaustive.top) or fixed layers (search.layers)"
+            size = f"{count:,} recipes" if count <= _COUNTED else str(reduced)
+            raise ConfigError(f"search.trials: {problem.trials:,} are too few for {size}; use more trials, {fewer}")
         self.left = itertools.chain.from_iterable(self._blocks())
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the next recipes in the order of the space: none depends on another's trial."""
+        """Return the next recipes in the order of the space; no recipe depends on a trial."""
         return [Proposal(self.problem.space.decode(indices)) for indices in itertools.islice(self.left, most)]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing."""
+        """Do nothing: no recipe depends on a trial."""
 
     def _blocks(self) -> Iterator[Indices]:
-        """Yield the recipes that keep to the constraints, many at a time (recipes, choices)."""
+        """Yield the recipes that satisfy the constraints, in blocks (recipes, choices)."""
         every = itertools.product(*(range(len(group.variants)) for group in self.groups))
         tables = [(list(group.choices), np.array(group.variants, np.intp)) for group in self.groups]
         while block := list(itertools.islice(every, _BLOCK)):
@@ -85,7 +85,7 @@ class _Exhaustive(Searcher):
 
 
 def _least_errors(problem: Problem, top: int) -> tuple[SpaceUnit, ...]:
-    """Return what is chosen independently with its `top` variants of least error, in the order that they had."""
+    """Return the space's groups, each with its `top` variants of least error in their original order."""
     problem.costs.check([problem.costs.error])
     items = problem.space.items
     errors = np.split(items.added(problem.costs.tables[problem.costs.error]), items.start[1:])

@@ -1,9 +1,9 @@
-"""Exact budgets on what gradients say: how far each option moves the outputs, to first order, without a trial.
+"""Integer programming on gradients: the noise of each option in the outputs, to first order, without any trial.
 
-The error of the outputs is quadratic in a small change dW of the weights: |J dW|². Gradients of the outputs in random
-directions v, one backward pass each, tell it for all layers and options at once: (v·J dW)² is right on average (the
-Gauss-Newton or Fisher matrix, sampled). Its diagonal, which Fisher pruning uses, leaves out how the errors of a layer's
-weights go together.
+A small change dW of the weights changes the outputs by J dW, a squared error of |J dW|². One backward pass along a
+random direction v gives (v·J dW)² for all layers and options at once; its mean over v is |J dW|² (the Gauss-Newton or
+Fisher matrix, sampled). The diagonal estimate, as in Fisher pruning (Theis et al., 2018), ignores correlations between
+the errors of a layer's weights.
 """
 
 from collections.abc import Sequence
@@ -24,46 +24,50 @@ __all__ = ["Fisher"]
 
 @dataclass(frozen=True)
 class Fisher(Strategy):
-    """Recipes with the least sum of noise in the outputs, by gradients, at evenly spaced budgets of `metric`.
+    """Recipes with the least summed output noise, estimated from gradients, at evenly spaced budgets of `metric`.
 
     `passes` backward passes are made, in turn over the calls of the denoiser that the fidelity ``forward`` compares.
-    `estimate` is ``full`` or ``diagonal``, the sum of g² dW². `memory` bounds the gradients that are kept, in GiB, but
-    for those of one pass.
+    `estimate` is ``full``, or ``diagonal`` for the sum of g² dW². `memory` limits the stored gradients, in GiB; the
+    gradients of one pass are always stored.
     """
 
     name: ClassVar[str] = "fisher"
     passes: int = 64
-    """How many backward passes."""
+    """Number of backward passes."""
     estimate: Estimator = "full"
-    """Which estimate of the Fisher information: `full` or `diagonal`."""
+    """Estimate of the Fisher information: `full` or `diagonal`."""
     metric: str = "avg_bits"
-    """The sum over layers that the budgets bound."""
+    """Cost that the budgets limit, a sum over layers."""
     memory: float = 2.0
-    """GiB of gradients that are kept."""
+    """Limit on the gradients kept in memory, in GiB."""
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be measured: that is why full precision's calls are there."""
+        """Return ``SQNR``: measuring it is what records the calls at full precision that the gradients need."""
         return {"estimate": "SQNR"}
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return the fidelity whose calls are used."""
+        """Return ``forward``, the fidelity whose calls of the denoiser are used."""
         return ["forward"]
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` for numbers out of range, and where a search runs nothing that has gradients."""
+        """Raise `ConfigError` for options out of range, and for a search that does not run the denoiser."""
         if problem.fidelity == "weights":
-            raise ConfigError("needs the denoiser to run, and the fidelity 'weights' runs nothing; take ilp-error")
+            raise ConfigError("needs the denoiser to run, and the fidelity 'weights' does not run it; use ilp-error")
         if self.passes < 1:
             raise ConfigError(f"passes: expected 1 or more, not {self.passes}")
         if self.memory < 0:
             raise ConfigError(f"memory: expected 0 or more, not {self.memory:g}")
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search: work out the gradients, solve for all budgets. Raises `Q2Error`."""
+        """Return a new searcher: compute the gradients and solve for every budget.
+
+        Raises `ConfigError` as `check` does, for a `metric` that is no sum over layers, and if the denoiser is not
+        loaded; `Q2Error` for outputs without gradients.
+        """
         self.check(problem)
         problem.costs.check([self.metric])
         if problem.gradient_errors is None:
-            raise ConfigError("needs a loaded denoiser: search with q2 search")
+            raise ConfigError("needs a loaded denoiser: use q2 search")
         errors = problem.gradient_errors(self.passes, self.estimate, self.memory)
         spread = np.nan_to_num(errors.max(axis=1) - errors.min(axis=1), nan=np.inf, posinf=np.inf)
         line = f"{self.passes} backward passes; most sensitive: {problem.space.choices[int(spread.argmax())].name}"

@@ -1,7 +1,7 @@
-"""Greedy search, today's practice: from the least error down, each time where a saved bit costs the least error.
+"""Greedy search, the common practice: start at the least error, then always save the bits that cost the least error.
 
-The moves of a choice run along the lower convex hull of its options, so the path is that of the linear program
-(Sinha & Zoltners, 1979), without its exact ends.
+Each choice moves along the lower convex hull of its options, so the path is that of the linear relaxation (Sinha &
+Zoltners, 1979), without the fractional last move that meets a budget exactly.
 """
 
 from dataclasses import dataclass
@@ -20,41 +20,39 @@ __all__ = ["Greedy"]
 
 @dataclass(frozen=True)
 class Greedy(Strategy):
-    """Recipes along the greedy path of least `error` per saved unit of `metric`, loosest first.
+    """Recipes along the greedy path of least `error` per saved unit of `metric`, largest budget first.
 
-    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank knows it.
-    With constraints the first recipe is where the path comes to keep to them; N trials are N recipes, at evenly spaced
-    budgets from there to the tightest.
+    `error` is ``output_error`` or ``quantized_error``; if empty, the first of these that the bank has. With
+    constraints, the first recipe is the first on the path that satisfies them. N trials are N recipes, at evenly spaced
+    budgets from there to the smallest.
     """
 
     name: ClassVar[str] = "greedy"
     metric: str = "avg_bits"
-    """The sum over layers that is saved."""
+    """Cost that is reduced, a sum over layers."""
     error: str = ""
-    """The errors whose sum is minimized; empty: `output_error` where the bank knows it, else `quantized_error`."""
+    """Error whose sum is minimized; empty: `output_error` if the bank has it, else `quantized_error`."""
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be known of a recipe."""
+        """Return `error`, if set: it must be known for every recipe."""
         return {"error": self.error} if self.error else {}
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` where no recipe of the path keeps to the constraints."""
+        """Return a new searcher. Raises `ConfigError` if no recipe on the path satisfies the constraints."""
         error = self.error or problem.costs.error
         problem.costs.check([error, self.metric])
         path = _path(problem, self.metric, error)
         inside = path[admitted(problem.costs, problem.constraints, path)]
         if not len(inside):
             bounds = " and ".join(f"'{bound}'" for bound in problem.constraints)
-            raise ConfigError(
-                f"search.constraints: no recipe on the greedy path keeps to {bounds}; ilp-error finds some"
-            )
+            raise ConfigError(f"search.constraints: no recipe on the greedy path satisfies {bounds}; try ilp-error")
         values = problem.costs.value(self.metric, inside)
         budgets = np.linspace(values[0], values[-1], problem.trials)
         return Listed(problem.space, [inside[i] for i in nearest_below(values, budgets)])
 
 
 def _path(problem: Problem, metric: str, error_name: str) -> Indices:
-    """Return the recipes (recipes, choices) from the least error to the least of `metric`, one move apart."""
+    """Return the recipes (recipes, choices) from the least error to the lowest `metric`, one move apart."""
     moves: list[tuple[float, int, int]] = []
     tables = problem.costs.finite().tables
     start = np.zeros(len(problem.space), np.intp)
@@ -66,7 +64,7 @@ def _path(problem: Problem, metric: str, error_name: str) -> Indices:
         while (cost < cost[at]).any():
             below = np.flatnonzero(cost < cost[at])
             slopes = (error[below] - error[at]) / (cost[at] - cost[below])
-            best = int(np.lexsort((cost[below], slopes))[0])  # of equal slopes the longest move
+            best = int(np.lexsort((cost[below], slopes))[0])  # the longest move among equal slopes
             at = int(below[best])
             moves.append((float(slopes[best]), choice, at))
     path = [start]

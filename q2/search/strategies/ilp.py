@@ -1,6 +1,6 @@
 """Integer programming on the bank's errors: the least summed error for every budget, exactly (as in HAWQ-V3, ICML'21).
 
-What a search is to be better than: it assumes that errors of layers add up and matter alike.
+This is the baseline for other strategies: it assumes that errors of layers add up and matter equally.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,25 +20,25 @@ __all__ = ["IlpError", "least_errors"]
 
 @dataclass(frozen=True)
 class IlpError(Strategy):
-    """Recipes with the least `error` at evenly spaced budgets of `metric`, the loosest first.
+    """Recipes with the least summed `error` at evenly spaced budgets of `metric`, largest budget first.
 
-    `error` is ``output_error`` or ``quantized_error``; empty, it is the first where the bank knows it.
+    `error` is ``output_error`` or ``quantized_error``; if empty, the first of these that the bank has.
 
-    N trials are N budgets, from what the least error takes within the constraints down to the least of `metric`.
+    N trials are N budgets, from the cost of the least-error recipe that satisfies the constraints down to the lowest.
     """
 
     name: ClassVar[str] = "ilp-error"
     metric: str = "avg_bits"
-    """The sum over layers that the budgets bound."""
+    """Cost that the budgets limit, a sum over layers."""
     error: str = ""
-    """The errors whose sum is minimized; empty: `output_error` where the bank knows it, else `quantized_error`."""
+    """Error whose sum is minimized; empty: `output_error` if the bank has it, else `quantized_error`."""
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be known of a recipe."""
+        """Return `error`, if set: it must be known for every recipe."""
         return {"error": self.error} if self.error else {}
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search: solve for all budgets. Raises `ConfigError` for constraints that no recipe keeps to."""
+        """Return a searcher, which solves for every budget. Raises `ConfigError` for constraints without a solution."""
         error = self.error or problem.costs.error
         problem.costs.check([error, self.metric])
         return Listed(
@@ -47,10 +47,11 @@ class IlpError(Strategy):
 
 
 def least_errors(problem: Problem, errors: NDArray[np.float64], metric: str, name: str) -> Iterator[Indices]:
-    """Yield the recipes with the least sum of `errors` (choices, options) at budgets of `metric`, the loosest first.
+    """Yield the recipes with the least sum of `errors` (choices, options) at budgets of `metric`, largest budget first.
 
-    There are as many budgets as the problem has trials; a recipe that is the best at several comes once. What is not
-    finite in `errors` is not known: it counts as more than all others together. `name` is what progress is called.
+    A recipe is a vector (choices,) of option indices. There are as many budgets as the problem has trials; a recipe
+    that is the best at several budgets is yielded once. An error that is not finite is unknown and counts as more than
+    all known errors together. `name` is the title of the progress bar.
     """
     good = np.isfinite(errors)
     known = np.where(good, errors, 1 + 2 * len(errors) * errors[good].max(initial=0))
@@ -62,7 +63,7 @@ def least_errors(problem: Problem, errors: NDArray[np.float64], metric: str, nam
 
 
 def _solved(problem: Problem, errors: NDArray[np.float64], metric: str, name: str) -> Iterator[Indices]:
-    """Yield the best recipe at every budget."""
+    """Yield the best recipe of every budget."""
     space, bounds, costs = problem.space, problem.constraints, problem.costs.finite()
     variants = single_choices(space, -errors)
     knapsack = knapsack_of(costs, variants)

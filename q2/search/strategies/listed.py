@@ -1,4 +1,4 @@
-"""A searcher for strategies that know all their recipes beforehand."""
+"""A searcher for strategies that know all their recipes in advance."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["Listed", "nearest_below"]
 
 
 class Listed(Searcher):
-    """Asks for recipes, vectors (choices,) of option indices, in their order, each once."""
+    """Proposes given recipes, vectors (choices,) of option indices, in their order and each once."""
 
     def __init__(self, space: Space, recipes: Iterable[Indices]) -> None:
         distinct = dict.fromkeys(tuple(int(index) for index in recipe) for recipe in recipes)
@@ -25,11 +25,13 @@ class Listed(Searcher):
         return [Proposal(recipe) for recipe in asked]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing."""
+        """Do nothing: no recipe depends on a trial."""
 
 
 def nearest_below(values: NDArray[np.float64], budgets: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return for every budget the place of the largest of falling `values` that is within it.
+    """Return, for each of `budgets` (B,), the index of the first of falling `values` (V,) that is within it: (B,).
+
+    A budget below all values gets the last index.
 
     >>> nearest_below(np.array([4.0, 3.5, 3.1, 3.0]), np.array([4.0, 3.4, 3.0])).tolist()
     [0, 2, 3]

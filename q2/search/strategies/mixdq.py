@@ -1,7 +1,7 @@
-"""Exact budgets on measured noise: every option of every choice is measured alone, as in MixDQ (ECCV'24).
+"""Integer programming on measured noise: every option of every choice is measured alone, as in MixDQ (ECCV'24).
 
-The noise that single choices add is summed, so no error of a bank takes part. It costs a cheap trial for every option
-of every choice, where `sensitivity` has one for every choice.
+Recipes minimize the sum of the measured noise, so the bank's errors are not used. This costs one cheap trial for every
+option of every choice; `sensitivity` needs one for every choice.
 """
 
 import math
@@ -29,31 +29,31 @@ __all__ = ["MixDQ"]
 
 @dataclass(frozen=True)
 class MixDQ(Strategy):
-    """Recipes with the least sum of noise, each option's measured alone, at evenly spaced budgets of `metric`.
+    """Recipes with the least summed noise, each option measured alone, at evenly spaced budgets of `metric`.
 
-    `fidelity` is that of the trials of single choices, a cheaper one than the search's, which are no part of the
-    budget: ``forward`` tells by the denoiser's outputs, ``few-step`` by the latents. With `file`, what the pass
-    ``sensitivity`` wrote, nothing is measured.
+    The trials of single options run at `fidelity`, which must be cheaper than the search's; they do not count towards
+    the budget. ``forward`` compares the denoiser's outputs, ``few-step`` the latents. With `file`, written by the pass
+    ``sensitivity``, no such trials are run.
     """
 
     name: ClassVar[str] = "mixdq"
     fidelity: AloneFidelity = "forward"
-    """How every option is measured alone: `forward` or `few-step`."""
+    """Fidelity at which every option is measured alone: `forward` or `few-step`."""
     metric: str = "avg_bits"
-    """The sum over layers that the budgets bound."""
+    """Cost that the budgets limit, a sum over layers."""
     file: str = ""
-    """Measurements of the pass `sensitivity`, in place of trials; empty: trials measure."""
+    """File of measurements by the pass `sensitivity`, instead of trials; empty: run the trials."""
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be measured."""
+        """Return the metric that single options are measured by, or nothing with `file`."""
         return {} if self.file else {"fidelity": signal_of(self.fidelity)}
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return the fidelity of the trials of single choices."""
+        """Return the fidelity of the trials of single options, or nothing with `file`."""
         return [] if self.file else [self.fidelity]
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` where a choice cannot stay exact, and for a file that lacks an option."""
+        """Raise `ConfigError` for a choice that cannot stay exact, or a file that lacks an option."""
         if self.file:
             _read(self.file, problem)
             return
@@ -61,13 +61,13 @@ class MixDQ(Strategy):
         check_cheaper(self.fidelity, problem)
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
+        """Return a new searcher. Raises `ConfigError` if no recipe satisfies the constraints."""
         problem.costs.check([self.metric])
         if self.file:
             return Listed(problem.space, self._recipes(problem, _read(self.file, problem)))
         probes = every_option(problem.space)
         alone = Alone(problem, self.fidelity, probes)
-        line = f"{len(probes) + 1} trials of single choices at {self.fidelity} come first; none is counted"
+        line = f"first {len(probes) + 1} trials of single options at {self.fidelity}, which do not use the budget"
         problem.show(Step(self.name, 0, line))
         return AloneFirst(alone, lambda trials: self._recipes(problem, alone.measured(trials)))
 
@@ -80,7 +80,7 @@ class MixDQ(Strategy):
 
 
 def _noise(table: SensitivityTable, space: Space) -> Array:
-    """Return what every option adds to the noise (choices, options of the space); NaN where a trial failed."""
+    """Return the noise that every option adds (choices, options of the space); NaN where a trial failed."""
     return np.array([
         [table.added(choice.name, option) if option in choice.options else math.nan for option in space.options]
         for choice in space.choices
@@ -88,16 +88,16 @@ def _noise(table: SensitivityTable, space: Space) -> Array:
 
 
 def _read(file: str, problem: Problem) -> SensitivityTable:
-    """Return the table in a file. Raises `ConfigError` for one of other weights, and for one that lacks an option."""
+    """Return the table in a file. Raises `ConfigError` if it is of other weights or lacks an option."""
     table = SensitivityTable.load(Path(file))
     if problem.subject.fingerprint and table.fingerprint != problem.subject.fingerprint:
         raise ConfigError(
             f"file: {file}: measured on weights {table.fingerprint}, not on {problem.subject.fingerprint}"
         )
     if table.base:
-        raise ConfigError(f"file: {file}: measured from a recipe, expected from full precision")
+        raise ConfigError(f"file: {file}: measured starting from a recipe, expected from full precision")
     for choice in problem.space.choices:
         for option in choice.options:
             if option != NONE and option not in table.sqnr_db.get(choice.name, {}):
-                raise ConfigError(f"file: {file}: lacks {option} of {choice.name!r}; measure it: the pass sensitivity")
+                raise ConfigError(f"file: {file}: lacks {option} of {choice.name!r}; run the pass sensitivity")
     return table

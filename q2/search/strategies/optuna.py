@@ -1,4 +1,4 @@
-"""Optuna's samplers (Akiba et al., KDD'19): one search, or several machines on one study; pruning along fidelities."""
+"""Optuna's samplers (Akiba et al., KDD'19), alone or as several processes on one study; pruning at cheap fidelities."""
 
 import math
 import warnings
@@ -25,8 +25,8 @@ from q2.settings import Fidelity
 
 __all__ = ["Optuna"]
 
-_AGAIN = 10  # recipes in a row that have been asked for before, until one is drawn at random
-_BROKEN = 2000  # recipes in a row that break a constraint; none of them is measured
+_AGAIN = 10  # repeated recipes in a row, before one is drawn at random
+_BROKEN = 2000  # recipes in a row that violate a constraint, before the search fails
 _AHEAD = 8
 _ALL = 64
 
@@ -39,36 +39,36 @@ _SINGLE = ("cmaes",)
 
 @dataclass(frozen=True)
 class Optuna(Strategy):
-    """Optuna's samplers: alone, or by several processes on one study.
+    """Optuna's samplers, in one process or in several that share a study.
 
-    With `[search.metrics.<name>]` these are the objectives in the place of the target.
+    Tables `[search.metrics.<name>]` define objectives that are optimized instead of the target.
     """
 
     name: ClassVar[str] = "optuna"
     keeps_units: ClassVar[bool] = True
     sampler: Sampler = "tpe"
-    """Which of Optuna's samplers (docs/optuna.md)."""
+    """Optuna's sampler (docs/optuna.md)."""
     batch: Annotated[int, Field(ge=0)] = 0
-    """Recipes asked for at a time; 0: 8, the `population` of genetic samplers, 64 where nothing is learnt."""
+    """Recipes per batch; 0: the `population` for genetic samplers, 64 for samplers that do not learn, 8 for others."""
     population: Annotated[int, Field(ge=2)] = 20
-    """The population of `nsgaii` and `nsgaiii`."""
+    """Population of `nsgaii` and `nsgaiii`."""
     combine: Literal["sum", "pareto"] = "sum"
     """How the objectives of `[search.metrics]` are combined: their scaled `sum`, or `pareto`."""
     storage: str = ""
-    """A database's URL or a journal file that processes share; empty: in memory."""
+    """URL of a database, or a journal file, that processes share; empty: in memory."""
     study: str = "q2"
-    """The study's name in the storage."""
+    """Name of the study in the storage."""
     grace: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds of silence after which another process counts as dead."""
+    """Seconds without a heartbeat after which another process is considered dead."""
     rungs: tuple[Fidelity, ...] = ()
-    """Cheaper fidelities that every batch passes first, the cheapest first."""
+    """Cheaper fidelities at which every batch is evaluated and pruned first, the cheapest first."""
     rank_by: str = ""
-    """An expression over metrics that ranks at the rungs; empty: the target."""
+    """Expression of metrics that ranks recipes at the rungs; empty: the target."""
     keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The share that goes on from a rung."""
+    """Share of the recipes kept at each rung."""
 
     def expressions(self) -> Mapping[str, str]:
-        """Return what ranks at the rungs: its metrics must be measured."""
+        """Return `rank_by`, if set: its metrics must be measured."""
         return {"rank_by": self.rank_by} if self.rank_by else {}
 
     def fidelities(self) -> Sequence[Fidelity]:
@@ -76,29 +76,29 @@ class Optuna(Strategy):
         return self.rungs
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` for options that do not go together."""
+        """Raise `ConfigError` for options that cannot be combined, and for a missing package."""
         several = self.combine == "pareto" and len(problem.objectives) > 1
         if self.combine == "pareto" and not several:
             raise ConfigError("combine: 'pareto' needs two or more objectives, tables [search.metrics.<name>]")
         if several and self.sampler in _SINGLE:
-            raise ConfigError(f"sampler: {self.sampler!r} takes one objective, not combine = 'pareto'")
+            raise ConfigError(f"sampler: {self.sampler!r} optimizes a single objective, not combine = 'pareto'")
         if several and self.rungs:
-            raise ConfigError("rungs: a batch is ranked by one number, which combine = 'pareto' has not")
+            raise ConfigError("rungs: ranking a batch needs a single objective, not combine = 'pareto'")
         if self.sampler == "cmaes" and find_spec("cmaes") is None:
             raise ConfigError("sampler: 'cmaes' needs the package cmaes: pip install cmaes")
         if self.sampler == "cmaes" and self.storage:
-            raise ConfigError("storage: Optuna's 'cmaes' keeps pickles in its storage, which q2 does not load")
+            raise ConfigError("storage: Optuna's 'cmaes' stores pickles, which q2 does not load")
         places = [LADDER.index(rung) for rung in self.rungs]
         if places != sorted(set(places)) or any(place >= LADDER.index(problem.fidelity) for place in places):
-            raise ConfigError(f"rungs: expected cheaper fidelities than {problem.fidelity!r}, the cheapest first")
+            raise ConfigError(f"rungs: expected fidelities cheaper than {problem.fidelity!r}, the cheapest first")
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError`, as `check` does, and for a storage out of reach."""
+        """Return a new searcher. Raises `ConfigError`, as `check` does, and for a storage that cannot be used."""
         self.check(problem)
         return _Optuna(self, problem)
 
     def ahead(self) -> int:
-        """Return how many recipes are asked for before the first of them is told."""
+        """Return the number of recipes in a batch, which are all proposed before the first result is known."""
         if self.batch:
             return self.batch
         return self.population if self.sampler in _GENETIC else _ALL if self.sampler in _PLAIN else _AHEAD
@@ -106,7 +106,7 @@ class Optuna(Strategy):
 
 @dataclass
 class _Asked:
-    """A recipe under way: Optuna's trial of it in memory, and what was claimed in the shared study."""
+    """A recipe being evaluated: its trial in the in-memory study and its claim in the shared study, if there is one."""
 
     trial: optuna.Trial
     recipe: Mapping[str, str]
@@ -115,9 +115,9 @@ class _Asked:
 
 
 class _Optuna(Searcher):
-    """Samplers see a study in memory alone. With a storage, it is a copy of the shared study, brought up to date.
+    """Samples from a study in memory. With a storage, this study is a copy that is kept in sync with the shared study.
 
-    So asking never takes a round trip for each layer, and a recipe enters the shared study in one step, whole.
+    So sampling takes no round trip for each layer, and a recipe is added to the shared study in a single step.
     """
 
     def __init__(self, options: Optuna, problem: Problem) -> None:
@@ -142,7 +142,7 @@ class _Optuna(Searcher):
             self.study = optuna.create_study(directions=directions, sampler=_sampler(options, seed))
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the next recipes, or those of the last ones that go on to the next fidelity."""
+        """Return the next recipes, or the recipes of the last batch that are promoted to the next fidelity."""
         if not self.batch:
             self.stage, self.most = 0, most
             wanted = math.ceil(most / self.options.keep ** len(self.options.rungs))
@@ -154,7 +154,7 @@ class _Optuna(Searcher):
         return [Proposal(asked.recipe, fidelity) for asked in self.batch]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Tell Optuna what came of them, and drop those that do not go on."""
+        """Report the results to Optuna; at a rung, drop the recipes that are not promoted."""
         if self.known:
             self.known = []
             return
@@ -169,12 +169,12 @@ class _Optuna(Searcher):
         self.batch = []
 
     def close(self) -> None:
-        """Leave the shared study: what is still under way there is anybody's."""
+        """Leave the shared study; other processes may take over the recipes that are not finished."""
         if self.shared:
             self.shared.close()
 
     def _fill(self, count: int) -> None:
-        """Put the next recipes into the batch, or those of this very run that the shared study knows into `known`."""
+        """Fill `batch` with new recipes, or `known` with shared recipes that this run has evaluated already."""
         if self.shared is None:
             self.batch = [asked for asked in (self._next() for _ in range(count)) if asked]
             return
@@ -194,7 +194,7 @@ class _Optuna(Searcher):
                 return
 
     def _next(self) -> _Asked | None:
-        """Return a recipe that nobody has asked for and that keeps to the constraints; None if there are no more."""
+        """Return a new recipe that satisfies the constraints; None if there are no more."""
         again = broken = 0
         while len(self.tried) + len(self.broken) < self.problem.space.size:
             trial = self._ask(None if again < _AGAIN else self._untried())
@@ -212,12 +212,12 @@ class _Optuna(Searcher):
             if broken == _BROKEN:
                 bounds = " and ".join(map(str, self.problem.constraints))
                 learn = "" if self.options.sampler in _CONSTRAINED else f"; {', '.join(_CONSTRAINED)} learn constraints"
-                asked_for = f"none of {broken} recipes of {self.options.sampler!r} has {bounds}"
-                raise ConfigError(f"search.constraints: {asked_for}{learn}")
+                found = f"none of {broken} recipes drawn by {self.options.sampler!r} satisfies {bounds}"
+                raise ConfigError(f"search.constraints: {found}{learn}")
         return None
 
     def _ask(self, params: Mapping[str, Any] | None) -> optuna.Trial:
-        """Ask Optuna, or enter given parameters into its study; constraints are known beforehand."""
+        """Ask Optuna for a trial, or enqueue given parameters; record how far each constraint is violated."""
         if params:
             self.study.enqueue_trial(dict(params))
         trial = self.study.ask(self.distributions)
@@ -227,7 +227,7 @@ class _Optuna(Searcher):
         return trial
 
     def _claimed(self, trial: optuna.Trial) -> _Asked | None:
-        """Return the recipe to be measured, unless another process has it."""
+        """Return the recipe to evaluate, or None if another process has claimed it."""
         claim = None
         self.tried.add(key_of(trial.params))
         if self.shared:
@@ -240,18 +240,18 @@ class _Optuna(Searcher):
         return _Asked(trial, self.parameters.recipe(trial.params), claim)
 
     def _turn_down(self, trial: optuna.Trial) -> None:
-        """Tell Optuna of a recipe that breaks a constraint; it is not measured, and no trial of the search."""
+        """Report to Optuna a recipe that violates a constraint; it is not evaluated and is no trial of the search."""
         self.broken.add(key_of(trial.params))
         if self.options.sampler == "tpe":
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif self.options.sampler in _CONSTRAINED:  # these look at complete trials alone, by how far they are off
+        elif self.options.sampler in _CONSTRAINED:  # these learn from complete trials only, by the violation
             worst = [-math.inf if each.name == "MAXIMIZE" else math.inf for each in self.study.directions]
             self.study.tell(trial, worst)
         else:
             self.study.tell(trial, state=TrialState.FAIL)
 
     def _promoted(self, trials: Sequence[Trial]) -> list[_Asked]:
-        """Return those that go on from a rung, the best first; the others are pruned."""
+        """Return the recipes that are promoted from a rung, the best first; prune the others."""
         ranked: list[tuple[float, int]] = []
         ranking = self.rankings[self.stage]
         for place, (asked, trial) in enumerate(zip(self.batch, trials, strict=True)):
@@ -271,14 +271,14 @@ class _Optuna(Searcher):
         return [self.batch[place] for _, place in ranked[:count]]
 
     def _end(self, asked: _Asked, values: Sequence[float] | None, error: str = "") -> None:
-        """Tell what came of a recipe: values, an error, or neither where it was pruned."""
+        """Report the result of a recipe: values, an error, or neither if it was pruned."""
         state = TrialState.COMPLETE if values else TrialState.FAIL if error else TrialState.PRUNED
         self.study.tell(asked.trial, values, state)
         if self.shared and asked.claim:
             self.shared.finish(asked.claim, state, values, error, asked.rung)
 
     def _values(self, trial: Trial) -> list[float]:
-        """Return the objectives of a complete trial. Raises `TargetError` for one that it lacks."""
+        """Return the objectives of a complete trial. Raises `TargetError` for a missing metric."""
         if not self.problem.objectives:
             return self.problem.values([trial])
         for each in self.problem.objectives:
@@ -290,7 +290,7 @@ class _Optuna(Searcher):
         return [sum(signs[o.direction] * trial.metrics[o.metric] / o.scale for o in self.problem.objectives)]
 
     def _violations(self, params: Mapping[str, Any], *, signed: bool = False) -> dict[str, float]:
-        """Return by how much every constraint is broken; 0 where it holds, or with `signed` how far off it is."""
+        """Return by how much each constraint is violated: 0 if it holds or, with `signed`, minus its margin."""
         indices = self.problem.space.encode(self.parameters.recipe(params))
         found = {}
         for bound in self.problem.constraints:
@@ -300,13 +300,13 @@ class _Optuna(Searcher):
         return found
 
     def _untried(self) -> dict[str, Any]:
-        """Return the parameters of a recipe that is new."""
+        """Return the parameters of a recipe that was not proposed before."""
         rng = np.random.default_rng([self.problem.seed, self.drawn])
         self.drawn += 1
         return self.parameters.untried(self.tried | self.broken, rng)
 
     def _update(self) -> None:
-        """Bring the copy of the shared study up to date, and find what this run has measured of it already."""
+        """Synchronize the copy with the shared study, and collect the shared trials that this run knows already."""
         assert self.shared
         own = self.study.get_trials(deepcopy=False)
         self.tried = set()
@@ -339,10 +339,10 @@ class _Optuna(Searcher):
 
 
 class _BruteForce(BruteForceSampler):
-    """Brute force for ask and tell: Optuna's own stops a loop that there is not."""
+    """Brute force for ask and tell: Optuna's own stops the loop of `Study.optimize`, which q2 does not use."""
 
     def after_trial(self, *args: object) -> None:
-        """Do nothing: the search ends when every recipe has been asked for."""
+        """Do nothing: the search ends when every recipe has been proposed."""
 
 
 def _sampler(options: Optuna, seed: Collection[int]) -> BaseSampler:
@@ -362,14 +362,17 @@ def _sampler(options: Optuna, seed: Collection[int]) -> BaseSampler:
 
 
 def _rankings(options: Optuna, problem: Problem) -> list[Target]:
-    """Return what ranks at each rung: the target, or `rank_by` where the rung does not measure the target's metrics."""
+    """Return the expression that ranks at each rung: `rank_by`, or the target if that is empty.
+
+    Raises `ConfigError` for a rung that does not measure one of its metrics.
+    """
     found = []
     for rung in options.rungs:
         here = problem.measured.get(rung, ())
         target = Target.parse(options.rank_by, problem.metrics()) if options.rank_by else problem.target
         lacks = [name for name in target.metrics if name not in here]
         if lacks:
-            hint = f"name an expression of what it measures: {', '.join(here)}"
+            hint = f"use an expression of its metrics: {', '.join(here)}"
             raise ConfigError(f"rank_by: {rung!r} does not measure {lacks[0]!r}; {hint}")
         found.append(target)
     return found
@@ -377,7 +380,7 @@ def _rankings(options: Optuna, problem: Problem) -> list[Target]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna's warnings from people: experimental parts, and values that a sampler clips."""
+    """Hide Optuna's warnings of experimental features and of clipped values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

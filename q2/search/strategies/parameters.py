@@ -1,4 +1,4 @@
-"""A space as Optuna's parameters: one for each choice or unit that has several options or variants."""
+"""A space as Optuna's parameters: one for each choice with several options, or unit with several variants."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Parameters", "key_of"]
 
 
 def key_of(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what tells one recipe from another.
+    """Return a key that identifies a recipe by its parameters.
 
     >>> key_of({"b": "uaq-4", "a": "uaq-3"})
     ('a=uaq-3', 'b=uaq-4')
@@ -21,9 +21,9 @@ def key_of(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class Parameters:
-    """Recipes of a space as parameters, and back. A parameter's value is an option, or a unit's options as text.
+    """Converts recipes to parameters and back. A parameter's value is an option, or the options of a unit as text.
 
-    With `numeric` it is the number of the option or variant instead, for samplers that take numbers alone.
+    With `numeric` it is the index of the option or variant instead, for samplers that support only numbers.
     """
 
     def __init__(self, space: Space, *, numeric: bool) -> None:
@@ -40,23 +40,23 @@ class Parameters:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What every parameter may be."""
+        """The distribution of every parameter, by name."""
         return {name: self._distribution(values) for name, values in self.values.items()}
 
     def recipe(self, params: Mapping[str, Any]) -> dict[str, str]:
-        """Return the recipe of parameters."""
+        """Return the recipe that parameters describe."""
         indices = self._first.copy()
         for group in self.groups:
             indices[list(group.choices)] = group.variants[self.values[group.name].index(params[group.name])]
         return self.space.decode(indices)
 
     def key(self, recipe: Mapping[str, str]) -> tuple[str, ...]:
-        """Return a recipe's `key_of`, by its options."""
+        """Return the `key_of` a recipe, which maps layers to options."""
         names = self.space.choices
         return key_of({g.name: " ".join(recipe[names[choice].name] for choice in g.choices) for g in self.groups})
 
     def untried(self, taken: Collection[tuple[str, ...]], rng: np.random.Generator) -> dict[str, Any]:
-        """Return the parameters of a recipe whose key is not `taken`: one drawn at random, or the next in order."""
+        """Return the parameters of a recipe whose key is not in `taken`: a random one, or the next one after it."""
         digits = {name: int(rng.integers(len(values))) for name, values in self.values.items()}
         while True:
             params = {name: self.values[name][digit] for name, digit in digits.items()}

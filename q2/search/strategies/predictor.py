@@ -1,4 +1,4 @@
-"""Learn from random trials, then build: the predictor of Qua²SeDiMo (AAAI'25), with an exact solver for the builds."""
+"""Train a predictor on random trials, then build recipes from it: Qua²SeDiMo (AAAI'25), with an exact solver."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,56 +18,56 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor"]
 
-_A_FOLD, _LEAST = 3, 8  # trials, as `q2.search.predictor.train.folds_of` wants them
+_A_FOLD, _LEAST = 3, 8  # trials per fold and in all, as `q2.search.predictor.train.folds_of` requires
 
 
 @dataclass(frozen=True)
 class Predictor(Strategy):
-    """Random recipes first, then rounds of training on all trials and building recipes from what was learnt.
+    """Random recipes first, then rounds that train a predictor on all trials and build recipes from it.
 
-    `random` is the share of random trials; the rest goes to `rounds` alike. Recipes are built from `scores`: the
-    predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or, with ``ridge``, an additive fit,
-    linear or of noise. `loss`, `folds` and `epochs` are the predictor's, trained `jobs` folds at a time on `device`,
-    where ``auto`` is CUDA if there is one; `attention` is the code that passes messages.
+    `random` is the share of random trials; the remaining trials are divided evenly between `rounds`. Recipes are built
+    from `scores`: the predictor's ``labels`` (Qua²SeDiMo), its ``effects`` (partial dependence) or, with ``ridge``, an
+    additive fit, linear or of noise. `loss`, `folds` and `epochs` configure the training of networks, `jobs` folds at a
+    time on `device` (``auto``: CUDA if available); `attention` is the implementation of message passing.
 
-    With `alone`, a fidelity, every choice is first quantized alone, as `sensitivity` does it; at the search's own
-    fidelity these trials count. Then the errors are weighted by what that says, and in place of random recipes come
-    those of least error, with weights drawn around these.
+    With `alone`, a fidelity, every choice is first quantized alone, as in `sensitivity`; at the search's own fidelity
+    these trials count towards the budget. The measured sensitivities then weight the errors, and recipes of least
+    weighted error, with randomly varied weights, replace the random recipes.
     """
 
     name: ClassVar[str] = "predictor"
     random: float = 0.6
-    """The share of the trials that are random (docs/predictor.md)."""
+    """Share of the trials that are random (docs/predictor.md)."""
     rounds: int = 2
-    """Rounds of learning and building in the rest."""
+    """Rounds of training and building in the remaining trials."""
     scores: Literal["labels", "effects", "ridge"] = "ridge"
     """What recipes are built from: `ridge`, `labels` or `effects`."""
     loss: Literal["srcc", "ndcg", "hybrid"] = "hybrid"
-    """The loss of the predictor's networks, where these are trained."""
+    """Loss of the predictor's networks, if they are trained."""
     folds: int = 5
-    """Folds of their cross-validation."""
+    """Folds of the networks' cross-validation."""
     epochs: int = 60
-    """Epochs at most."""
+    """Maximum number of epochs."""
     jobs: int = 1
-    """Folds at a time."""
+    """Folds that are trained at a time."""
     device: str = "auto"
-    """Where the predictor trains: a device of PyTorch; `auto` takes CUDA where there is one."""
+    """PyTorch device that the predictor is trained on; `auto`: CUDA if available."""
     attention: Literal["auto", "fused", "pyg"] = "auto"
-    """Which code passes messages: `fused`, q2's kernel for CPUs, or `pyg`, PyTorch Geometric's; `auto` chooses by
+    """Implementation of message passing: `fused`, q2's kernel for CPUs, or `pyg`, PyTorch Geometric; `auto` chooses by
     the device."""
     alone: Literal["", "forward", "few-step"] = ""
-    """`forward` or `few-step`: quantize every choice alone first, and start from what that says; empty: do not."""
+    """Fidelity, `forward` or `few-step`, at which every choice is first quantized alone; empty: skip these trials."""
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be measured."""
+        """Return the metric that single choices are measured by, if `alone` is set."""
         return {"alone": signal_of(self.alone)} if self.alone else {}
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return the fidelity of the trials of single choices."""
+        """Return the fidelity of the trials of single choices, if `alone` is set."""
         return [self.alone] if self.alone else []
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` for options out of range, and for too few random trials for the folds."""
+        """Raise `ConfigError` for options out of range, and for too few trials for single choices or folds."""
         if not 0 < self.random <= 1:
             raise ConfigError(f"random: expected a share above 0 and up to 1, not {self.random:g}")
         for key, least in (("rounds", 1), ("folds", 2), ("epochs", 1)):
@@ -85,7 +85,7 @@ class Predictor(Strategy):
             alone = (len(problem.space) + 1) * (self.alone == problem.fidelity)
             if alone >= trials:
                 raise ConfigError(
-                    f"search.trials: {trials}, too few: {alone} quantize one choice each"
+                    f"search.trials: {trials} are too few: {alone} trials quantize one choice each"
                     " (search.strategies.predictor.alone)"
                 )
             trials -= alone
@@ -93,7 +93,7 @@ class Predictor(Strategy):
         if first < self.least and first < trials:
             raise ConfigError(
                 f"search.trials: {first} of {problem.trials} are random (search.strategies.predictor.random),"
-                f" and {self.folds} folds need at least {self.least}"
+                f" but {self.folds} folds need at least {self.least}"
             )
 
     @property
@@ -102,7 +102,7 @@ class Predictor(Strategy):
         return max(_A_FOLD * self.folds, _LEAST)
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError`, as `check` does."""
+        """Return a new searcher. Raises `ConfigError`, as `check` does."""
         self.check(problem)
         return _Searcher(self, problem)
 
@@ -111,7 +111,7 @@ class _Searcher(Searcher):
     def __init__(self, options: Predictor, problem: Problem) -> None:
         self.options = options
         self.first_ones: Searcher = Random().searcher(problem)
-        self.alone: Alone | None = None  # until its trials are told
+        self.alone: Alone | None = None  # None as soon as its trials are known
         self.errors: Array | None = None
         counted = 0
         if options.alone:
@@ -125,7 +125,7 @@ class _Searcher(Searcher):
         self._learner: Learner | None = None
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return the random recipes, as many more as failed too early, then the builds of one round after the other."""
+        """Return random recipes, with replacements for failed trials, then the recipes built in each round."""
         if self.alone:
             return self.alone.proposals()
         wanted = max(self.first - self.told, self._lacks())
@@ -134,7 +134,7 @@ class _Searcher(Searcher):
         return [Proposal(recipe) for recipe in self.learner.round(self.trials, min(most, self._share()))]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Keep the trials for the next round to learn from; those of single choices say what errors weigh."""
+        """Store the trials as training data; trials of single choices set the weights of errors instead."""
         if self.alone:
             self.errors, self.alone = self.alone.weighted(trials, self.plain, self.options.name), None
             self.first_ones = LeastErrors(self.problem, self.errors)
@@ -146,7 +146,7 @@ class _Searcher(Searcher):
 
     @property
     def learner(self) -> "Learner":
-        """What learns; made when it is needed, since it imports torch."""
+        """The learner, made on first use since it imports torch."""
         if self._learner is None:
             from q2.search.predictor.learn import Learner
 
@@ -154,11 +154,11 @@ class _Searcher(Searcher):
         return self._learner
 
     def _lacks(self) -> int:
-        """Return how many trials must yet go well until there are enough to learn from: some may have failed."""
+        """Return how many more complete trials are needed before training; some may have failed."""
         return self.options.least - len({trial.id for trial in self.trials if trial.state == "complete"})
 
     def _share(self) -> int:
-        """Return how many trials the next round has: the rest, shared evenly, the last rounds have one less."""
+        """Return how many trials the current round still has. Rounds are equal, but later ones may have one less."""
         rest, rounds = self.problem.trials - self.first, self.options.rounds
         done, shares = self.told - self.first, [len(range(i, rest, rounds)) for i in range(rounds)]
         ends = [sum(shares[: i + 1]) for i in range(rounds)]

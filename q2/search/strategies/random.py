@@ -1,4 +1,4 @@
-"""Random recipes (Qua²SeDiMo, AAAI'25): each draws its share of the narrower width, then every choice its option."""
+"""Random recipes (Qua²SeDiMo, AAAI'25): each draws its share of the narrower width, then an option for every choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ _ATTEMPTS = 10_000
 
 @dataclass(frozen=True)
 class Random(Strategy):
-    """Random recipes: p ~ U(`low`, `high`) is the share of the narrower width, each choice draws with p.
+    """Random recipes: p ~ U(`low`, `high`), then each choice takes the narrower width with probability p.
 
-    Recipe i depends on the seed and i alone. Those that break a constraint are drawn again.
+    Recipe i depends only on the seed and i. Recipes that violate a constraint are drawn again.
     """
 
     name: ClassVar[str] = "random"
     keeps_units: ClassVar[bool] = True
     low: float = 0.0
-    """The least share of layers with the narrower width."""
+    """Smallest share of layers with the narrower width."""
     high: float = 1.0
-    """The largest share of layers with the narrower width."""
+    """Largest share of layers with the narrower width."""
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search."""
+        """Return a new searcher."""
         return _Random(self, problem)
 
 
@@ -38,11 +38,11 @@ class _Random(Searcher):
         self.drawn = 0
 
     def ask(self, most: int) -> Sequence[Proposal]:
-        """Return all recipes at once: none depends on another's trial."""
+        """Return `most` recipes; no recipe depends on a trial."""
         return [self._next() for _ in range(most)]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing."""
+        """Do nothing: no recipe depends on a trial."""
 
     def _next(self) -> Proposal:
         space, costs = self.problem.space, self.problem.costs
@@ -52,4 +52,4 @@ class _Random(Searcher):
             if all(bound.holds(costs, space.encode(recipe)) for bound in self.problem.constraints):
                 return Proposal(recipe)
         bounds = " and ".join(map(str, self.problem.constraints))
-        raise ConfigError(f"search.constraints: none of {_ATTEMPTS} random recipes has {bounds}")
+        raise ConfigError(f"search.constraints: none of {_ATTEMPTS} random recipes satisfies {bounds}")

@@ -1,7 +1,7 @@
-"""Integer programming on measured sensitivities: each choice is quantized alone once, and what that does is measured.
+"""Integer programming on measured sensitivities: each choice is quantized alone once, and the added noise is measured.
 
-What an error in a layer's outputs does to the image differs from layer to layer by orders of magnitude. One cheap trial
-a choice says how much, as in MixDQ (ECCV'24); the bank says how large the error of every option is.
+The effect that an error in a layer's outputs has on the image differs between layers by orders of magnitude. One cheap
+trial per choice measures this effect, as in MixDQ (ECCV'24); the bank has the error of every option.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,25 +23,26 @@ __all__ = ["Sensitivity"]
 class Sensitivity(Strategy):
     """Recipes with the least error, weighted by measured sensitivity, at evenly spaced budgets of `metric`.
 
-    First every choice is quantized alone, with all others exact, at a cheaper `fidelity`: ``forward`` tells by the
-    denoiser's outputs, ``few-step`` by the latents. These trials are no part of the budget. `error` as in ilp-error.
+    First every choice is quantized alone, with all others exact, at a cheaper `fidelity`: ``forward`` compares the
+    denoiser's outputs, ``few-step`` the latents. These trials do not count towards the budget. `error` is as in
+    ilp-error.
     """
 
     name: ClassVar[str] = "sensitivity"
     fidelity: Literal["forward", "few-step"] = "few-step"
-    """How layers are measured alone: `few-step` or `forward`."""
+    """Fidelity at which every choice is measured alone: `few-step` or `forward`."""
     metric: str = "avg_bits"
-    """The sum over layers that the budgets bound."""
+    """Cost that the budgets limit, a sum over layers."""
     error: str = ""
-    """The errors that are weighted; empty: `output_error` where the bank knows it, else `quantized_error`."""
+    """Error that is weighted; empty: `output_error` if the bank has it, else `quantized_error`."""
 
     @property
     def signal(self) -> str:
-        """The metric that tells how far a trial is from full precision, in dB."""
+        """The metric that compares a trial with full precision, in dB."""
         return signal_of(self.fidelity)
 
     def expressions(self) -> dict[str, str]:
-        """Return what must be measured."""
+        """Return the metric that single choices are measured by, and `error`, if set."""
         return {"fidelity": self.signal} | ({"error": self.error} if self.error else {})
 
     def fidelities(self) -> Sequence[Fidelity]:
@@ -49,12 +50,12 @@ class Sensitivity(Strategy):
         return [self.fidelity]
 
     def check(self, problem: Problem) -> None:
-        """Raise `ConfigError` where a choice cannot stay exact, and where single choices would take the budget."""
+        """Raise `ConfigError` for a choice that cannot stay exact, and for a fidelity that is not cheaper."""
         check_alone(problem.space)
         check_cheaper(self.fidelity, problem)
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Start a search. Raises `ConfigError` for constraints that no recipe keeps to."""
+        """Return a new searcher. Raises `ConfigError` if no recipe satisfies the constraints."""
         error = self.error or problem.costs.error
         problem.costs.check([error, self.metric])
         errors = problem.costs.finite().tables[error]

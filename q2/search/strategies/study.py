@@ -1,4 +1,4 @@
-"""A study that several processes share through one of Optuna's storages: who has which recipe, and who is gone."""
+"""A study that several processes share through one of Optuna's storages: claims of recipes, and heartbeats."""
 
 import hashlib
 import json
@@ -37,18 +37,18 @@ _PAUSES = (0.2, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial of the shared study that is this process's to measure."""
+    """A trial of the shared study that this process evaluates."""
 
     id: int
     number: int
 
 
 class SharedStudy:
-    """The study in a storage. A recipe enters it whole, in one step; of two equal ones the lower number counts.
+    """The study in a storage. A recipe is added in a single step; of two equal recipes, the one added first counts.
 
-    `trials` of the problem are those of all processes together. Every process says from time to time that it lives;
-    who has been silent for `grace` seconds is gone, and what was under way there is for others. A trial that failed
-    without an error was given back: it does not count. Raises `ConfigError` for a storage out of reach.
+    The problem's `trials` are shared by all processes. Every process writes heartbeats; a process without one for
+    `grace` seconds is considered dead, and others take over its unfinished trials. A trial that failed without an error
+    was given back and does not count. Raises `ConfigError` for a storage that cannot be used.
     """
 
     def __init__(
@@ -76,29 +76,29 @@ class SharedStudy:
         self._thread.start()
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials by number, those that were given back too."""
+        """Return all trials by number, including those that were given back."""
         with self._reached():
             found = self.storage.get_all_trials(self.id, deepcopy=False)
             return [trial for trial in found if trial.state != TrialState.WAITING]
 
     def counts(self, trial: FrozenTrial) -> bool:
-        """Say whether a trial was measured, pruned or failed, or is being measured."""
+        """Return whether a trial counts: whether it is complete, pruned, failed with an error or being evaluated."""
         return trial.state != TrialState.FAIL or _ERROR in trial.user_attrs
 
     def foreign(self, trial: FrozenTrial) -> bool:
-        """Say whether it is another process's."""
+        """Return whether a trial belongs to another process."""
         return bool(trial.user_attrs.get(_OWNER) != self.owner)
 
     def room(self) -> int:
-        """Return how many trials may be asked for, by all processes together."""
+        """Return how many more trials all processes together may start."""
         return self.problem.trials - sum(self._spends(trial) for trial in self.trials())
 
     def busy(self) -> bool:
-        """Say whether others have trials under way."""
+        """Return whether other processes are evaluating trials."""
         return any(trial.state == TrialState.RUNNING and self.foreign(trial) for trial in self.trials())
 
     def wait(self) -> bool:
-        """Wait a little for others, whose trials may yet be given back; the first time say so."""
+        """Wait a little for other processes, which may give trials back. Return False if the study is closed."""
         if not self._waits:
             self._waits = True
             count = sum(trial.state == TrialState.RUNNING for trial in self.trials())
@@ -106,7 +106,7 @@ class SharedStudy:
         return not self._stop.wait(min(self.grace / 8, 5.0))
 
     def claim(self, trial: FrozenTrial) -> Claim | None:
-        """Enter a recipe; return None if another process has it, or if there is no room any more."""
+        """Add a recipe to the study; return None if another process has it or no trials are left."""
         with self._reached():
             template = create_trial(
                 state=TrialState.RUNNING,
@@ -132,7 +132,7 @@ class SharedStudy:
         error: str,
         rungs: Mapping[int, float],
     ) -> None:
-        """Say what came of a claim. One that was taken for abandoned meanwhile is another's; then nothing is said."""
+        """Store the result of a claim, unless another process has taken the trial over in the meantime."""
         with self._reached():
             try:
                 for step, value in rungs.items():
@@ -144,7 +144,7 @@ class SharedStudy:
                 pass
 
     def abandoned(self) -> Iterator[dict[str, Any]]:
-        """Yield the recipes of processes that are gone, each to one process only."""
+        """Yield the parameters of unfinished trials of dead processes, each to one process only."""
         with self._reached():
             self._listen(self.storage.get_study_user_attrs(self.id))
             for trial in self.trials():
@@ -157,7 +157,7 @@ class SharedStudy:
                     yield dict(trial.params)
 
     def close(self) -> None:
-        """Say that this process is gone."""
+        """Stop the heartbeats and record that this process has left."""
         if not self._stop.is_set():
             self._stop.set()
             self._thread.join()
@@ -168,7 +168,7 @@ class SharedStudy:
         return self.counts(trial) and trial.state != TrialState.PRUNED
 
     def _gone(self, trial: FrozenTrial) -> bool:
-        """Say whether a trial's owner has left, or not been heard of; by this machine's clock alone."""
+        """Return whether a trial's owner has left, or sent no heartbeat for too long by this machine's clock."""
         owner = str(trial.user_attrs.get(_OWNER))
         said, since = self.heard.setdefault(owner, (None, time.monotonic()))
         return said == _GONE or time.monotonic() - since > self.grace
@@ -184,11 +184,11 @@ class SharedStudy:
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self.grace / 4):
-            with suppress(Exception):  # a storage that is away for a moment: whoever needs it next says so
+            with suppress(Exception):  # a storage that fails briefly: the next access reports it
                 self._say_alive()
 
     def _same_problem(self, directions: Sequence[Direction]) -> None:
-        """Raise `ConfigError` for the study of another search: what differs."""
+        """Raise `ConfigError`, with the first difference, for the study of another search."""
         space = self.problem.space
         options: list[object] = [[*choice.layers, *choice.options] for choice in space.choices]
         options += [[unit.name, unit.choices, unit.variants] for unit in space.units]
@@ -209,11 +209,11 @@ class SharedStudy:
         for key, value in mine.items():
             if theirs.get(key) != value:
                 what = f"{key} is {theirs.get(key)!r}, not {value!r}"
-                raise ConfigError(f"study: {self.name!r} in {self.where} is of another search: {what}")
+                raise ConfigError(f"study: {self.name!r} in {self.where} belongs to another search: {what}")
 
     @contextmanager
     def _reached(self, kind: type[Q2Error] = Q2Error) -> Iterator[None]:
-        """Turn whatever a storage may raise into one line."""
+        """Turn any error of the storage into one line."""
         try:
             yield
         except Q2Error:
@@ -226,7 +226,7 @@ class SharedStudy:
 
 
 def _opened(storage: str) -> BaseStorage:
-    """Open a database or a journal. Two processes may make a database's tables at once: then one tries again."""
+    """Open a database or a journal; try again if another process is creating the database's tables."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if "://" not in storage:
         return JournalStorage(JournalFileBackend(storage))

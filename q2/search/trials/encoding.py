@@ -93,7 +93,7 @@ def key(recipe: Mapping[str, str]) -> Hashable:
 
 
 class Tables:
-    """The tables of a store: its own, which grow as recipes come, and those that its segments were written with."""
+    """The tables of a store: its own, which grow with new recipes, and the tables of the segments it has read."""
 
     def __init__(self) -> None:
         self._options: dict[str, str] = {}
@@ -120,21 +120,21 @@ class Tables:
         return digest(body), body
 
     def take_layers(self, body: bytes) -> None:
-        """Take in a segment's table of layers. Raises `ValueError` for one of another form."""
+        """Read a segment's table of layers. Raises `ValueError` for one of another form."""
         names = parse_json(body)
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise ValueError("no table of layers")
         self._by_digest[digest(body)] = self._table(tuple(names))
 
     def take_options(self, body: bytes) -> None:
-        """Take in a segment's table of options. Raises `ValueError` for one of another form."""
+        """Read a segment's table of options. Raises `ValueError` for one of another form."""
         options = parse_json(body)
         if not isinstance(options, dict):
             raise ValueError("no table of options")
         self._translations[digest(body)] = {code: self._code(str(text)) for code, text in options.items()}
 
     def has(self, layers: str, options: str) -> bool:
-        """Say whether the tables of these digests have been taken in."""
+        """Return whether the tables of these digests have been taken in."""
         return layers in self._by_digest and options in self._translations
 
     def decode(self, layers: str, options: str, codes: str) -> EncodedRecipe:

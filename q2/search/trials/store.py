@@ -27,7 +27,7 @@ __all__ = ["Fingerprint", "TrialStore", "store_in"]
 
 _HEAD = "store.json"
 _VERSION, _FULL = 2, 1
-"""Stores of version 1 have full recipes in their records. They are read, and gone on with in their own form."""
+"""Stores of version 1 have full recipes in their records. They are read, and new records have the same form."""
 
 _COPIES = 2
 """How often a segment has each table: all its trials rest on it."""
@@ -176,7 +176,7 @@ class TrialStore:
         return self.extend(record for records in other._records.values() for record in records)
 
     def refresh(self) -> int:
-        """Take in what other processes have written since; return how many records were new. Raises `TrialError`."""
+        """Read what other processes have written since; return the number of new records. Raises `TrialError`."""
         with self._lock:
             try:
                 new = sum(self._take_in(segment) for segment in sorted(self.path.glob("*.jsonl")))
@@ -200,7 +200,7 @@ class TrialStore:
         return new
 
     def _take_body(self, place: str, kind: str, body: bytes) -> bool:
-        """Take in what a line holds; say whether it was a new record."""
+        """Read the record in a line; return whether it is new."""
         try:
             if kind == "trial":
                 return self._take_trial(place, body)

@@ -111,7 +111,7 @@ class Trial:
         return json.dumps(self.table(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def table(self) -> dict[str, object]:
-        """Return its fields as a table, without those that have their default."""
+        """Return the fields as a table, without fields that have their default."""
         return {"recipe": plain(self.recipe), **self.facts()}
 
     def facts(self) -> dict[str, object]:

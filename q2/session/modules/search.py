@@ -205,7 +205,7 @@ def _write(searched: Searched, space: ListSpace, found: ModuleFound, folder: Pat
     )
     names = ["report.json", "effective.toml", "manifest.json"]
     write_json(folder / "report.json", found.report)
-    write_text(folder / "effective.toml", session.effective_toml)
+    session.write_settings(folder)
     write_json(folder / "manifest.json", manifest(session, session.model, "search"))
     if found.best is not None:
         rules = {layer: {"config": table} for layer, table in space.configs(found.best.recipe).items()}

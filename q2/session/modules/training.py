@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from q2.files import replacing, write_json, write_text
+from q2.files import replacing, write_json
 from q2.models.evaluation import Score, evaluate
 from q2.models.training import train
 from q2.passes import PassManager, Step, is_transform
@@ -53,7 +53,7 @@ def train_module(session: ModuleSession, folder: Path) -> Trained:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "model.safetensors") as beside:
             beside.write_bytes(save({name: each.contiguous() for name, each in model.module.state_dict().items()}))
-        write_text(folder / "effective.toml", session.effective_toml)
+        session.write_settings(folder)
         write_json(folder / "manifest.json", manifest(session, model, "train"))
         write_json(folder / "report.json", {"test": asdict(score), "epochs": epochs})
     names = ("model.safetensors", "effective.toml", "manifest.json", "report.json")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from q2.files import write_json, write_text
+from q2.files import write_json
 from q2.graph import Graph
 from q2.models.evaluation import Score, evaluate
 from q2.models.model import Model
@@ -122,7 +122,7 @@ def _write(outcome: ModuleTransformed, folder: Path) -> None:
     pictures = {name: data for result in outcome.results for name, data in result.report.files.items()}
     for name, data in pictures.items():
         (folder / name).write_bytes(data)
-    write_text(folder / "effective.toml", outcome.session.effective_toml)
+    outcome.session.write_settings(folder)
     write_json(folder / "manifest.json", manifest(outcome.session, outcome.model, "transform"))
     write_json(folder / "report.json", outcome.report)
     names = [*pictures, "effective.toml", "manifest.json", "report.json"]

@@ -57,7 +57,7 @@ def _worker(searched: "Searched", places: Places) -> Worker:
 
 @dataclass(eq=False)
 class Searched:
-    """A session's module, with its transforms but those that are searched, and its space of lists."""
+    """A session's module with its transforms, except the searched ones, and its space of lists."""
 
     session: ModuleSession
 

@@ -57,7 +57,7 @@ def test_a_file_with_the_denoiser_alone_takes_the_rest_from_the_configs(sdxl: De
 
 
 def test_without_configs_it_says_what_to_give(single: Path) -> None:
-    with pytest.raises(CheckpointError, match="its configs come from .*, which cannot be had; give config, a local"):
+    with pytest.raises(CheckpointError, match="its configs come from .*, which is not available; give config, a local"):
         _ = load(checkpoint=str(single), device="cpu").model
 
 

@@ -1,4 +1,4 @@
-"""Saved pipelines: packed on disk, loaded by diffusers, the same pictures, the same bytes again, clear errors."""
+"""Saved pipelines: packed on disk, loaded by diffusers, the same pictures, the same bytes again."""
 
 import json
 import runpy
@@ -11,41 +11,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import q2
 from q2.denoisers import Denoiser, load
 from q2.denoisers.saving.save import Saved, packed, save_packed
 from q2.errors import CheckpointError, PassError, Q2Error
 from q2.passes.analysis.size import Size
-from q2.passes.transform.quantize import Quantize
-from q2.plugins import Plugins, use
 from q2.quant.packed.layers import Packed
-from q2.version import version
-from tests.plugins.test_manager import install
+from tests.denoisers.saving.folders import WEIGHTS, config_of, quantized, same_weights
 
 SIX = ("dit", "pixart-alpha", "pixart-sigma", "hunyuan", "sdxl", "sdv15")
-MIX = {"by": "regex", "default": "uaq-4", r"to_|conv1|proj": "kmeans-c-3", r"ff|conv2": "kmeans-a-3"}
+
+
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "packed.py"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def quantized(denoiser: Denoiser, **rules: str) -> dict[str, Any]:
-    """Quantize in place and return what `size` says."""
-    graph = q2.trace(denoiser.model, denoiser.example_inputs())
-    table = Quantize.from_table(rules or dict(MIX), str)
-    return dict(q2.run_passes(graph, [table, Size()], denoiser=denoiser)[-1].report.data)
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    files = sorted(path.relative_to(one) for path in one.rglob("*.safetensors*"))
-    assert files == sorted(path.relative_to(other) for path in other.rglob("*.safetensors*"))
-    return all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {key: value for key, value in table.items() if key != "_name_or_path"}
 
 
 def bytes_on_disk(file: Path, layers: list[str]) -> int:
@@ -53,15 +32,6 @@ def bytes_on_disk(file: Path, layers: list[str]) -> int:
     with safe_open(file, framework="pt") as tensors:
         names = [n for n in tensors.keys() if n.rpartition(".")[0] in layers and not n.endswith(".bias")]  # noqa: SIM118
         return sum(tensors.get_tensor(name).nbytes for name in names)
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A saved folder of a tiny DiT."""
-    denoiser = load("dit", tiny=True, device="cpu")
-    quantized(denoiser)
-    save_packed(denoiser, tmp_path / "tiny")
-    return tmp_path / "tiny"
 
 
 LOAD = """
@@ -206,187 +176,10 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tiny: Path) -> None:
-    with pytest.raises(CheckpointError, match="is there already; choose another place"):
+    with pytest.raises(CheckpointError, match="already exists; choose another place"):
         save_packed(load("dit", tiny=True, device="cpu"), tiny)
     with pytest.raises(CheckpointError, match="weights on meta make no images"):
         save_packed(load("dit", tiny=True, weights="meta"), tiny.parent / "meta")
-
-
-def reload(folder: Path) -> None:
-    from diffusers import DiTTransformer2DModel
-
-    DiTTransformer2DModel.from_pretrained(folder, subfolder="transformer")
-
-
-def change_config(folder: Path, **changes: Any) -> None:
-    path = folder / "transformer" / "config.json"
-    table = json.loads(path.read_text(encoding="utf-8"))
-    table["quantization_config"] |= changes
-    path.write_text(json.dumps(table), encoding="utf-8")
-
-
-def change_weights(folder: Path, name: str, tensor: torch.Tensor | None) -> None:
-    path = folder / "transformer" / WEIGHTS
-    tensors = load_file(path)
-    tensors = {key: value.clone() for key, value in tensors.items() if key != name}
-    save_file(tensors if tensor is None else tensors | {name: tensor}, path, {"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"format": "2.0"}, "format '2.0' is of another version of q2, this one reads 1.x"),
-        ({"dtype": "int3"}, "dtype 'int3' is none of float32, float16, bfloat16"),
-        ({"layers": {"nowhere": "uaq-4"}}, "the config quantizes 'nowhere', the model has no such layer"),
-        ({"layers": {"proj_out_1": "uaq-x"}}, "layers.proj_out_1: 'uaq-x' is no option"),
-        ({"layers": {"proj_out_1": "nope-4"}}, "no quantizer named 'nope'"),
-        ({"layers": ["proj_out_1"]}, r"layers is \['proj_out_1'\], expected a table"),
-        ({"format": "one"}, "format 'one' is none, expected '1.2'"),
-        ({"format": None}, "format None is none, expected '1.2'"),
-        ({"prec": 5}, "prec 5 is neither 16 nor 32"),
-        ({"prec": "16"}, "prec '16' is neither 16 nor 32"),
-        ({"dtype": None}, "dtype None is none of float32"),
-        ({"activations": 8}, "activations is 8, expected a table"),
-        ({"activations": {"bits": 3}}, "activations.bits: should be 4 to 8, or 'none', not 3"),
-        ({"activations": {"attn": [8]}}, r"activations.attn: should be 4 to 8, or 'none', not \[8\]"),
-        ({"activations": {"by": "layer"}}, "activations.by 'layer' is none of type, name, regex"),
-        ({"original": "here"}, "original is 'here', expected a table"),
-        ({"quantizers": {"uaq": "q2"}}, "quantizers.uaq is 'q2', expected a table of plugin, version, origin"),
-        ({"layrs": {}}, "unknown key 'layrs'; did you mean 'layers'"),
-    ],
-)
-def test_a_config_that_does_not_fit_is_refused_in_a_line(tiny: Path, changes: dict[str, Any], said: str) -> None:
-    change_config(tiny, **changes)
-    with pytest.raises(Q2Error, match=said) as error:
-        reload(tiny)
-    assert "\n" not in str(error.value)
-    with pytest.raises(Q2Error, match=said) as error:
-        _ = load("dit", str(tiny), device="cpu").model
-    assert str(tiny) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_config_without_a_format_is_refused_with_the_file(tiny: Path) -> None:
-    path = tiny / "transformer" / "config.json"
-    table = json.loads(path.read_text(encoding="utf-8"))
-    del table["quantization_config"]["format"]
-    path.write_text(json.dumps(table), encoding="utf-8")
-    with pytest.raises(CheckpointError) as error:
-        _ = load("dit", str(tiny), device="cpu").model
-    line = "transformer/config.json: quantization_config: format is missing, expected '1.2'"
-    assert str(error.value) == f"checkpoint {str(tiny)!r}: {line}"
-
-
-def test_a_newer_minor_version_is_read_and_so_is_an_older(tiny: Path) -> None:
-    change_config(tiny, format="1.7", invented=True)
-    reload(tiny)
-    path = tiny / "transformer" / "config.json"
-    table = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("quantizers", "original", "invented"):
-        del table["quantization_config"][key]
-    table["quantization_config"]["format"] = "1.0"
-    path.write_text(json.dumps(table), encoding="utf-8")
-    reload(tiny)
-
-
-PLUGIN = """
-from q2.plugins import hookimpl
-from q2.quant.quantizers.uniform import Uaq
-
-class Mine(Uaq):
-    name = "mine"
-
-@hookimpl
-def q2_quantizers():
-    return {"mine": Mine}
-"""
-
-
-@pytest.fixture
-def with_mine(tmp_path: Path) -> tuple[Path, Path]:
-    """A saved folder of a tiny DiT with a quantizer of a local file, and the file."""
-    plugin = tmp_path / "my_quant.py"
-    plugin.write_text(PLUGIN, encoding="utf-8")
-    plugins = Plugins([str(plugin)])
-    denoiser = load("dit", tiny=True, device="cpu", plugins=plugins)
-    graph = q2.trace(denoiser.model, denoiser.example_inputs())
-    table = Quantize.from_table({"by": "regex", "default": "mine-4", "proj": "uaq-3"}, str)
-    q2.run_passes(graph, [table], denoiser=denoiser, plugins=plugins)
-    save_packed(denoiser, tmp_path / "mine")
-    return tmp_path / "mine", plugin
-
-
-def test_a_folder_says_which_plugins_its_quantizers_came_from(with_mine: tuple[Path, Path]) -> None:
-    folder, _ = with_mine
-    path = folder / "transformer" / "config.json"
-    assert json.loads(path.read_text(encoding="utf-8"))["quantization_config"]["quantizers"] == {
-        "mine": {"plugin": "my_quant.py", "version": "local", "origin": "local"},
-        "uaq": {"plugin": "q2", "version": version(), "origin": "built in"},
-    }
-    assert str(folder.parent) not in path.read_text(encoding="utf-8")
-
-
-def test_a_plugins_quantizer_is_found_again_and_else_named(with_mine: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, plugin = with_mine
-    line = r"the quantizer 'mine' comes from the plugin 'my_quant.py' \(local\); give --config with \[plugins\] modules"
-    with pytest.raises(CheckpointError, match=line):
-        reload(folder)
-    with use([str(plugin)]):
-        reload(folder)
-    with pytest.raises(CheckpointError, match=line):
-        reload(folder)
-    back = load("dit", str(folder), device="cpu", plugins=Plugins([str(plugin)]))
-    assert back.model is not None
-    save_packed(back, tmp_path / "again")
-    assert config_of(folder / "transformer") == config_of(tmp_path / "again" / "transformer")
-    back.plugins = Plugins()
-    save_packed(back, tmp_path / "third")
-    assert config_of(folder / "transformer") == config_of(tmp_path / "third" / "transformer")
-
-
-def test_an_installed_plugin_serves_and_is_named_where_it_is_missing(
-    with_mine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, plugin = with_mine
-    source = {"plugin": "lattice", "version": "2.1", "origin": "entry point"}
-    change_config(folder, quantizers={"mine": source})
-    with pytest.raises(CheckpointError, match="from the plugin 'lattice' 2.1 .entry point., which is not here"):
-        reload(folder)
-    install(tmp_path / "site", "lattice", plugin.read_text(encoding="utf-8"), monkeypatch)
-    reload(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "tensor", "said"),
-    [
-        ("proj_out_1.codes_0", None, "'proj_out_1' has 0 bytes of codes, expected"),
-        ("proj_out_1.bias", None, "1 weights are missing, among them 'proj_out_1.bias'"),
-        ("proj_out_1.codes_0", torch.zeros(3, dtype=torch.uint8), "'proj_out_1' has 3 bytes of codes, expected"),
-    ],
-)
-def test_fewer_weights_than_the_config_names(tiny: Path, name: str, tensor: torch.Tensor | None, said: str) -> None:
-    change_weights(tiny, name, tensor)
-    with pytest.raises(CheckpointError, match=said):
-        reload(tiny)
-
-
-def test_a_layer_without_any_weights(tiny: Path) -> None:
-    for name in ("codes_0", "codebook_0"):
-        change_weights(tiny, f"proj_out_1.{name}", None)
-    with pytest.raises(CheckpointError, match="the weight of 'proj_out_1' is missing, the config names it"):
-        reload(tiny)
-
-
-def test_q2_reads_no_truncated_file_and_no_other_quantizers_folder(tiny: Path) -> None:
-    file = tiny / "transformer" / WEIGHTS
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="is truncated or damaged"):
-        _ = load("dit", str(tiny), device="cpu").model
-    file.write_bytes(whole)
-    change_config(tiny, quant_method="bitsandbytes")
-    with pytest.raises(CheckpointError, match="transformer was saved by the quantizer 'bitsandbytes', not q2"):
-        _ = load("dit", str(tiny), device="cpu").model
 
 
 def test_packed_layers_are_sized_and_not_quantized_again(tiny: Path) -> None:

@@ -146,4 +146,4 @@ def test_the_command_writes_graphs_that_train_takes(
     assert GraphSet.read_json(made).metrics["acc"].tolist() == [0.75, 0.7]
     assert json.loads(made.read_text(encoding="utf-8"))["graphs"] == read_autobuild(path)[0]["graphs"]
     assert run(monkeypatch, "import", "autobuild", str(path)) == 2
-    assert capsys.readouterr().err == f"q2: --out {made}: is there already\n"
+    assert capsys.readouterr().err == f"q2: --out {made}: already exists\n"

@@ -66,15 +66,15 @@ def test_exhaustive_search_counts_only_what_keeps_to_the_constraints() -> None:
     space = everything(problem)
     inside = space[bits(problem, space) <= 3.5]
     assert recipes(Exhaustive(), problem).tolist() == inside.tolist()
-    assert [step.summary for step in said] == [f"3^6 recipes, 729, {len(inside)} within the constraints"]
+    assert [step.summary for step in said] == [f"3^6 recipes, 729, {len(inside)} satisfy the constraints"]
 
 
 def test_a_space_larger_than_the_trials_is_refused_with_its_size_and_a_way_out() -> None:
     with pytest.raises(ConfigError) as error:
         Exhaustive().searcher(tiny_problem(trials=100))
     assert str(error.value) == (
-        "search.trials: 100 are too few to try 729; more trials, "
-        "or fewer options with search.strategies.exhaustive.top, or layers that are fixed in search.layers"
+        "search.trials: 100 are too few for 729 recipes; use more trials, "
+        "fewer options (search.strategies.exhaustive.top) or fixed layers (search.layers)"
     )
 
 
@@ -114,7 +114,7 @@ def test_one_greedy_recipe_is_the_first_that_keeps_to_the_constraint() -> None:
 
 def test_greedy_search_says_where_its_path_misses_the_constraints() -> None:
     with pytest.raises(
-        ConfigError, match=r"^search\.constraints: no recipe on the greedy path keeps to 'avg_bits <= 1'"
+        ConfigError, match=r"^search\.constraints: no recipe on the greedy path satisfies 'avg_bits <= 1'"
     ):
         Greedy().searcher(tiny_problem(constraints=["avg_bits <= 1"]))
 

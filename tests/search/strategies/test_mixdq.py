@@ -99,12 +99,12 @@ def test_with_a_file_nothing_is_measured(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"measured on weights 00ff, not on 0000"):
         strategy.check(replace(problem, subject=Subject(fingerprint="0000")))
     table(problem, base={"attn.to_q": "uaq-3"}).save(file)
-    with pytest.raises(ConfigError, match="measured from a recipe, expected from full precision"):
+    with pytest.raises(ConfigError, match="measured starting from a recipe, expected from full precision"):
         strategy.check(problem)
     lacking = table(problem)
     del lacking.sqnr_db["ff.up"]["uaq-3"]
     lacking.save(file)
-    with pytest.raises(ConfigError, match=r"lacks uaq-3 of 'ff.up'; measure it: the pass sensitivity"):
+    with pytest.raises(ConfigError, match=r"lacks uaq-3 of 'ff.up'; run the pass sensitivity"):
         strategy.check(problem)
 
 
@@ -132,7 +132,7 @@ def test_fisher_takes_the_least_sum_of_what_gradients_say() -> None:
     assert found.recipe == best(problem, known)
     with pytest.raises(ConfigError, match="passes: expected 1 or more, not 0"):
         Fisher(passes=0).check(problem)
-    with pytest.raises(ConfigError, match="the fidelity 'weights' runs nothing; take ilp-error"):
+    with pytest.raises(ConfigError, match="the fidelity 'weights' does not run it; use ilp-error"):
         Fisher().searcher(replace(planted(), fidelity="weights"))
     with pytest.raises(ConfigError, match="needs a loaded denoiser"):
         Fisher().searcher(planted())

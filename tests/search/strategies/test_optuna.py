@@ -74,7 +74,7 @@ def test_samplers_that_honour_constraints_find_what_random_ones_do_not(sampler: 
 
 def test_a_sampler_that_cannot_learn_a_constraint_says_which_can(tmp_path: Path) -> None:
     of = problem(12, layers=10, constraints=["avg_bits <= 3"])
-    with pytest.raises(ConfigError, match="none of 2000 recipes of 'random' has avg_bits <= 3; tpe, gp, nsgaii"):
+    with pytest.raises(ConfigError, match="none of 2000 recipes drawn by 'random' satisfies avg_bits <= 3; tpe, gp"):
         search(options("random"), of, Fake(), tmp_path / "trials")
 
 
@@ -157,12 +157,12 @@ def test_a_failed_trial_is_told_as_failed_and_the_search_goes_on(tmp_path: Path)
         ({"smpler": "tpe"}, {}, "smpler: unknown key; did you mean 'sampler'"),
         ({"keep": 1.0}, {}, "keep: .*less than 1"),
         ({"combine": "pareto"}, {}, "combine: 'pareto' needs two or more objectives"),
-        ({"combine": "pareto", "sampler": "cmaes"}, {"objectives": PARETO}, "'cmaes' takes one objective"),
-        ({"combine": "pareto", "rungs": ["forward"]}, {"objectives": PARETO}, "rungs: a batch is ranked by one number"),
-        ({"rungs": ["full"]}, {}, "rungs: expected cheaper fidelities than 'full'"),
+        ({"combine": "pareto", "sampler": "cmaes"}, {"objectives": PARETO}, "'cmaes' optimizes a single objective"),
+        ({"combine": "pareto", "rungs": ["forward"]}, {"objectives": PARETO}, "rungs: ranking a batch needs a single"),
+        ({"rungs": ["full"]}, {}, "rungs: expected fidelities cheaper than 'full'"),
         ({"rungs": ["few-step", "forward"]}, {}, "the cheapest first"),
-        ({"rungs": ["forward"]}, {}, "rank_by: 'forward' does not measure 'PSNR'; name an expression .*SQNR"),
-        ({"sampler": "cmaes", "storage": "sqlite:///x.db"}, {}, "storage: Optuna's 'cmaes' keeps pickles"),
+        ({"rungs": ["forward"]}, {}, "rank_by: 'forward' does not measure 'PSNR'; use an expression .*SQNR"),
+        ({"sampler": "cmaes", "storage": "sqlite:///x.db"}, {}, "storage: Optuna's 'cmaes' stores pickles"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(table: dict[str, object], more: dict[str, object], message: str) -> None:

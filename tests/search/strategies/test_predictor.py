@@ -142,7 +142,7 @@ def test_a_target_of_costs_alone_is_learnt_as_a_whole(tmp_path: Path) -> None:
         (
             Predictor(),
             20,
-            "search.trials: 12 of 20 are random (search.strategies.predictor.random), and 5 folds need at least 15",
+            "search.trials: 12 of 20 are random (search.strategies.predictor.random), but 5 folds need at least 15",
         ),
     ],
 )
@@ -210,10 +210,10 @@ def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_
     assert {probe.fidelity for probe in probes} == {"forward"}
     with pytest.raises(ConfigError, match="alone: expected the search's fidelity, 'forward', or a cheaper one"):
         Predictor(alone="few-step").check(with_none(tmp_path, 80))
-    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* and 2 folds need at least 8"):
+    with pytest.raises(ConfigError, match=r"search.trials: 2 of 26 are random .* but 2 folds need at least 8"):
         Predictor(alone="forward", folds=2).check(with_none(tmp_path, len(of.space) + 5))
     count = len(of.space) + 1
-    with pytest.raises(ConfigError, match=rf"search.trials: {count}, too few: {count} quantize one choice each"):
+    with pytest.raises(ConfigError, match=rf"search.trials: {count} are too few: {count} trials quantize one"):
         Predictor(alone="forward").check(with_none(tmp_path, count))
     with pytest.raises(ConfigError, match="needs the option 'none' too"):
         Predictor(alone="forward").check(problem(tmp_path, 80))

@@ -1,13 +1,11 @@
 """Several processes share a study: no recipe twice, none lost, not even of a process that was killed."""
 
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
@@ -16,37 +14,33 @@ import pytest
 from q2.errors import ConfigError, Q2Error
 from q2.search.evaluation.jobs import Job
 from q2.search.strategies.optuna import Optuna
-from tests.search.strategies.tiny import Fake, problem, recipes, search, store
+from tests.search.strategies.tiny import Fake, log, problem, recipes, search, store
 
-ROOT = Path(__file__).parents[3]
-PROCESS = """
-import sys
-from pathlib import Path
-from q2.search.strategies.optuna import Optuna
-from tests.search.strategies.tiny import Fake, log, problem, search
-
-storage, folder, trials, layers, pause, jobs = sys.argv[1:]
-given = Optuna("random", batch=2, storage=storage, grace=2.0)
-engine = Fake(log(Path(jobs)), float(pause))
-done = search(given, problem(int(trials), layers=int(layers)), engine, Path(folder))
-print(len(done.trials))
-"""
+FORKS = multiprocessing.get_context("forkserver")  # which imports q2 once for all processes of this file
+FORKS.set_forkserver_preload(["tests.search.strategies.tiny", "q2.search.strategies.optuna"])
 
 
-def start(storage: str, folder: Path, jobs: Path, *, trials: int, layers: int, pause: float) -> "subprocess.Popen[str]":
-    given = [storage, str(folder), str(trials), str(layers), str(pause), str(jobs)]
-    command = [sys.executable, "-c", PROCESS, *given]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+def share(given: Optuna, size: tuple[int, int], folder: Path, jobs: Path, pause: float) -> None:
+    """Search in a process of its own, `size` trials and layers, and write down how many trials it did."""
+    done = search(given, problem(size[0], layers=size[1]), Fake(log(jobs), pause), folder)
+    (folder / "count").write_text(str(len(done.trials)))
 
 
-def finished(processes: list["subprocess.Popen[str]"]) -> list[int]:
-    found = []
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        found.append(int(out))
-    return found
+def start(
+    storage: str, folder: Path, jobs: Path, *, trials: int, layers: int, pause: float, grace: float = 2.0
+) -> BaseProcess:
+    given = Optuna("random", batch=2, storage=storage, grace=grace)
+    process = FORKS.Process(target=share, args=(given, (trials, layers), folder, jobs, pause))
+    process.start()
+    return process
+
+
+def finished(processes: Mapping[Path, BaseProcess]) -> list[int]:
+    """Wait for processes by their folders, and return how many trials each did."""
+    for process in processes.values():
+        process.join(120)
+        assert process.exitcode == 0
+    return [int((folder / "count").read_text()) for folder in processes]
 
 
 def states(storage: str) -> Counter[str]:
@@ -83,7 +77,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_three_processes_do_no_trial_twice_and_all_together(server: str, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
-    counts = finished([start(server, tmp_path / name, jobs, trials=64, layers=2, pause=0.01) for name in "abc"])
+    folders = [tmp_path / name for name in "abc"]
+    counts = finished({each: start(server, each, jobs, trials=64, layers=2, pause=0.01) for each in folders})
     lines = jobs.read_text().splitlines()
     done = [line.split(" ", 1)[1] for line in lines]
     assert sorted(Counter(done).values()) == [1] * 16
@@ -137,15 +132,13 @@ def test_what_a_killed_process_had_under_way_is_retried(tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     victim = start(storage, tmp_path / "a", jobs, trials=4, layers=1, pause=60.0)
     deadline = time.monotonic() + 90
-    while not jobs.exists() and time.monotonic() < deadline and victim.poll() is None:
-        time.sleep(0.1)
-        if _running(storage) == 2:
-            break
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate()
+    while _running(storage) < 2 and time.monotonic() < deadline and victim.is_alive():
+        time.sleep(0.02)
+    victim.kill()
+    victim.join()
     assert states(storage) == {"RUNNING": 2}
     begun = time.monotonic()
-    done = search(Optuna("random", batch=2, storage=storage, grace=2.0), problem(4, layers=1), Fake(), tmp_path / "b")
+    done = search(Optuna("random", batch=2, storage=storage, grace=1.5), problem(4, layers=1), Fake(), tmp_path / "b")
     assert sorted(recipes(done)) == sorted({(option,) for option in ("uaq-4", "uaq-3", "kmeans-c-4", "kmeans-c-3")})
     assert time.monotonic() - begun > 1.0
     assert states(storage) == {"COMPLETE": 4, "FAIL": 2}
@@ -161,13 +154,13 @@ def _running(storage: str) -> int:
 def test_a_live_process_keeps_its_trials(tmp_path: Path) -> None:
     storage = str(tmp_path / "study.journal")
     jobs = tmp_path / "jobs"
-    slow = start(storage, tmp_path / "a", jobs, trials=4, layers=1, pause=4.0)
+    slow = start(storage, tmp_path / "a", jobs, trials=4, layers=1, pause=2.5, grace=1.0)
     deadline = time.monotonic() + 90
     while _running(storage) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     engine = Fake()
-    search(Optuna("random", batch=2, storage=storage, grace=2.0), problem(4, layers=1), engine, tmp_path / "b")
-    assert finished([slow]) == [2]
+    search(Optuna("random", batch=2, storage=storage, grace=1.0), problem(4, layers=1), engine, tmp_path / "b")
+    assert finished({tmp_path / "a": slow}) == [2]
     assert len(engine.jobs) == 2
     assert states(storage) == {"COMPLETE": 4}
 
@@ -175,7 +168,7 @@ def test_a_live_process_keeps_its_trials(tmp_path: Path) -> None:
 def test_a_study_of_another_search_and_one_out_of_reach_are_one_line(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
     search(Optuna(storage=storage), problem(2), Fake(), tmp_path / "a")
-    with pytest.raises(ConfigError, match="'q2' in sqlite:.* is of another search: target is 'PSNR .*', not 'SQNR'"):
+    with pytest.raises(ConfigError, match="'q2' in sqlite:.* belongs to another search: target is 'PSNR .*', not"):
         Optuna(storage=storage).searcher(problem(2, target="SQNR"))
     with pytest.raises(ConfigError, match="space is "):
         Optuna(storage=storage).searcher(problem(2, layers=3))

@@ -96,7 +96,7 @@ def test_a_saved_graph_is_loaded_with_what_changed_and_its_facts(tmp_path: Path)
     (tmp_path / "saved" / "graph.json").write_text(json.dumps(head | {"version": 7}))
     with pytest.raises(CheckpointError, match="expected a graph that q2 saved, version 1"):
         load_graph(tmp_path / "saved")
-    with pytest.raises(Q2Error, match="is there already"):
+    with pytest.raises(Q2Error, match="already exists"):
         transform_module(session_of(written(tmp_path, ALL)), None, save=tmp_path / "saved")
 
 

@@ -1,0 +1,160 @@
+"""How long the calibrated bank of a full-size denoiser takes, from a share of its layers of every kind.
+
+    python -m benchmarks.bank_share sdxl [--share 10] [--folder DIR]
+
+Layers that read one input are a group; groups with the same shapes are alike. Of every kind of group one in `--share`
+is fitted, at least one, and of a group with more than `--share` layers one layer in `--share`. Weights and 4,096 rows
+of every input are drawn at random. The seconds of each kind, times how often it occurs, are summed: no model of costs.
+"""
+
+import argparse
+import math
+import os
+import resource
+import tempfile
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from benchmarks.calibration import activations
+from q2.config import RunFile
+from q2.graph import Graph
+from q2.quant import builtin_quantizer
+from q2.quant.bank import BankPlan, LayerPlan, build
+from q2.quant.calibration.moments import Problems
+from q2.quant.calibration.rows import RowPlan, RowStore, write_index, write_rows
+from q2.session.calibrate import rows_plan
+from q2.session.session import Session
+from q2.tables import drawn
+
+T = TypeVar("T")
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Stopwatch:
+    """A progress that notes how many seconds each item took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Any, float] = {}
+
+    def __call__(
+        self, items: Iterable[T], label: str, total: int | None = None, note: Callable[[Any], str] | None = None
+    ) -> Iterator[T]:
+        """Yield the items, and say at every tenth how many are done."""
+        for number, item in enumerate(items, 1):
+            start = time.perf_counter()
+            yield item
+            self.seconds[item] = time.perf_counter() - start
+            if number % 10 == 0:
+                print(f"{label}: {number} of {total}", flush=True)
+
+
+def kinds_of(graph: Graph, groups: Mapping[str, str]) -> dict[Shapes, list[list[str]]]:
+    """Return the groups of layers by the shapes of their weights; `groups` names each layer's."""
+    members = defaultdict[str, list[str]](list)
+    for layer, group in groups.items():
+        members[group].append(layer)
+    kinds = defaultdict[Shapes, list[list[str]]](list)
+    for layers in members.values():
+        kinds[tuple(sorted(tuple(graph.weight_layers[layer].shape) for layer in layers))].append(layers)
+    return kinds
+
+
+def sampled(groups: Sequence[list[str]], share: int) -> list[list[str]]:
+    """Return one group in `share` of those that are alike, and of a large one a layer in `share`."""
+    return [group[::share] if len(group) > share else group for group in groups[::share]]
+
+
+def weight_of(layer: str, shape: Sequence[int]) -> Tensor:
+    """Draw a layer's weight, in float16 as checkpoints are."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(zlib.crc32(layer.encode()))).mul_(0.02).half()
+
+
+def main() -> None:
+    """Fit the share, and print a table of the kinds and what all layers take."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name")
+    parser.add_argument("--share", type=int, default=10)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    session = Session(RunFile.load(f"{options.name}.toml", ["denoiser.dtype=float16"]))
+    graph, settings = session.outline, session.settings
+    whole = rows_plan(session, graph, session.create_denoiser(), "made up")
+    kinds = kinds_of(graph, whole.layers)
+    chosen = {shapes: sampled(groups, options.share) for shapes, groups in kinds.items()}
+    layers = {layer: whole.layers[layer] for groups in chosen.values() for group in groups for layer in group}
+    rows = replace(whole, layers={layer: layers[layer] for layer in whole.layers if layer in layers})
+    rows = replace(rows, layers=_named_after_first(rows.layers))
+    plans = {name: LayerPlan(tuple(graph.weight_layers[name].shape), {name: None}) for name in rows.layers}
+    plan = BankPlan(rows.denoiser, rows.weights, "float16", settings.prec, settings.bank.options, plans, "made up")
+    with tempfile.TemporaryDirectory(dir=options.folder) as made:
+        folder = Path(made)
+        write(folder / "rows", rows, graph)
+        print(
+            f"{len(plans)} of {len(whole.layers)} layers in {len(rows.groups)} of {len(whole.groups)} groups",
+            flush=True,
+        )
+        watch, store = Stopwatch(), RowStore.open(folder / "rows")
+        used = time.process_time()
+        build(
+            folder / "bank",
+            plan,
+            lambda layer: weight_of(layer, plans[layer].shape),
+            builtin_quantizer,
+            watch,
+            problems=Problems(store),
+        )
+        used = time.process_time() - used
+    report(kinds, chosen, watch.seconds, used)
+
+
+def _named_after_first(layers: Mapping[str, str]) -> dict[str, str]:
+    first = dict[str, str]()
+    return {layer: first.setdefault(group, layer) for layer, group in layers.items()}
+
+
+def write(folder: Path, plan: RowPlan, graph: Graph) -> None:
+    """Write made-up rows of every group."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(1)
+    for group in plan.groups:
+        inputs = math.prod(graph.weight_layers[group].shape[1:])
+        for batch in range(len(plan.batches)):
+            write_rows(folder, plan, group, batch, activations(plan.share(batch), inputs, generator))
+    write_index(folder, plan, {group: [plan.share(i) for i in range(len(plan.batches))] for group in plan.groups})
+
+
+def report(
+    kinds: Mapping[Shapes, list[list[str]]],
+    chosen: Mapping[Shapes, list[list[str]]],
+    seconds: Mapping[str, float],
+    used: float,
+) -> None:
+    """Print every kind's seconds a layer and in all, and the sum."""
+    table, total = [], 0.0
+    for shapes, groups in kinds.items():
+        fitted = [layer for group in chosen[shapes] for layer in group]
+        mean = sum(seconds[layer] for layer in fitted) / len(fitted)
+        count = sum(map(len, groups))
+        total += mean * count
+        text = ", ".join(f"{n} x {'x'.join(map(str, shape))}" for shape, n in Counter(shapes).items())
+        table.append((text, count, len(fitted), f"{mean:.2f}", f"{mean * count / 60:.1f}"))
+    print(drawn(("weights that read one input", "layers", "fitted", "s a layer", "min in all"), table))
+    took = sum(seconds.values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"fitted in {took / 60:.1f} min, {used / 60:.1f} of CPU time; all layers: {total / 60:.0f} min by the clock, "
+        f"{total / 60 * used / took:.0f} of CPU time; {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}, peak RSS {peak:.2f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
