@@ -89,7 +89,7 @@ def _round(scenario: Scenario, folder: Path, whole: dict[str, Any], count: Count
         assert before <= after, f"lost: {', '.join(sorted(before - after)[:3])}"
     command = start(scenario.args(place), said, folder=place)
     code = command.wait()
-    if code == 2 and not scenario.resumes and "is there already" in command.text:
+    if code == 2 and not scenario.resumes and "already exists" in command.text:
         code = 0  # the folder was complete before
     assert code == 0, f"started again it ends with {code}: {command.last}"
     assert ended(command.pid, scenario.elsewhere), "a process is left behind at the end"

@@ -212,7 +212,7 @@ def again(scenario: Scenario, place: Path, whole: dict[str, Any], *, disk: bool 
     said = place.parent / "again.txt"
     command = start(scenario.args(place), said, folder=place.parent if disk else place)
     code = command.wait()
-    if code == 2 and not scenario.resumes and "is there already" in command.text:
+    if code == 2 and not scenario.resumes and "already exists" in command.text:
         code = 0
     assert code == 0, f"started again it ends with {code}: {command.last}"
     return same(scenario, place, whole)
