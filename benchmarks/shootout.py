@@ -49,7 +49,7 @@ GRADIENTS = {"fisher": "full", "fisher-diagonal": "diagonal"}
 FIXED = ("ilp-error-1", *PROBING, *GRADIENTS)
 ALONE = {"predictor-forward": "forward"}
 SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE)
-IMAGES = {"digits-dit": 200, "digits-sdxl": 100}
+IMAGES = {"digits-dit": 200, "digits-sdxl": 100, "scenes-sd3": 100}
 FULL = ("judge-fid-fp", "judge-fid", "judge-accuracy", "latent-SQNR")
 HEADS = ("SQNR", "avg_bits", *FULL)
 HIGHER = {"judge-fid-fp": False, "judge-fid": False, "judge-accuracy": True, "latent-SQNR": True}
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--trials", nargs="+", type=int, default=[150, 300])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--bits", nargs="+", type=float, default=[3.5])
-    parser.add_argument("--images", type=int, default=0, help="0: 200 of digits-dit, 100 of digits-sdxl")
+    parser.add_argument("--images", type=int, default=0, help="0: 200 of digits-dit, 100 of the others")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options = parser.parse_args()

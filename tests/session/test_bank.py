@@ -1,10 +1,5 @@
 """`q2 bank` and what uses it: real denoisers, killed and resumed, split layers, switching in place."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,34 +35,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Denoiser, Graph, B
     denoiser = q2.denoiser("digits-dit")
     bank = make(denoiser, tmp_path_factory.mktemp("bank"))
     return denoiser, q2.trace(denoiser.model, denoiser.example_inputs()), bank
-
-
-def test_a_build_killed_in_the_middle_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "q2",
-        "bank",
-        "--set",
-        'bank.options=["kmeans-c-4", "kmeans-a-4", "uaq-4"]',
-        "--out",
-    ]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    half, whole = tmp_path / "half", tmp_path / "whole"
-    process = subprocess.Popen([*command, str(half)], env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(half.glob("*.safetensors"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    complete = len(list(half.glob("[!.]*.safetensors")))
-    assert 5 <= complete < 39
-    resumed = subprocess.run([*command, str(half)], env=environment, capture_output=True, text=True, check=True)
-    assert f"39 layers x 3 options, {39 - complete} fitted now" in resumed.stdout
-    subprocess.run([*command, str(whole)], env=environment, capture_output=True, check=True)
-    assert {file.name: file.read_bytes() for file in half.iterdir()} == {
-        file.name: file.read_bytes() for file in whole.iterdir()
-    }
 
 
 def test_the_bank_is_used_and_gives_what_fitting_gives(digits: tuple[Denoiser, Graph, Bank]) -> None:

@@ -1,10 +1,6 @@
 """`q2 calibrate` and its rows: real denoisers, killed and resumed, found again, refused where they do not fit."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -102,27 +98,6 @@ def test_prompts_are_drawn_and_classes_take_none(tmp_path: Path) -> None:
     ):
         calibrate(session('calibration.prompts=["a cat"]'), tmp_path / "dit")
     assert not (tmp_path / "dit").exists()
-
-
-def test_a_calibration_killed_in_the_middle_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    sets = ["calibration.images=6", "calibration.steps=4", "calibration.batch=1", "calibration.rows=300"]
-    command = [sys.executable, "-m", "q2", "calibrate", *(f"--set={each}" for each in sets), "--out"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    half, whole = tmp_path / "half", tmp_path / "whole"
-    process = subprocess.Popen([*command, str(half)], env=environment, stdout=subprocess.DEVNULL)
-    while not list(half.glob("*.001.safetensors")) and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not list(half.glob("*.005.safetensors"))
-    with pytest.raises(q2.errors.CalibrationError, match="half: lacks [1-5] of 6 batches"):
-        RowStore.open(half)
-    resumed = subprocess.run([*command, str(half)], env=environment, capture_output=True, text=True, check=True)
-    assert any(f"6 images x 4 steps, {left} drawn now" in resumed.stdout for left in range(1, 6))
-    subprocess.run([*command, str(whole)], env=environment, capture_output=True, check=True)
-    assert {file.name: file.read_bytes() for file in half.iterdir()} == {
-        file.name: file.read_bytes() for file in whole.iterdir()
-    }
 
 
 def test_rows_are_found_or_drawn_on_demand(digits: RowStore, tmp_path: Path) -> None:

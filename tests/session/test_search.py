@@ -1,12 +1,7 @@
 """A whole search of the embedded denoiser: its files, its mistakes in one line, and what a kill leaves."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -25,9 +20,7 @@ from q2.search.evaluation.jobs import Job
 from q2.search.loop import BASELINE
 from q2.search.trials.store import Fingerprint, TrialStore
 from q2.search.trials.trial import Trial
-from q2.session.bank import bank_folder, find_bank
-from q2.session.evaluation import Loader, load, make_ready, places_of
-from q2.session.problem import problem_of
+from q2.session.evaluation import Loader, places_of
 from q2.session.search import SearchResult, search
 from q2.session.session import Session
 from q2.settings import EngineSettings
@@ -319,38 +312,3 @@ def test_a_plugins_metric_that_breaks_the_contract_is_one_line_before_dear_work(
     assert "\n" not in str(error.value)
     assert {path.parent.name for path in (tmp_path / "run").rglob("0*.safetensors")} == made
     assert len(list((tmp_path / "run").rglob("0*.safetensors"))) == len(made)  # of three chunks
-
-
-@pytest.fixture
-def command(bank: Path, tmp_path: Path) -> list[str]:
-    options = [part for each in sets(bank, "search.trials=200", PLAIN) for part in ("--set", each)]
-    return [sys.executable, "-m", "q2", "search", *options, "--out", str(tmp_path / "run")]
-
-
-def test_a_search_killed_in_the_middle_goes_on_to_the_recipes_of_an_undisturbed_one(
-    bank: Path, command: list[str], tmp_path: Path
-) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 200
-    while _lines(tmp_path / "run" / "trials") < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    _, said = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said
-    kept = {trial.id for trial in TrialStore.read(tmp_path / "run" / "trials")}
-    assert 3 <= len(kept) < 200
-    count = len(kept) + 2
-    session = Session(RunFile.load("digits-dit.toml", sets(bank, f"search.trials={count}", PLAIN)))
-    rest = search(session, tmp_path / "run")
-    loaded = load(session)
-    ready = make_ready(loaded, find_bank(loaded.session, bank_folder(session, tmp_path / "run")))
-    problem = problem_of(session, ready.graph, ready.space, ready.costs, tmp_path / "run")
-    expected = [problem.space.draw(problem.seed, number) for number in range(count)]  # what random asks undisturbed
-    found = list(TrialStore.read(tmp_path / "run" / "trials"))
-    assert [trial.recipe for trial in found] == expected
-    assert kept < {trial.id for trial in found}
-    assert len(rest.found.trials) == count
-
-
-def _lines(folder: Path) -> int:
-    return sum(path.read_bytes().count(b'"trial":') for path in folder.glob("*.jsonl"))
