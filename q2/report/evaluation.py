@@ -1,11 +1,10 @@
 """What a report says of an evaluation: given recipes side by side, and which differences are no chance."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from q2.report.folder import RunFolder
-from q2.report.parts import Section, Summary, Table, number
+from q2.report.parts import Section, Summary, Table, number, short
 from q2.search.trials.trial import FULL_PRECISION
 
 __all__ = ["evaluation_page"]
@@ -17,12 +16,12 @@ def evaluation_page(run: RunFolder) -> Summary:
     full = run.report.get(FULL_PRECISION, {})
     measured = {**recipes, FULL_PRECISION: full} if full else recipes
     names = list(dict.fromkeys(name for each in measured.values() for name in each.get("metrics", {})))
-    rows = [[_short(title), *(_shown(each, name) for name in names)] for title, each in measured.items()]
+    rows = [[short(title), *(_shown(each, name) for name in names)] for title, each in measured.items()]
     first = Table(["recipe", *names], rows, "In brackets: 95 % intervals.")
-    beside = _short(str(run.report.get("beside", "")))
+    beside = short(str(run.report.get("beside", "")))
     differences: Mapping[str, Any] = run.report.get("differences", {})
     lines = [
-        [_short(title), name, each["value"], each["low"], each["high"], each["verdict"]]
+        [short(title), name, each["value"], each["low"], each["high"], each["verdict"]]
         for title, of in differences.items()
         for name, each in of.items()
     ]
@@ -33,10 +32,6 @@ def evaluation_page(run: RunFolder) -> Summary:
     return Summary(
         run.title, "evaluation", "; ".join(verdicts[:3]), [(str(len(recipes)), "recipes")], [first], sections
     )
-
-
-def _short(title: str) -> str:
-    return Path(title).name or title
 
 
 def _shown(trial: Mapping[str, Any], name: str) -> str:

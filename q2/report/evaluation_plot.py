@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,8 @@ from q2.errors import Q2Error, why
 from q2.plugins import Plugins
 from q2.report.entries import entries, entry_of
 from q2.report.folder import RunFolder
+from q2.report.parts import short
 from q2.search.kinds import METRICS
-from q2.search.metrics.base import Metric
 from q2.search.predictor.plots import Plot
 from q2.search.trials.trial import FULL_PRECISION, Trial
 
@@ -60,8 +59,8 @@ def evaluation_plot(run: RunFolder) -> Plot:
         kind = offers.load(name) if name in offers else None
         if name in full.metrics and name != _SIZE and not (kind and full.metrics[name] in kind.bounds):
             axes.axvline(full.metrics[name], color="#5d4037", linewidth=1, linestyle="--")
-        axes.set_xlabel(_title(name, kind))
-        axes.set_yticks(np.arange(len(trials)), [_short(title) for title in trials], fontsize=8)
+        axes.set_xlabel(kind.axis_label() if kind else name)
+        axes.set_yticks(np.arange(len(trials)), [short(title) for title in trials], fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(y=0.2)
     next(iter(figure.axes)).invert_yaxis()
@@ -114,15 +113,3 @@ def _verdicts(run: RunFolder) -> dict[str, dict[str, str]]:
     except (AttributeError, KeyError, TypeError) as error:
         raise Q2Error(f"{run.path / 'report.json'}: differences: cannot be read: {why(error)}") from error
     return found
-
-
-def _title(name: str, kind: type[Metric] | None) -> str:
-    if kind is None:
-        return name
-    words = [kind.unit] if kind.unit and kind.unit not in name else []
-    return f"{name} ({', '.join([*words, 'higher' if kind.better == 'higher' else 'lower'])} is better)"
-
-
-def _short(title: str) -> str:
-    """Return a path's last two parts: recipes are often called recipe.toml."""
-    return "/".join(Path(title).parts[-2:]) or title

@@ -9,7 +9,7 @@ from typing import Any
 
 from q2.errors import Q2Error, why
 
-__all__ = ["Chart", "Pair", "Picture", "Section", "Summary", "Table", "number", "picture"]
+__all__ = ["Chart", "Pair", "Picture", "Section", "Summary", "Table", "number", "picture", "short"]
 
 Cell = str | int | float | None
 
@@ -69,6 +69,15 @@ class Summary:
     figures: Sequence[tuple[str, str]] = ()
     first: Sequence[Table | Chart] = ()
     sections: Sequence[Section] = field(default_factory=tuple)
+
+
+def short(title: str) -> str:
+    """Return a path's last two parts, since recipes are often called recipe.toml; any other title as it is.
+
+    >>> short("runs/a/recipe.toml"), short("full precision")
+    ('a/recipe.toml', 'full precision')
+    """
+    return "/".join(Path(title).parts[-2:]) or title
 
 
 def number(value: float) -> str:

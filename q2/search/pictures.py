@@ -27,7 +27,7 @@ def front_picture(result: Found, path: Path) -> None:
 
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
-    name, unit = result.quality.name, result.quality.unit
+    name = result.quality.name
     groups: dict[str, list[Trial]] = {}
     for trial in result.trials:
         if trial.id not in result.names:
@@ -51,8 +51,7 @@ def front_picture(result: Found, path: Path) -> None:
         spread = [[value - low], [high - value]]
         axes.errorbar(place, value, spread, fmt="*", color=_CHOSEN, markersize=12, capsize=3, label=label, zorder=4)
     axes.set_xlabel("average bits of a weight")
-    direction = "higher is better" if result.quality.better == "higher" else "lower is better"
-    axes.set_ylabel(f"{name} ({unit}, {direction})" if unit else f"{name} ({direction})")
+    axes.set_ylabel(result.quality.axis_label())
     if result.quality.better == "lower":
         axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=8)

@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 from q2.cli import app
 from q2.errors import Q2Error
+from q2.report.evaluation import evaluation_page
 from q2.report.evaluation_plot import evaluation_plot
 from q2.report.folder import RunFolder
+from q2.report.parts import Table
 
 
 def recipe(bits: float, decibels: float, share: float) -> dict[str, object]:
@@ -84,3 +86,11 @@ def test_another_folder_or_a_damaged_one_is_one_line(folder: Path, report: str, 
     (folder / "manifest.json").write_text(json.dumps({"run": {"kind": kind}}), encoding="utf-8")
     with pytest.raises(Q2Error, match=said):
         evaluation_plot(RunFolder(folder))
+
+
+def test_the_report_tells_recipes_of_the_same_file_name_apart(folder: Path) -> None:
+    page = evaluation_page(RunFolder(folder))
+    (table,) = page.first
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["a/recipe.toml", "b/recipe.toml", "full precision"]
+    assert page.verdict.startswith("b/recipe.toml avg_bits: better; b/recipe.toml latent-SQNR: worse")

@@ -121,6 +121,12 @@ class Metric(ABC):
         """Raise `Q2Error`, one line, for what the metric needs and is missing, before weights are loaded."""
 
     @classmethod
+    def axis_label(cls) -> str:
+        """Return what a picture's axis is called: the name, the unit unless the name has it, and what is better."""
+        unit = f"{cls.unit}, " if cls.unit and cls.unit not in cls.name else ""
+        return f"{cls.name} ({unit}{cls.better} is better)"
+
+    @classmethod
     def sign(cls) -> int:
         """Return 1 where higher is better, -1 where lower is."""
         return 1 if cls.better == "higher" else -1
