@@ -12,7 +12,7 @@ With --calibrated the run file is the calibrated one, with its options. There ar
 trials changes: `ilp-error-1` is the first recipe of `ilp-error`, and `sensitivity` measures every choice alone once, by
 few steps or, `sensitivity-forward`, by the forward pass, and its first recipe is taken. `mixdq` measures every option
 of every choice alone by the forward pass, `fisher` and `fisher-diagonal` go by gradients. `predictor-forward` starts
-from the trials of `sensitivity-forward`, which count among its own.
+from the trials of `sensitivity-forward`, which count among its own; `predictor-gradients` from `fisher`'s gradients.
 """
 
 import argparse
@@ -48,7 +48,8 @@ PROBING = {
 GRADIENTS = {"fisher": "full", "fisher-diagonal": "diagonal"}
 FIXED = ("ilp-error-1", *PROBING, *GRADIENTS)
 ALONE = {"predictor-forward": "forward"}
-SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE)
+FIRST = "predictor-gradients"
+SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE, FIRST)
 IMAGES = {"digits-dit": 200, "digits-sdxl": 100, "scenes-sd3": 100}
 FULL = ("judge-fid-fp", "judge-fid", "judge-accuracy", "latent-SQNR")
 HEADS = ("SQNR", "avg_bits", *FULL)
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--calibrated", action="store_true")
     parser.add_argument(
-        "--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED, *ALONE]
+        "--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED, *ALONE, FIRST]
     )
     parser.add_argument("--trials", nargs="+", type=int, default=[150, 300])
     parser.add_argument("--seeds", type=int, default=5)
@@ -134,6 +135,7 @@ def session_of(options: argparse.Namespace) -> Session:
         sets += [f"search.strategies.{name}.strategy=fisher", f"search.strategies.{name}.estimate={estimate}"]
     for name, fidelity in ALONE.items():
         sets += [f"search.strategies.{name}.strategy=predictor", f"search.strategies.{name}.alone={fidelity}"]
+    sets += [f"search.strategies.{FIRST}.strategy=predictor", f"search.strategies.{FIRST}.gradients=64"]
     sets += ["search.strategies.ilp-error-1.strategy=ilp-error", *options.set]
     file = f"{options.name}-calibrated.toml" if options.calibrated else f"{options.name}.toml"
     return Session(RunFile.load(file, sets), show=print_step)

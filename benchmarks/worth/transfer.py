@@ -1,13 +1,13 @@
 """One network trained on trials of several denoisers, used on another with 0, 25, 50 and 150 of its trials.
 
-    python -m benchmarks.worth.transfer DATA/digits-dit DATA/dit-2x6 DATA/dit-3x4 DATA/scenes-sd3     # `--ablation`
+    python -m benchmarks.worth.transfer DATA/digits-dit DATA/dit-2x6 DATA/dit-3x4 DATA/scenes-sd3     # `--kinds`
 
 Every folder is the unseen one in turn. Without trials recipes are ranked by the summed output errors, each times what
 the network says; with some, the noise fit starts from there. Sensitivities are learnt from all trials of the others.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,19 +36,20 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", help="names of folders to be the unseen one")
+    parser.add_argument("--kinds", nargs="+", default=list(_KINDS), choices=list(_KINDS))
     given = parser.parse_args()
     every = [Trials.load(folder) for folder in given.folders]
     for target in every:
         if not given.only or target.name in given.only:
             others = [trials for trials in every if trials.name != target.name]
             print(f"{target.name}, unseen; known: {', '.join(other.name for other in others)}")
-            _table(target, others, given.seeds)
+            _table(target, others, given.seeds, {name: _KINDS[name] for name in given.kinds})
 
 
-def _table(target: Trials, others: Sequence[Trials], seeds: int) -> None:
+def _table(target: Trials, others: Sequence[Trials], seeds: int, kinds: Mapping[str, tuple[Kind, bool]]) -> None:
     priors = {
         name: [_prior(target, others, kind, activations, seed) for seed in range(seeds)]
-        for name, (kind, activations) in _KINDS.items()
+        for name, (kind, activations) in kinds.items()
     }
     rows: dict[str, list[str]] = {"summed output error": _row(target, [SIMPLE["summed output error"]] * seeds, (0,))}
     if np.isfinite(target.sensitivities()).all():

@@ -199,11 +199,11 @@ def transform(
     outcome = Transformed(
         session, results, comparison, recipe, folder, seconds, drift=drift, components=components, timing=timing
     )
-    if packed:
-        save(session, packed)
     if folder is not None:
         with writing(folder):
             _write(outcome, folder)
+    if packed:  # last, so that everything is complete where a second start finds it
+        save(session, packed)
     return outcome
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from q2.quant.bank import Bank
     from q2.quant.base import Fitted
 
-__all__ = ["Costs"]
+__all__ = ["Costs", "finite"]
 
 Array = NDArray[np.float64]
 
@@ -112,11 +112,7 @@ class Costs:
 
         The error of an option that overflows is infinite or NaN; its recipes fail when they are measured.
         """
-        tables = {}
-        for name, table in self.tables.items():
-            good = np.isfinite(table)
-            tables[name] = np.where(good, table, 1 + 2 * len(table) * np.abs(table[good]).max(initial=0))
-        return replace(self, tables=tables)
+        return replace(self, tables={name: finite(table) for name, table in self.tables.items()})
 
     @property
     def error(self) -> str:
@@ -135,6 +131,12 @@ class Costs:
         for name in names:
             if name not in self.tables:
                 raise ConfigError(f"{name}: is no sum over layers; these are: {', '.join(self.tables)}")
+
+
+def finite(table: Array) -> Array:
+    """Return a table (choices, options) whose values that are not finite exceed the sum of all others."""
+    good = np.isfinite(table)
+    return np.where(good, table, 1 + 2 * len(table) * np.abs(table[good]).max(initial=0))
 
 
 def _kept_bytes(choice: "Choice") -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from q2.errors import ConfigError
 from q2.passes import Step
+from q2.search.metrics.base import Array
 from q2.search.strategies.base import Estimator, Problem, Searcher, Strategy
 from q2.search.strategies.ilp import least_errors
 from q2.search.strategies.listed import Listed
@@ -66,10 +67,17 @@ class Fisher(Strategy):
         """
         self.check(problem)
         problem.costs.check([self.metric])
+        return Listed(problem.space, least_errors(problem, self.errors(problem), self.metric, self.name))
+
+    def errors(self, problem: Problem) -> Array:
+        """Return the noise that every option adds to the outputs, relative to the signal (choices, options).
+
+        Raises `ConfigError` if the denoiser is not loaded; `Q2Error` for outputs without gradients.
+        """
         if problem.gradient_errors is None:
             raise ConfigError("needs a loaded denoiser: use q2 search")
         errors = problem.gradient_errors(self.passes, self.estimate, self.memory)
         spread = np.nan_to_num(errors.max(axis=1) - errors.min(axis=1), nan=np.inf, posinf=np.inf)
         line = f"{self.passes} backward passes; most sensitive: {problem.space.choices[int(spread.argmax())].name}"
         problem.show(Step(self.name, 0, line))
-        return Listed(problem.space, least_errors(problem, errors, self.metric, self.name))
+        return errors

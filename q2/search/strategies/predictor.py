@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from q2.errors import ConfigError
 from q2.quant.sensitivity import signal_of
+from q2.search.evaluation.costs import finite
 from q2.search.metrics.base import LADDER, Array
 from q2.search.strategies.alone import Alone, LeastErrors, check_alone, one_option_each
 from q2.search.strategies.base import Problem, Proposal, Searcher, Strategy
+from q2.search.strategies.fisher import Fisher
 from q2.search.strategies.random import Random
 from q2.search.trials.trial import Trial
 from q2.settings import Fidelity
@@ -32,7 +34,8 @@ class Predictor(Strategy):
 
     With `alone`, a fidelity, every choice is first quantized alone, as in `sensitivity`; at the search's own fidelity
     these trials count towards the budget. The measured sensitivities then weight the errors, and recipes of least
-    weighted error, with randomly varied weights, replace the random recipes.
+    weighted error, with randomly varied weights, replace the random recipes. With `gradients`, the noise that options
+    add to the outputs is estimated from so many backward passes instead, as in `fisher`, without a trial.
     """
 
     name: ClassVar[str] = "predictor"
@@ -57,14 +60,17 @@ class Predictor(Strategy):
     the device."""
     alone: Literal["", "forward", "few-step"] = ""
     """Fidelity, `forward` or `few-step`, at which every choice is first quantized alone; empty: skip these trials."""
+    gradients: int = 0
+    """Backward passes that estimate the noise of every option before the first trial, as in `fisher`; 0: none."""
 
     def expressions(self) -> dict[str, str]:
-        """Return the metric that single choices are measured by, if `alone` is set."""
-        return {"alone": signal_of(self.alone)} if self.alone else {}
+        """Return the metric that single choices are measured by, if `alone` is set; what `fisher` needs."""
+        found = {"gradients": signal_of("forward")} if self.gradients else {}
+        return found | ({"alone": signal_of(self.alone)} if self.alone else {})
 
     def fidelities(self) -> Sequence[Fidelity]:
-        """Return the fidelity of the trials of single choices, if `alone` is set."""
-        return [self.alone] if self.alone else []
+        """Return the fidelity of the trials of single choices, if `alone` is set; what `fisher` needs."""
+        return [*([self.alone] if self.alone else []), *(Fisher().fidelities() if self.gradients else [])]
 
     def check(self, problem: Problem) -> None:
         """Raise `ConfigError` for options out of range, and for too few trials for single choices or folds."""
@@ -77,6 +83,12 @@ class Predictor(Strategy):
             from q2.search.predictor.train import Training
 
             Training(device=self.device, attention=self.attention).place()
+        if self.gradients < 0:
+            raise ConfigError(f"gradients: expected 0 or more, not {self.gradients}")
+        if self.gradients:
+            Fisher(passes=self.gradients).check(problem)
+        if self.gradients and self.alone:
+            raise ConfigError("gradients: and 'alone' both estimate the noise of options; set one of them")
         trials = problem.trials
         if self.alone:
             check_alone(problem.space)
@@ -102,7 +114,7 @@ class Predictor(Strategy):
         return max(_A_FOLD * self.folds, _LEAST)
 
     def searcher(self, problem: Problem) -> Searcher:
-        """Return a new searcher. Raises `ConfigError`, as `check` does."""
+        """Return a new searcher. Raises `ConfigError`, as `check` does, and what `Fisher.errors` raises."""
         self.check(problem)
         return _Searcher(self, problem)
 
@@ -119,6 +131,9 @@ class _Searcher(Searcher):
             self.alone = Alone(problem, options.alone, one_option_each(problem.space, self.plain))
             counted = len(self.alone.proposals()) if options.alone == problem.fidelity else 0
         self.problem = replace(problem, trials=problem.trials - counted)
+        if options.gradients:
+            self.errors = finite(Fisher(passes=options.gradients).errors(problem))
+            self.first_ones = LeastErrors(self.problem, self.errors)
         self.first = round(options.random * self.problem.trials)
         self.trials: list[Trial] = []
         self.told = 0

@@ -14,6 +14,7 @@ from q2.passes import Step
 from q2.search.building.knapsack import Knapsack
 from q2.search.evaluation.jobs import Evaluated, Job
 from q2.search.loop import SearchRun, run
+from q2.search.metrics.base import Array
 from q2.search.objective.constraints import Constraint
 from q2.search.objective.target import Target
 from q2.search.predictor.label import Labels
@@ -183,6 +184,15 @@ def with_none(folder: Path, trials: int) -> Problem:
     return replace(of, space=space, costs=costs, target=Target.parse("SQNR", ["SQNR", *tables]))
 
 
+def least_noise(of: Problem, table: Array) -> float:
+    """Return the highest SQNR, in dB, that the constraints allow, with noises (choices, options)."""
+    parts = [
+        ScoredPart(np.array([i]), np.arange(table.shape[1])[:, None], -row[:, None]) for i, row in enumerate(table)
+    ]
+    built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
+    return -10 * math.log10(table[np.arange(len(table)), chosen_of(parts, built)].sum())
+
+
 def test_with_choices_quantized_alone_it_starts_at_the_optimum_and_these_trials_count(tmp_path: Path) -> None:
     of = with_none(tmp_path, 80)
     count = len(of.space) + 1
@@ -193,11 +203,7 @@ def test_with_choices_quantized_alone_it_starts_at_the_optimum_and_these_trials_
     (bound,) = of.constraints
     assert all(bound.admits(trial.metrics["avg_bits"]) for trial in others)
     table = of.costs.tables["quantized_error"] * sensitivities(of.costs)
-    parts = [
-        ScoredPart(np.array([i]), np.arange(table.shape[1])[:, None], -row[:, None]) for i, row in enumerate(table)
-    ]
-    built = Knapsack(groups_of(parts, np.zeros_like(table), of.costs.tables)).solve(of.constraints)
-    most = -10 * math.log10(table[np.arange(len(table)), chosen_of(parts, built)].sum())
+    most = least_noise(of, table)
     assert others[0].metrics["SQNR"] == pytest.approx(most, abs=1e-6)
     assert np.median([trial.metrics["SQNR"] for trial in others]) > most - 1
 
@@ -217,3 +223,28 @@ def test_at_a_cheaper_fidelity_choices_alone_do_not_count_and_what_cannot_be_is_
         Predictor(alone="forward").check(with_none(tmp_path, count))
     with pytest.raises(ConfigError, match="needs the option 'none' too"):
         Predictor(alone="forward").check(problem(tmp_path, 80))
+
+
+def test_with_gradients_it_starts_at_their_optimum_and_no_trial_is_spent_on_them(tmp_path: Path) -> None:
+    of = with_none(tmp_path, 40)
+    table = of.costs.tables["quantized_error"] * sensitivities(of.costs)
+    asked: list[int] = []
+
+    def gradients(passes: int, estimate: str, memory: float) -> Array:
+        asked.append(passes)
+        return np.where(table == table.max(), np.inf, table)
+
+    given = replace(of, gradient_errors=gradients)
+    done, _ = searched(given, Predictor(gradients=8, folds=2), _Decibels(of.costs))
+    assert asked == [8]
+    assert len({trial.id for trial in done.trials}) == 40
+    most = least_noise(of, table)
+    assert done.trials[0].metrics["SQNR"] == pytest.approx(most, abs=1e-6)
+    for options, line in (
+        (Predictor(gradients=8, alone="forward"), "gradients: and 'alone' both estimate the noise of options"),
+        (Predictor(gradients=-1), "gradients: expected 0 or more, not -1"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            options.check(given)
+    with pytest.raises(ConfigError, match="needs a loaded denoiser"):
+        Predictor(gradients=8, folds=2).searcher(of)
