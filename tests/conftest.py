@@ -1,10 +1,13 @@
 """What the tests share: the embedded denoiser, loaded afresh, and its traced graph."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["Q2_TRUST"] = "1"  # run files of tests name code of tests; tests/test_trust.py goes without
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: processes of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch

@@ -7,8 +7,9 @@ import inspect
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Literal, TypeVar
 
 import pluggy
@@ -184,6 +185,17 @@ def _file_of(module: str) -> str | None:
     return found.origin if found else None
 
 
+class _Source(SourceFileLoader):
+    """Compiles a local file whenever it is imported.
+
+    Python's cache does not see a change within a second that keeps the size, and leaves a folder beside the file.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the compiled source."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import(name: str) -> ModuleType:
     """Import a local file (``my_pass.py``) or an importable module (``my_package.passes``)."""
     if not name.endswith(".py"):
@@ -191,7 +203,7 @@ def _import(name: str) -> ModuleType:
     path = Path(name)
     if not path.is_file():
         raise PluginError(f"no such file: {path}")
-    found = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.spec_from_file_location(path.stem, path, loader=_Source(path.stem, str(path)))
     if found is None or found.loader is None:
         raise PluginError(f"not a Python file: {path}")
     module = importlib.util.module_from_spec(found)

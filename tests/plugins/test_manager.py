@@ -102,6 +102,17 @@ def test_a_hook_of_another_version_may_be_optional(tmp_path: Path) -> None:
         local(tmp_path, GOOD.replace("NAME", "hello") + later.replace("optionalhook=True", ""))
 
 
+def test_a_local_file_is_read_anew_and_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a change keeps the size and comes within the second that Python's cache goes by."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for said in ("Say hello.", "Say hallo."):
+        loaded = local(tmp_path, GOOD.replace("NAME", "hello").replace("Say hello.", said)).of(PASSES).load("hello")
+        assert loaded.__doc__ == said
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.py"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
