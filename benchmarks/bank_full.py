@@ -32,11 +32,12 @@ from safetensors.torch import save_file
 import q2
 from benchmarks.calibration import activations
 from q2.config import RunFile
+from q2.graph import Graph
 from q2.passes import PassContext
 from q2.passes.transform.apply import apply_options
 from q2.plugins import Plugins
 from q2.quant import Option
-from q2.quant.calibration.rows import write_index, write_rows
+from q2.quant.calibration.rows import RowPlan, write_index, write_rows
 from q2.session.bank import bank_in
 from q2.session.calibrate import rows_plan
 from q2.session.session import Session
@@ -90,16 +91,19 @@ def write_made_up_rows(sets: list[str], run: str, folder: Path) -> int:
     """Write the rows that the run file says, made up, and return what they take in bytes."""
     session = Session(RunFile.load(run, sets))
     plan = rows_plan(session, session.graph, session.denoiser, session.denoiser.fingerprint)
-    layers = {name: layer.module for name, layer in session.graph.weight_layers.items()}
+    write_rows_of(plan, session.graph, folder)
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def write_rows_of(plan: RowPlan, graph: Graph, folder: Path) -> None:
+    """Write made-up rows of every group of a plan."""
     generator = torch.Generator().manual_seed(1)
     folder.mkdir(parents=True, exist_ok=True)
     for group in plan.groups:
-        weight: Any = layers[group].weight
+        inputs = math.prod(graph.weight_layers[group].shape[1:])
         for batch in range(len(plan.batches)):
-            values = activations(plan.share(batch), math.prod(weight.shape[1:]), generator)
-            write_rows(folder, plan, group, batch, values)
+            write_rows(folder, plan, group, batch, activations(plan.share(batch), inputs, generator))
     write_index(folder, plan, {group: [plan.share(i) for i in range(len(plan.batches))] for group in plan.groups})
-    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def build(command: list[str], bank: Path, kills: int) -> set[str]:

@@ -8,7 +8,6 @@ of every input are drawn at random. The seconds of each kind, times how often it
 """
 
 import argparse
-import math
 import os
 import resource
 import tempfile
@@ -23,13 +22,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from benchmarks.calibration import activations
+from benchmarks.bank_full import write_rows_of
 from q2.config import RunFile
 from q2.graph import Graph
 from q2.quant import builtin_quantizer
 from q2.quant.bank import BankPlan, LayerPlan, build
 from q2.quant.calibration.moments import Problems
-from q2.quant.calibration.rows import RowPlan, RowStore, write_index, write_rows
+from q2.quant.calibration.rows import RowStore
 from q2.session.calibrate import rows_plan
 from q2.session.session import Session
 from q2.tables import drawn
@@ -72,7 +71,7 @@ def sampled(groups: Sequence[list[str]], share: int) -> list[list[str]]:
     return [group[::share] if len(group) > share else group for group in groups[::share]]
 
 
-def weight_of(layer: str, shape: Sequence[int]) -> Tensor:
+def drawn_weight(layer: str, shape: Sequence[int]) -> Tensor:
     """Draw a layer's weight, in float16 as checkpoints are."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(zlib.crc32(layer.encode()))).mul_(0.02).half()
 
@@ -89,14 +88,14 @@ def main() -> None:
     whole = rows_plan(session, graph, session.create_denoiser(), "made up")
     kinds = kinds_of(graph, whole.layers)
     chosen = {shapes: sampled(groups, options.share) for shapes, groups in kinds.items()}
-    layers = {layer: whole.layers[layer] for groups in chosen.values() for group in groups for layer in group}
-    rows = replace(whole, layers={layer: layers[layer] for layer in whole.layers if layer in layers})
-    rows = replace(rows, layers=_named_after_first(rows.layers))
+    chosen_layers = {layer for groups in chosen.values() for group in groups for layer in group}
+    kept = {layer: group for layer, group in whole.layers.items() if layer in chosen_layers}
+    rows = replace(whole, layers=_named_after_first(kept))
     plans = {name: LayerPlan(tuple(graph.weight_layers[name].shape), {name: None}) for name in rows.layers}
     plan = BankPlan(rows.denoiser, rows.weights, "float16", settings.prec, settings.bank.options, plans, "made up")
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         folder = Path(made)
-        write(folder / "rows", rows, graph)
+        write_rows_of(rows, graph, folder / "rows")
         print(
             f"{len(plans)} of {len(whole.layers)} layers in {len(rows.groups)} of {len(whole.groups)} groups",
             flush=True,
@@ -106,7 +105,7 @@ def main() -> None:
         build(
             folder / "bank",
             plan,
-            lambda layer: weight_of(layer, plans[layer].shape),
+            lambda layer: drawn_weight(layer, plans[layer].shape),
             builtin_quantizer,
             watch,
             problems=Problems(store),
@@ -118,17 +117,6 @@ def main() -> None:
 def _named_after_first(layers: Mapping[str, str]) -> dict[str, str]:
     first = dict[str, str]()
     return {layer: first.setdefault(group, layer) for layer, group in layers.items()}
-
-
-def write(folder: Path, plan: RowPlan, graph: Graph) -> None:
-    """Write made-up rows of every group."""
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(1)
-    for group in plan.groups:
-        inputs = math.prod(graph.weight_layers[group].shape[1:])
-        for batch in range(len(plan.batches)):
-            write_rows(folder, plan, group, batch, activations(plan.share(batch), inputs, generator))
-    write_index(folder, plan, {group: [plan.share(i) for i in range(len(plan.batches))] for group in plan.groups})
 
 
 def report(

@@ -47,9 +47,8 @@ PROBING = {
 }
 GRADIENTS = {"fisher": "full", "fisher-diagonal": "diagonal"}
 FIXED = ("ilp-error-1", *PROBING, *GRADIENTS)
-ALONE = {"predictor-forward": "forward"}
-FIRST = "predictor-gradients"
-SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *ALONE, FIRST)
+STARTED = {"predictor-forward": "alone=forward", "predictor-gradients": "gradients=64"}
+SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *STARTED)
 IMAGES = {"digits-dit": 200, "digits-sdxl": 100, "scenes-sd3": 100}
 FULL = ("judge-fid-fp", "judge-fid", "judge-accuracy", "latent-SQNR")
 HEADS = ("SQNR", "avg_bits", *FULL)
@@ -78,7 +77,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--calibrated", action="store_true")
     parser.add_argument(
-        "--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED, *ALONE, FIRST]
+        "--strategies", nargs="+", default=list(STRATEGIES), choices=[*STRATEGIES, *NETWORK, *FIXED, *STARTED]
     )
     parser.add_argument("--trials", nargs="+", type=int, default=[150, 300])
     parser.add_argument("--seeds", type=int, default=5)
@@ -133,9 +132,8 @@ def session_of(options: argparse.Namespace) -> Session:
         sets += [f"search.strategies.{name}.strategy={strategy}", f"search.strategies.{name}.fidelity={fidelity}"]
     for name, estimate in GRADIENTS.items():
         sets += [f"search.strategies.{name}.strategy=fisher", f"search.strategies.{name}.estimate={estimate}"]
-    for name, fidelity in ALONE.items():
-        sets += [f"search.strategies.{name}.strategy=predictor", f"search.strategies.{name}.alone={fidelity}"]
-    sets += [f"search.strategies.{FIRST}.strategy=predictor", f"search.strategies.{FIRST}.gradients=64"]
+    for name, start in STARTED.items():
+        sets += [f"search.strategies.{name}.strategy=predictor", f"search.strategies.{name}.{start}"]
     sets += ["search.strategies.ilp-error-1.strategy=ilp-error", *options.set]
     file = f"{options.name}-calibrated.toml" if options.calibrated else f"{options.name}.toml"
     return Session(RunFile.load(file, sets), show=print_step)

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cluster", "cluster", "descendants"]
+from benchmarks.faulty.running import descendants
+
+__all__ = ["Cluster", "cluster"]
 
 ROOT = Path(__file__).parents[2]
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80_000_000}
@@ -82,19 +83,6 @@ def cluster() -> Cluster:
     made = Cluster()
     atexit.register(made.close)
     return made
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that these have."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            parent = int(stat.read_text(encoding="utf-8").rpartition(") ")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
-    return found[1:]
 
 
 def _title(pid: int) -> bytes:

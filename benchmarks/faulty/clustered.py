@@ -5,14 +5,13 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faulty.cluster import cluster, descendants
+from benchmarks.faulty.cluster import cluster
 from benchmarks.faulty.rounds import fresh
-from benchmarks.faulty.running import Command, ended, start
+from benchmarks.faulty.running import Command, descendants, ended, processes, start
 from benchmarks.faulty.scenarios import Scenario, contents, searching
 from benchmarks.faulty.surroundings import Check
 from q2.errors import TrialError
@@ -126,11 +125,6 @@ def _until(holds: Callable[[], bool], command: Command, seconds: float = 120) ->
         time.sleep(0.02)
 
 
-def _alive(processes: Sequence[int]) -> list[int]:
+def _alive(started: Sequence[int]) -> list[int]:
     """Return those that have not ended."""
-    found = []
-    for pid in processes:
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] != "Z":
-                found.append(pid)
-    return found
+    return [process.pid for process in processes() if process.pid in started]

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.faulty.running import Command, ended, rehearse, start
 from benchmarks.faulty.scenarios import Scenario, contents
 
-__all__ = ["Count", "killed_rounds", "undisturbed"]
+__all__ = ["Count", "fresh", "killed_rounds", "same", "undisturbed", "was_complete"]
 
 MOST_KILLS = 5
 
@@ -81,7 +81,7 @@ def _round(scenario: Scenario, folder: Path, whole: dict[str, Any], count: Count
         done = command.poll()
         if done is not None:
             count.late += 1
-            assert done == 0 or _is_complete(scenario, command, done), f"it ends with {done}: {command.last}"
+            assert done == 0 or was_complete(scenario, command, done), f"it ends with {done}: {command.last}"
             break
         kill(command, scenario)
         count.kills += 1
@@ -89,14 +89,20 @@ def _round(scenario: Scenario, folder: Path, whole: dict[str, Any], count: Count
         assert before <= after, f"lost: {', '.join(sorted(before - after)[:3])}"
     command = start(scenario.args(place), said, folder=place)
     code = command.wait()
-    assert code == 0 or _is_complete(scenario, command, code), f"started again it ends with {code}: {command.last}"
+    assert code == 0 or was_complete(scenario, command, code), f"started again it ends with {code}: {command.last}"
     assert ended(command.pid, scenario.elsewhere), "a process is left behind at the end"
+    same(place, whole)
+
+
+def same(place: Path, whole: dict[str, Any]) -> str:
+    """See that what is in `place` is `whole`, what an undisturbed run writes. Raises AssertionError."""
     found = contents(place)
-    different = [name for name in {**whole, **found} if whole.get(name) != found.get(name)]
-    assert not different, f"not as undisturbed: {', '.join(sorted(different)[:3])}"
+    different = sorted(name for name in {**whole, **found} if whole.get(name) != found.get(name))
+    assert not different, f"not as undisturbed: {', '.join(different[:3])}"
+    return "same"
 
 
-def _is_complete(scenario: Scenario, command: Command, code: int) -> bool:
+def was_complete(scenario: Scenario, command: Command, code: int) -> bool:
     """Return whether a command that starts from the beginning refused, since its folder was complete before."""
     return code == 2 and not scenario.resumes and "already exists" in command.text
 

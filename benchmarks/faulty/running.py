@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "children", "ended", "rehearse", "start"]
+__all__ = ["Command", "children", "descendants", "ended", "processes", "rehearse", "start"]
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: a signal that a process gets when its parent ends, here so that no command outlives a benchmark."""
@@ -113,17 +114,38 @@ def rehearse(args: Sequence[str], folder: Path) -> None:
                 importlib.import_module(name)
 
 
-def children(session: int) -> list[int]:
-    """Return the processes of a session that are alive."""
-    found = []
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine that has not ended."""
+
+    pid: int
+    parent: int
+    session: int
+
+
+def processes() -> Iterator[Process]:
+    """Yield all processes of this machine that have not ended."""
     for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, own = status.read_text(encoding="utf-8").rpartition(") ")[2].split()[:4]
-        except (OSError, ValueError):
-            continue
-        if int(own) == session and state != "Z":
-            found.append(int(status.parent.name))
-    return found
+        with suppress(OSError, ValueError):  # it has ended meanwhile
+            state, parent, _, session = status.read_text(encoding="utf-8").rpartition(") ")[2].split()[:4]
+            if state != "Z":
+                yield Process(int(status.parent.name), int(parent), int(session))
+
+
+def children(session: int) -> list[int]:
+    """Return the processes of a session that have not ended."""
+    return [process.pid for process in processes() if process.session == session]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    started: dict[int, list[int]] = {}
+    for process in processes():
+        started.setdefault(process.parent, []).append(process.pid)
+    found = [pid]
+    for each in found:
+        found += started.get(each, [])
+    return found[1:]
 
 
 def ended(session: int, elsewhere: Callable[[], Sequence[int]] = lambda: (), seconds: float = 20) -> bool:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,6 +18,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Latents = tuple[Tensor, Tensor, Tensor]
+"""Means and deviations (N, channels, height, width) of images' latents, and the images' labels (N,)."""
 Schedule = Callable[[torch.optim.Optimizer, int, int, float, int], None]
 ASSETS = Path(__file__).resolve().parents[2] / "q2" / "denoisers" / "assets"
 SIZE = 32
@@ -64,6 +67,19 @@ def warp(images: Tensor, degrees: float, shift: float, zoom: float, generator: t
     theta = torch.stack([torch.stack([cos, -sin, x * step], 1), torch.stack([sin, cos, y * step], 1)], 1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def draw_latents(latents: Latents, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return which latents are drawn (`size`,), these without noise, noise of their shape, and times in [0, 1).
+
+    Each of `size` equal strata has one time: less variance than independent draws.
+    """
+    means, deviations, labels = latents
+    where: dict[str, Any] = {"generator": generator, "device": means.device}
+    chosen = torch.randint(len(labels), (size,), **where)
+    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
+    times = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
+    return chosen, means[chosen] + deviations[chosen] * jitter, noise, times
 
 
 def cosine_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, warmup: int) -> None:

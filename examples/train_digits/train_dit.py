@@ -7,10 +7,9 @@ so the model stays in evaluation mode and 10 % of the labels are replaced by the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from common import Average, digit_images, parser, train, warp
+from common import Average, Latents, digit_images, draw_latents, parser, train, warp
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, DPMSolverMultistepScheduler
 from outliers import spread_channels
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from torch.nn import functional as F
 
 NULL = 1000  # DiTPipeline's unconditional class, whatever the number of real classes
 DROP = 0.1
-Latents = tuple[Tensor, Tensor, Tensor]
 
 
 def new_transformer(heads: int, depth: int) -> DiTTransformer2DModel:
@@ -79,13 +77,7 @@ def encode(vae: AutoencoderKL, copies: int, seed: int) -> Latents:
 
 def noised(latents: Latents, alphas: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Return which latents are drawn (N,), those with noise (N, 4, 8, 8), timesteps and the velocities to predict."""
-    means, deviations, labels = latents
-    where: dict[str, Any] = {"generator": generator, "device": means.device}
-    chosen = torch.randint(len(labels), (size,), **where)
-    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
-    clean = means[chosen] + deviations[chosen] * jitter
-    # One timestep from each of `size` equal strata: less variance than independent draws.
-    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
+    chosen, clean, noise, strata = draw_latents(latents, size, generator)
     times = (strata * len(alphas)).long()
     signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
     return chosen, signal * clean + spread * noise, times, signal * noise - spread * clean

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Average, parser, train
+from common import Average, Latents, parser, train
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import logging
 from outliers import spread_attention, spread_resblocks
 from text import WIDTH, digit_side, encode_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_dit import Latents, encode, new_scheduler, noised, public
+from train_dit import encode, new_scheduler, noised, public
 
 DROP = 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)

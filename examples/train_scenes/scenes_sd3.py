@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
-from common import Average, parser, steady_lr, train
+from common import Average, Latents, draw_latents, parser, steady_lr, train
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -34,7 +33,6 @@ from q2.denoisers.shapes import COLOURS, LAYOUTS, SCENES, SHAPES
 DROP = 0.1
 LENGTH = 10  # tokens of the longest caption, with its start and end
 EMPTY = len(SCENES)
-Latents = tuple[Tensor, Tensor, Tensor]
 
 
 def scene_side() -> tuple[CLIPTokenizer, Encoders]:
@@ -105,15 +103,10 @@ def batch_of(
     The pipeline puts zeros for the third text encoder, which is not here, behind the text: as many as it is asked for,
     256 by default. So a batch has one, and one batch in 24 up to 256.
     """
-    means, deviations, labels = latents
-    where: dict[str, Any] = {"generator": generator, "device": means.device}
-    chosen = torch.randint(len(labels), (size,), **where)
-    noise, jitter = torch.randn(2, size, *means.shape[1:], **where)
-    clean = means[chosen] + deviations[chosen] * jitter
-    strata = (torch.arange(size, device=means.device) + torch.rand(size, **where)) / size
+    chosen, clean, noise, strata = draw_latents(latents, size, generator)
     share = torch.sigmoid(math.sqrt(2) * torch.erfinv((2 * strata - 1).clamp(-0.9999, 0.9999)))
-    dropped = torch.rand(size, **where) < DROP
-    hidden, pooled = (states[labels[chosen].where(~dropped, EMPTY)] for states in text)
+    dropped = torch.rand(size, generator=generator, device=clean.device) < DROP
+    hidden, pooled = (states[latents[2][chosen].where(~dropped, EMPTY)] for states in text)
     rare, length = torch.rand(2, generator=torch.Generator().manual_seed(generator.initial_seed())).tolist()
     hidden = F.pad(hidden, (0, 0, 0, 1 if rare > 1 / 24 else round(256**length)))
     amount = share[:, None, None, None]
