@@ -10,8 +10,8 @@ machine, which stays up: of its processes those that work for the killed search 
 
 The other checks run a command once each: SIGTERM, Ctrl-C, a full disk (a small tmpfs, where one can be mounted), a
 closed standard output, `LC_ALL=C`, a home that cannot be written to, a read-only folder, two processes in one folder, a
-clock that jumps; with Ray also a node that is lost, `ray://` (where grpcio is installed), and a cluster that the search
-has started itself. Prints tables of kills and of checks.
+clock that jumps; with Ray also a node that is lost or comes late, `ray://` (where grpcio is installed), and a cluster
+that the search has started itself. Prints tables of kills and of checks.
 
 Commands run in forks of this process, which has imported what they need: a kill may come at any moment of their work.
 """

@@ -21,6 +21,8 @@ __all__ = ["RAY_CHECKS"]
 
 TRIALS = 40
 OWN_KILLS = 5
+SLOW = ("--set", "search.evaluation.inputs=200")
+"""Makes a trial take so long that a search is still at work when a node has come."""
 
 
 def node_lost(scenario: Scenario, folder: Path) -> str:
@@ -33,6 +35,20 @@ def node_lost(scenario: Scenario, folder: Path) -> str:
         return _ends(command, folder, whole)
     finally:
         cluster().add()
+
+
+def node_late(scenario: Scenario, folder: Path) -> str:
+    """A node that comes in the middle gets trials, which are the same."""
+    whole = _longer(folder, *SLOW)
+    cluster().lose()
+    try:
+        command = _start(scenario, folder, *SLOW)
+        _until(lambda: _trials(folder / "odd") >= TRIALS // 10, command)
+        assert len(cluster().actors()) == 1, "one node had room for two actors"
+    finally:
+        cluster().add()
+    _until(lambda: len(cluster().actors()) == 2, command)
+    return _ends(command, folder, whole)
 
 
 def client(scenario: Scenario, folder: Path) -> str:
@@ -76,28 +92,29 @@ def own_cluster_killed(scenario: Scenario, folder: Path) -> str:
 
 RAY_CHECKS: Mapping[str, Check] = {
     "node lost": node_lost,
+    "node late": node_late,
     "ray://": client,
     "ray:// killed": client_killed,
     f"own cluster, {OWN_KILLS} kills": own_cluster_killed,
 }
 
 
-def _longer(folder: Path) -> dict[str, Any]:
+def _longer(folder: Path, *more: str) -> dict[str, Any]:
     """Return what a longer search with one worker of its own writes."""
     place = folder / "alone"
     place.mkdir()
-    command = start(searching(place, TRIALS, "workers=1"), folder / "alone.txt", folder=place)
+    command = start([*searching(place, TRIALS, "workers=1"), *more], folder / "alone.txt", folder=place)
     assert command.wait() == 0, command.last
     return contents(place)
 
 
-def _start(scenario: Scenario, folder: Path, address: str | None = None) -> Command:
+def _start(scenario: Scenario, folder: Path, *more: str, address: str | None = None) -> Command:
     address = cluster().address if address is None else address
     place = folder / "odd"
     if not place.exists():
         fresh(scenario, place)
     args = searching(place, TRIALS, "workers=2", "name=ray", f"address={address}")
-    return start(args, folder / "said.txt", folder=place)
+    return start([*args, *more], folder / "said.txt", folder=place)
 
 
 def _ends(command: Command, folder: Path, whole: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ class Ray(Engine):
         self._token = uuid.uuid4().hex
         self._connected = self._ours = False
         self._gpus = False
+        self._looked = 0.0
         self._slots: list[_Slot] = []
         self._shipped: dict[str, Any] = {}
 
@@ -55,14 +57,11 @@ class Ray(Engine):
         if self._slots:
             return
         self._connect()
-        found = self._ray.cluster_resources()
-        self._gpus = found.get("GPU", 0) >= 1 and (self.device == "auto" or self.device.startswith("cuda"))
-        count = self.settings.workers or int(found.get("GPU" if self._gpus else "CPU", 0))
-        if not count:
+        gpus = self._ray.cluster_resources().get("GPU", 0)
+        self._gpus = gpus >= 1 and (self.device == "auto" or self.device.startswith("cuda"))
+        self._grow(self.settings.workers or self._room())
+        if not self._slots:
             raise Q2Error(f"engine 'ray': the cluster {self.settings.address or 'local'!r} has neither a GPU nor a CPU")
-        self._slots = [_Slot() for _ in range(count)]
-        for slot in self._slots:
-            self._start(slot)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluated]:
         """Yield the result of every job as it ends. Raises `Q2Error` if a worker does not start."""
@@ -70,6 +69,8 @@ class Ray(Engine):
         tokens = {name: digest(folder) for name, folder in self.places.items()}
         waiting = deque((job, 0) for job in jobs)
         while waiting or any(slot.job for slot in self._slots):
+            if waiting and not self.settings.workers and time.monotonic() > self._looked + _SECONDS:
+                self._grow(self._room())
             for slot in self._slots:
                 if slot.idle and waiting:
                     slot.job = waiting.popleft()
@@ -121,6 +122,18 @@ class Ray(Engine):
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
                 raise ConfigError(f"address: no Ray cluster at {address or 'local'!r}: {_first_line(error)}") from error
         self._connected = True
+
+    def _room(self) -> int:
+        """Return how many actors all nodes that are there now can hold."""
+        self._looked = time.monotonic()
+        return int(self._ray.cluster_resources().get("GPU" if self._gpus else "CPU", 0))
+
+    def _grow(self, count: int) -> None:
+        """Start actors until there are `count`, with those whose nodes are gone, which wait for others."""
+        for _ in range(count - len(self._slots)):
+            slot = _Slot()
+            self._start(slot)
+            self._slots.append(slot)
 
     def _start(self, slot: "_Slot") -> None:
         share = {"num_gpus": 1, "num_cpus": 0} if self._gpus else {"num_cpus": 1}

@@ -111,12 +111,23 @@ def test_a_node_that_is_lost_loses_no_job_and_doubles_none(tmp_path: Path, clust
     assert {result.trial.metrics["pid"] for result in found} <= used
 
 
+def test_a_node_that_comes_late_gets_jobs(tmp_path: Path, cluster: Any) -> None:
+    with engine(cluster, partial(workers.load, tmp_path)) as ray_engine:
+        there = ray_engine.workers
+        cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+        used: set[float] = set()
+        deadline = time.monotonic() + 90
+        while len(used) <= there and time.monotonic() < deadline:
+            found = list(ray_engine.run(jobs(6, **{f"job{number}": "sleep 0.3" for number in range(6)})))
+            assert values(found) == {number: number**2 for number in range(6)}
+            used |= {result.trial.metrics["pid"] for result in found}
+        assert ray_engine.workers == len(used) == there + 1
+
+
 def test_a_real_search_that_loses_a_node_finds_what_the_local_engine_finds(
     tmp_path: Path, cluster: Any, one_option_bank: Path
 ) -> None:
     import ray
-
-    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)  # for the one that was lost above
 
     def start(name: str, count: int, progress: Progress = silent) -> list[Trial]:
         table = [f"bank.path={one_option_bank}", 'search.options=["uaq-4", "none"]', "search.trials=12", *CHEAP]
