@@ -1,5 +1,6 @@
 """What the tests share: the embedded denoiser, loaded afresh, and its traced graph."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,15 @@ from q2.denoisers import Denoiser
 from q2.graph import Graph
 from q2.session.bank import build_bank
 from q2.session.session import Session
+
+
+gc.set_threshold(20_000, 10, 10)  # of the libraries' million objects none goes: to look at all of them takes a second
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look no more at what is there before the first test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

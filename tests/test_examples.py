@@ -43,19 +43,20 @@ plugins.after_trial(Trial({"a": "uaq-2"}, number=2, state="failed", error="none 
 """
 
 
-def installed(tmp_path: Path, *names: str) -> Path:
-    """Install examples into a folder of their own and return the folder."""
-    site, sources = tmp_path / "site", [tmp_path / "source" / name for name in names]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which examples are installed."""
+    place = tmp_path_factory.mktemp("installed")
+    sources = [place / name for name in ("q2-plugin-outliers", "q2-plugin-mlflow")]
     for source in sources:
         left_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
         shutil.copytree(EXAMPLES / source.name, source, ignore=left_out)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
-    subprocess.run([*pip, *map(str, sources)], check=True, capture_output=True)
-    return site
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(place / "site"), *map(str, sources)], check=True, capture_output=True)
+    return place / "site"
 
 
-def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
-    site = installed(tmp_path, "q2-plugin-outliers")
+def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path, site: Path) -> None:
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
     def q2(*args: str) -> subprocess.CompletedProcess[str]:
@@ -74,8 +75,7 @@ def test_the_example_plugin_installs_is_listed_and_runs(tmp_path: Path) -> None:
     assert max(shares.values()) > 0
 
 
-def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tmp_path: Path) -> None:
-    site = installed(tmp_path, "q2-plugin-mlflow")
+def test_the_mlflow_plugin_logs_every_trial_once_inside_the_run_of_its_search(tmp_path: Path, site: Path) -> None:
     (site / "mlflow.py").write_text(MLFLOW, encoding="utf-8")  # what it calls, in place of a server
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     env |= {"LOGGED": Trial({"a": "uaq-3"}, fidelity="forward").id}

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.faulty.running import Command, ended, rehearse, start
@@ -33,18 +32,15 @@ class Count:
 
 @cache
 def undisturbed(scenario: Scenario, folder: Path) -> tuple[dict[str, Any], float]:
-    """Run a scenario by itself; return what it wrote, and the median of its seconds. Raises AssertionError."""
+    """Run a scenario by itself, after a rehearsal; return what it wrote, and its seconds. Raises AssertionError."""
     folder.mkdir(parents=True, exist_ok=True)
     rehearse(scenario.args(fresh(scenario, folder / "first")), folder)
-    times = []
-    for _ in range(3):
-        place = fresh(scenario, folder / "whole")
-        begun = time.monotonic()
-        command = start(scenario.args(place), folder / "whole.txt", folder=place)
-        code = command.wait()
-        times.append(time.monotonic() - begun)
-        assert code == 0, f"undisturbed it ends with {code}: {command.text[-500:]}"
-    return contents(place), median(times)
+    place = fresh(scenario, folder / "whole")
+    begun = time.monotonic()
+    command = start(scenario.args(place), folder / "whole.txt", folder=place)
+    code = command.wait()
+    assert code == 0, f"undisturbed it ends with {code}: {command.text[-500:]}"
+    return contents(place), time.monotonic() - begun
 
 
 def fresh(scenario: Scenario, place: Path) -> Path:

@@ -76,11 +76,13 @@ def opaque_functions(recorder: Recorder) -> Iterator[None]:
         flex.create_block_mask: _recorded(recorder, flex.create_block_mask, flex.create_block_mask),
         flex.flex_attention: _recorded(recorder, flex.flex_attention, _attention_shadow),
     }
+    wanted = {id(function) for function in replacements}
     found = [
         (module, name, value)
-        for module in list(sys.modules.values())
-        for name, value in list(getattr(module, "__dict__", {}).items())
-        if type(value) is types.FunctionType and value in replacements
+        for module, names in [(module, getattr(module, "__dict__", {})) for module in list(sys.modules.values())]
+        if not wanted.isdisjoint(map(id, list(names.values())))
+        for name, value in list(names.items())
+        if id(value) in wanted
     ]
     masks: Any = flex.BlockMask
     from_blocks = vars(masks)["from_kv_blocks"]

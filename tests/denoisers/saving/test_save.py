@@ -40,41 +40,53 @@ import q2
 assert "torch" not in sys.modules
 from diffusers import DiffusionPipeline
 import json, numpy, torch
-folder, kind, again, asked = sys.argv[1:]
-pipeline = DiffusionPipeline.from_pretrained(folder)
-pipeline.set_progress_bar_config(disable=True)
-noise = [torch.Generator().manual_seed(i) for i in range(2)]
-images = pipeline(**json.loads(asked), generator=noise, num_inference_steps=3, output_type="np").images
-numpy.save(again + ".npy", images)
-pipeline.save_pretrained(again)
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "component", "asked", "rules"),
-    [
-        ("digits-dit", "transformer", {"class_labels": [3, 7]}, {"ff": "uaq-3", "default": "kmeans-c-4"}),
-        (
-            "digits-sdxl",
-            "unet",
-            {"prompt": ["a photo of the digit six", "a dog"]},
-            {"to_": "kmeans-c-4", "default": "uaq-3"},
-        ),
-    ],
-)
-def test_a_fresh_process_draws_the_same_from_a_file_of_the_predicted_size(
-    tmp_path: Path, name: str, component: str, asked: dict[str, Any], rules: dict[str, str]
-) -> None:
-    denoiser = load(name, device="cpu")
-    size = quantized(denoiser, by="regex", **rules)
-    folder, again = tmp_path / "saved", tmp_path / "again"
-    saved = save_packed(denoiser, folder)
-    assert isinstance(saved, Saved)
+for folder, again, asked in json.loads(sys.argv[1]):
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
     noise = [torch.Generator().manual_seed(i) for i in range(2)]
-    images = denoiser.pipeline()(**asked, generator=noise, num_inference_steps=3, output_type="np").images
-    command = [sys.executable, "-c", LOAD, str(folder), component, str(again), json.dumps(asked)]
+    images = pipeline(**asked, generator=noise, num_inference_steps=3, output_type="np").images
+    numpy.save(again + ".npy", images)
+    pipeline.save_pretrained(again)
+"""
+EMBEDDED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "digits-dit": ("transformer", {"class_labels": [3, 7]}, {"ff": "uaq-3", "default": "kmeans-c-4"}),
+    "digits-sdxl": (
+        "unet",
+        {"prompt": ["a photo of the digit six", "a dog"]},
+        {"to_": "kmeans-c-4", "default": "uaq-3"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def saved_and_loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[Any, Any, Saved]]]:
+    """Both embedded denoisers saved, with their pictures and sizes; one fresh process loads, draws and saves again."""
+    place, found = tmp_path_factory.mktemp("both"), {}
+    for name, (_, asked, rules) in EMBEDDED.items():
+        denoiser = load(name, device="cpu")
+        size = quantized(denoiser, by="regex", **rules)
+        saved = save_packed(denoiser, place / name)
+        assert isinstance(saved, Saved)
+        noise = [torch.Generator().manual_seed(i) for i in range(2)]
+        found[name] = (
+            denoiser.pipeline()(**asked, generator=noise, num_inference_steps=3, output_type="np").images,
+            size,
+            saved,
+        )
+    asked_of = [(str(place / name), f"{place / name}-again", asked) for name, (_, asked, _) in EMBEDDED.items()]
+    command = [sys.executable, "-c", LOAD, json.dumps(asked_of)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+    return place, found
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_fresh_process_draws_the_same_from_a_file_of_the_predicted_size(
+    saved_and_loaded: tuple[Path, dict[str, tuple[Any, Any, Saved]]], name: str
+) -> None:
+    place, found = saved_and_loaded
+    (images, size, saved), component = found[name], EMBEDDED[name][0]
+    folder, again = place / name, place / f"{name}-again"
     assert np.array_equal(np.load(f"{again}.npy"), images)
     assert same_weights(folder, again)
     assert config_of(folder / component) == config_of(again / component)
