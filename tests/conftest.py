@@ -20,7 +20,6 @@ from q2.graph import Graph
 from q2.session.bank import build_bank
 from q2.session.session import Session
 
-
 gc.set_threshold(20_000, 10, 10)  # of the libraries' million objects none goes: to look at all of them takes a second
 
 
