@@ -5,9 +5,11 @@
 Layers that read one input are a group; groups with the same shapes are alike. Of every kind of group one in `--share`
 is fitted, at least one, and of a group with more than `--share` layers one layer in `--share`. Weights and 4,096 rows
 of every input are drawn at random. The seconds of each kind, times how often it occurs, are summed: no model of costs.
+What is done stays in `--folder`, where a second start goes on.
 """
 
 import argparse
+import json
 import os
 import resource
 import tempfile
@@ -38,19 +40,21 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 class Stopwatch:
-    """A progress that notes how many seconds each item took."""
+    """A progress that notes, in a file, how many seconds of the clock and of processor time each item took."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[Any, float] = {}
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.seconds: dict[str, tuple[float, float]] = json.loads(file.read_text()) if file.exists() else {}
 
     def __call__(
         self, items: Iterable[T], label: str, total: int | None = None, note: Callable[[Any], str] | None = None
     ) -> Iterator[T]:
         """Yield the items, and say at every tenth how many are done."""
         for number, item in enumerate(items, 1):
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             yield item
-            self.seconds[item] = time.perf_counter() - start
+            self.seconds[str(item)] = time.perf_counter() - start, time.process_time() - used
+            self.file.write_text(json.dumps(self.seconds))
             if number % 10 == 0:
                 print(f"{label}: {number} of {total}", flush=True)
 
@@ -91,27 +95,30 @@ def main() -> None:
     chosen_layers = {layer for groups in chosen.values() for group in groups for layer in group}
     kept = {layer: group for layer, group in whole.layers.items() if layer in chosen_layers}
     rows = replace(whole, layers=_named_after_first(kept))
-    plans = {name: LayerPlan(tuple(graph.weight_layers[name].shape), {name: None}) for name in rows.layers}
+    plans: dict[str, LayerPlan] = {}
+    for choice in graph.choices.values():
+        if (name := choice.layer.name) in rows.layers:
+            known = plans[name].choices if name in plans else {}
+            plans[name] = LayerPlan(choice.layer.shape, {**known, choice.name: choice.channels})
     plan = BankPlan(rows.denoiser, rows.weights, "float16", settings.prec, settings.bank.options, plans, "made up")
-    with tempfile.TemporaryDirectory(dir=options.folder) as made:
-        folder = Path(made)
-        write_rows_of(rows, graph, folder / "rows")
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        if not (folder / "rows").exists():
+            write_rows_of(rows, graph, folder / "rows")
         print(
             f"{len(plans)} of {len(whole.layers)} layers in {len(rows.groups)} of {len(whole.groups)} groups",
             flush=True,
         )
-        watch, store = Stopwatch(), RowStore.open(folder / "rows")
-        used = time.process_time()
+        watch = Stopwatch(folder / "seconds.json")
         build(
             folder / "bank",
             plan,
             lambda layer: drawn_weight(layer, plans[layer].shape),
             builtin_quantizer,
             watch,
-            problems=Problems(store),
+            problems=Problems(RowStore.open(folder / "rows")),
         )
-        used = time.process_time() - used
-    report(kinds, chosen, watch.seconds, used)
+    report(kinds, chosen, watch.seconds)
 
 
 def _named_after_first(layers: Mapping[str, str]) -> dict[str, str]:
@@ -122,24 +129,24 @@ def _named_after_first(layers: Mapping[str, str]) -> dict[str, str]:
 def report(
     kinds: Mapping[Shapes, list[list[str]]],
     chosen: Mapping[Shapes, list[list[str]]],
-    seconds: Mapping[str, float],
-    used: float,
+    seconds: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Print every kind's seconds a layer and in all, and the sum."""
-    table, total = [], 0.0
+    """Print every kind's seconds a layer and in all, and the sums, by the clock and of processor time."""
+    table, totals = [], [0.0, 0.0]
     for shapes, groups in kinds.items():
         fitted = [layer for group in chosen[shapes] for layer in group]
-        mean = sum(seconds[layer] for layer in fitted) / len(fitted)
         count = sum(map(len, groups))
-        total += mean * count
+        means = [sum(seconds[layer][which] for layer in fitted) / len(fitted) for which in (0, 1)]
+        totals = [total + mean * count for total, mean in zip(totals, means, strict=True)]
         text = ", ".join(f"{n} x {'x'.join(map(str, shape))}" for shape, n in Counter(shapes).items())
-        table.append((text, count, len(fitted), f"{mean:.2f}", f"{mean * count / 60:.1f}"))
-    print(drawn(("weights that read one input", "layers", "fitted", "s a layer", "min in all"), table))
-    took = sum(seconds.values())
+        table.append((text, count, len(fitted), *(f"{mean:.2f}" for mean in means), f"{means[1] * count / 60:.1f}"))
+    heads = ("weights that read one input", "layers", "fitted", "s a layer", "CPU s a layer", "CPU min in all")
+    print(drawn(heads, table))
+    took, used = (sum(each) / 60 for each in zip(*seconds.values(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"fitted in {took / 60:.1f} min, {used / 60:.1f} of CPU time; all layers: {total / 60:.0f} min by the clock, "
-        f"{total / 60 * used / took:.0f} of CPU time; {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
+        f"fitted in {took:.1f} min, {used:.1f} of CPU time; all layers: {totals[0] / 60:.0f} min by the clock, "
+        f"{totals[1] / 60:.0f} of CPU time; {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}, peak RSS {peak:.2f} GiB"
     )
 
