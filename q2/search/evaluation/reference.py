@@ -87,20 +87,19 @@ class Reference:
     def calls(self) -> Iterator[RecordedCall]:
         """Yield full precision's calls, in the order in which they were made."""
         with safe_open(self._calls, framework="pt") as file:
-            entries = json.loads(file.metadata()["calls"])
-            labels = np.array(json.loads(file.metadata()["labels"]))
-            for number, entry in enumerate(entries):
+            head = json.loads(file.metadata()["calls"])
+            labels = np.array(head["labels"])
+            for number, entry in enumerate(head["calls"]):
                 leaves = [
                     file.get_tensor(f"{number}.{i}") if leaf is None else leaf["value"]
                     for i, leaf in enumerate(entry["leaves"])
                 ]
                 args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(entry["spec"]))
-                output = file.get_tensor(f"{number}.output")
-                images = np.resize(entry["images"], len(output))  # earlier files have them once, without guidance
-                yield RecordedCall(args, kwargs, output, images, labels[images])
+                images = np.array(entry["images"])
+                yield RecordedCall(args, kwargs, file.get_tensor(f"{number}.output"), images, labels[images])
 
     def _make_calls(self, denoiser: Denoiser, graph: Graph, tried: Sequence[ForwardMetric]) -> None:
-        if not (self._calls.exists() and _has_labels(self._calls)):
+        if not (self._calls.exists() and _is_current(self._calls)):
             with _finite(denoiser):
                 self._write_calls(denoiser, graph)
         if tried:
@@ -123,7 +122,7 @@ class Reference:
             tensors[f"{number}.output"] = call.output.contiguous()
             plain = [None if isinstance(leaf, Tensor) else {"value": leaf} for leaf in leaves]
             heads.append({"spec": pytree.treespec_dumps(spec), "leaves": plain, "images": call.images.tolist()})
-        _write(self._calls, tensors, {"calls": json.dumps(heads), "labels": json.dumps(made.labels.tolist())})
+        _write(self._calls, tensors, {"calls": json.dumps({"calls": heads, "labels": made.labels.tolist()})})
 
     def _make_images(
         self,
@@ -204,14 +203,14 @@ def _finite(denoiser: Denoiser) -> Iterator[None]:
         raise TrialError(f"full precision itself: {error}{hint}") from error
 
 
-def _has_labels(path: Path) -> bool:
-    """Return whether a file of calls has the images' numbers and labels, which earlier versions of q2 left out."""
+def _is_current(path: Path) -> bool:
+    """Return whether a file of calls is of this version; what earlier ones wrote is made again."""
     with safe_open(path, framework="pt") as file:
-        found = file.metadata()
-        return "labels" in found and all("images" in entry for entry in json.loads(found["calls"]))
+        return isinstance(json.loads(file.metadata()["calls"]), dict)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], head: dict[str, str]) -> None:
+    """Write a file; a `head` has one entry, as safetensors writes several in an order that differs from run to run."""
     with replacing(path) as beside:
         beside.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, head or None))
 
