@@ -10,27 +10,39 @@ from pathlib import Path
 
 from benchmarks.suite.measure import Result
 
-__all__ = ["STORED", "Results", "page", "worse"]
+__all__ = ["LONGER", "STORED", "Results", "page", "worse"]
 
 STORED = Path(__file__).parents[1] / "results.json"
 PACKAGES = ("torch", "numpy", "numba", "scikit-learn", "torch-geometric", "diffusers")
 LONGER = {
     "bank": "one layer against scikit-learn and kmeans1d (`pip install kmeans1d`), errors too",
+    "bank_full pixart-alpha --calibrated --kills 2": "the bank of a full-size denoiser: time, memory, size",
+    "bank_share sdxl": "how long such a bank takes, from a tenth of its layers",
     "build": "recipes within budgets at SDXL's size",
     "calibration layer": "calibrated fits beside plain ones and textbook GPTQ",
     "compare_flow": "flow graphs beside those of Qua²SeDiMo, which it needs",
     "covered": "whether intervals cover the truth",
+    "device": "fits of layers and whole commands on a GPU beside the CPU",
     "errors digits-dit --folder DIR": "output errors beside what images show",
     "faults": "commands killed, nodes lost, disks full: see [Faults](faults.md)",
     "fidelity digits-dit --folder DIR": "how cheap fidelities rank recipes",
     "fuzz": "everything that q2 reads, damaged: see [Security](security.md)",
     "intervals digits-dit --folder DIR --seeds 14": "intervals beside repeated draws",
+    "long_run": "2,000 trials whose workers die now and then: time and memory, see [Faults](faults.md)",
+    "mase": "MASE's sixteen configurations beside its walk-through's figures",
     "packed": "SDXL's U-Net packed: memory and speed",
     "packed_cpu": "packed layers of many shapes, and steps",
+    "packed_gpu": "packed layers and steps on a GPU",
+    "peers digits-dit --folder DIR": "what other packages make of the same denoisers",
+    "pipelines": "tiny pipelines of diffusers taken the whole way",
+    "plan": "how far the time that `q2 plan` says is from what is taken",
     "predictor": "a planted problem, and an epoch by either attention",
     "scale": "what a search costs on many GPUs, and where the driver is the limit",
     "shootout digits-dit --folder DIR": "strategies side by side",
+    "trace_diffusers": "every denoiser class of diffusers traced",
+    "trace_full": "the published denoisers traced at full size",
     "trials": "ten thousand trials: open, list, merge, export",
+    "worth DATA/digits-dit": "what a network is worth beside simpler predictors",
 }
 
 

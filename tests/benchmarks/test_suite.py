@@ -12,7 +12,7 @@ import torch
 from benchmarks import run
 from benchmarks.suite.measure import Measure, Result, Work, measured
 from benchmarks.suite.measures import MEASURES
-from benchmarks.suite.results import STORED, Results, page, said, worse
+from benchmarks.suite.results import LONGER, STORED, Results, page, said, worse
 
 
 @contextmanager
@@ -100,3 +100,11 @@ def test_a_real_measure_is_a_ratio_of_seconds() -> None:
     assert found.own > 0
     assert found.other > 0
     assert found.ratio == found.median == found.own / found.other
+
+
+def test_the_page_names_every_benchmark() -> None:
+    folder = Path(run.__file__).parent
+    modules = {file.stem: file for file in folder.glob("*.py")}
+    modules |= {file.parent.name: file for file in folder.glob("*/__main__.py")}
+    there = {name for name, file in modules.items() if '\nif __name__ == "__main__":' in file.read_text("utf-8")}
+    assert {command.split()[0] for command in LONGER} == there - {"run"}
