@@ -188,6 +188,10 @@ class Trained:
             texts = [text for values in (*fields.values(), shape[1]) for text in values]
             if not folds or not all(isinstance(text, str) for text in texts):
                 raise ValueError("no folds, or a name that is no text")
+            if any(
+                each.shape != (len(trained.numbers),) or not np.isfinite(each).all() for each in vars(scale).values()
+            ):
+                raise ValueError("the scale is not one of its numbers")
             if any(fold.metrics.keys() != folds[0].metrics.keys() for fold in folds):
                 raise ValueError("the folds have different metrics")
             list(trained.models())

@@ -135,6 +135,9 @@ def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
         Trained.load(tmp_path)
     weights.write_bytes(data)
     changes: list[dict[str, object]] = [{"folds": [{}]}, {"fields": {}}, {"training": {"epoch": 3}}, {"scale": 3}]
+    count = len(json.loads(text)["numbers"])
+    for mean in ([0.0] * (count + 1), [float("nan")] * count):
+        changes.append({"scale": {"mean": mean, "deviation": [1.0] * count}})
     for change in changes:
         head.write_text(json.dumps({**json.loads(text), **change}))
         with pytest.raises(PredictorError, match=r"^[^\n]*predictor\.json is damaged: [^\n]*$"):
