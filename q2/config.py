@@ -14,10 +14,9 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
-import toml
 
 from q2.errors import ConfigError, did_you_mean
-from q2.files import parse_toml, read_toml
+from q2.files import parse_toml, read_toml, toml_text
 from q2.settings import Settings, Table, keys_of
 from q2.trust import check_trusted
 
@@ -248,7 +247,7 @@ def dotted(key: Key) -> str:
 
 def to_toml(table: Mapping[str, object]) -> str:
     """Return `table` as TOML text, without empty values, which TOML does not have."""
-    return toml.dumps({name: value for name, value in table.items() if value is not None})
+    return toml_text({name: value for name, value in table.items() if value is not None})
 
 
 def _configs() -> Path:

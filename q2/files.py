@@ -4,14 +4,17 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import tomllib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import toml
 
 from q2.errors import Q2Error, why
 
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 _DEEPEST = 100
+_ESCAPED = re.compile(r"[\\\x00-\x08\n\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]")
+"""What TOML, or the toml package, writes as an escape; U+FDD0, which stands for no sign, marks it meanwhile."""
 """How many tables and lists may lie within each other in a file: code that goes down recursively has room for these."""
 
 
@@ -61,6 +66,28 @@ def parse_toml(text: str) -> dict[str, Any]:
     except ValueError as error:  # a number of thousands of digits, a date that there is not
         raise tomllib.TOMLDecodeError(str(error)) from None
     return table
+
+
+def toml_text(table: Mapping[str, object]) -> str:
+    r"""Return a table as TOML. The toml package loses its way at signs that it escapes, so it is given none.
+
+    >>> text = toml_text({"path": r"C:\x86", "rules": {r"^a\xb$": "uaq-4"}})
+    >>> parse_toml(text)
+    {'path': 'C:\\x86', 'rules': {'^a\\xb$': 'uaq-4'}}
+    """
+    return re.sub(r"\\ufdd0([0-9a-f]{4})", _escaped, toml.dumps(_marked(table)))
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_marked(key): _marked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(inner) for inner in value]
+    return _ESCAPED.sub(lambda found: f"\ufdd0{ord(found[0]):04x}", value) if isinstance(value, str) else value
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return {"005c": r"\\", "000a": r"\n"}.get(found[1], rf"\u{found[1]}")
 
 
 def read_json(path: Path) -> Any:

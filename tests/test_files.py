@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from q2.files import creating, replacing, write_json, write_text
+from q2.files import creating, parse_toml, replacing, toml_text, write_json, write_text
 
+SIGNS = st.text("\\x\"'a0 \n\t\r\x00\x01\x7f\x85\xa0\xad\u2028é\U0001f600u.#[]=", max_size=7)
 HALFWAY = """
 import os, sys, time
 from pathlib import Path
@@ -67,3 +70,8 @@ def test_what_a_process_is_still_writing_is_left_to_it(tmp_path: Path) -> None:
             pass
         assert set(os.listdir(tmp_path)) == {*half, "kept.txt", "made"}
         process.kill()
+
+
+@given(st.dictionaries(SIGNS, st.one_of(SIGNS, st.lists(SIGNS), st.dictionaries(SIGNS, SIGNS))))
+def test_any_text_comes_back_from_toml(table: dict[str, object]) -> None:
+    assert parse_toml(toml_text(table)) == table

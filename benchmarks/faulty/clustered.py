@@ -21,7 +21,9 @@ __all__ = ["RAY_CHECKS"]
 
 TRIALS = 40
 OWN_KILLS = 5
-SLOW = ("--set", "search.evaluation.inputs=200")
+AGENTS = 90
+"""Seconds. Two of Ray's agents look for the lost cluster for a minute before they end."""
+SLOW = ("--set", "search.evaluation.inputs=2000")
 """Makes a trial take so long that a search is still at work when a node has come."""
 
 
@@ -86,7 +88,7 @@ def own_cluster_killed(scenario: Scenario, folder: Path) -> str:
         if command.poll() is None:
             os.kill(command.pid, signal.SIGKILL)
             os.waitpid(command.pid, 0)
-        assert ended(command.pid, left), "a process of Ray's is left"
+        assert ended(command.pid, left, AGENTS), "a process of Ray's is left"
     return _ends(_start(scenario, folder, address=""), folder, whole)
 
 

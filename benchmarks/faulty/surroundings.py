@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.faulty.rounds import fresh, same, undisturbed, was_complete
 from benchmarks.faulty.running import Command, ended, start
-from benchmarks.faulty.scenarios import Scenario
+from benchmarks.faulty.scenarios import ON_RAY, Scenario
 
 __all__ = ["CHECKS", "Check", "again", "same"]
 
@@ -68,7 +68,7 @@ def full_disk(scenario: Scenario, folder: Path) -> str:
             room = shutil.disk_usage(place).free
             filler.write_bytes(bytes(max(0, room)))
             command = start(scenario.args(place), folder / "said.txt", folder=folder)
-            _one_line(command, "No space left")
+            _one_line(command, command.wait(), "No space left")
             filler.unlink()
             return again(scenario, place, whole, disk=True)
     except subprocess.CalledProcessError:
@@ -82,7 +82,8 @@ def read_only(scenario: Scenario, folder: Path) -> str:
             if scenario.prepare:
                 scenario.prepare(place)
             subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True, capture_output=True)
-            _one_line(start(scenario.args(place), folder / "said.txt", folder=folder), "")
+            command = start(scenario.args(place), folder / "said.txt", folder=folder)
+            _one_line(command, command.wait(), "")
     except subprocess.CalledProcessError:
         return "no mount"
     return "one line"
@@ -145,6 +146,9 @@ def stepping_clock(scenario: Scenario, folder: Path) -> str:
             with suppress(OSError):  # it has another name by now
                 os.utime(file, (when := time.time() + rng.uniform(-DAY, DAY), when))
         time.sleep(0.05)
+    if scenario.name == ON_RAY and code:  # Ray itself gives up its connection by such a clock
+        _one_line(command, code, "no Ray cluster at")
+        return "one line"
     assert code == 0, f"it ends with {code}: {command.text[-300:]}"
     return same(place, whole)
 
@@ -190,8 +194,8 @@ def small_disk(place: Path, size: str = "4m") -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True, capture_output=True)
 
 
-def _one_line(command: Command, expected: str) -> None:
-    code, lines = command.wait(), command.text.strip().splitlines()
+def _one_line(command: Command, code: int, expected: str) -> None:
+    lines = command.text.strip().splitlines()
     said = [line for line in lines if line.startswith("q2: ")]
     assert code == 2, f"it ends with {code}: {lines[-3:]}"
     assert len(said) == 1, lines[-3:]

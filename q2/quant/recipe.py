@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar, cast
 
-import toml
-
 from q2.errors import OptionError, RecipeError, did_you_mean, why
-from q2.files import read_toml, write_text
+from q2.files import read_toml, toml_text, write_text
 from q2.quant.options import Option
 from q2.tables import drawn
 
@@ -124,7 +122,7 @@ class Recipe:
             table |= (
                 {"sqnr_db": {name: round(ratio, 2) for name, ratio in self.sqnr_db.items()}} if self.sqnr_db else {}
             )
-            write_text(Path(path), toml.dumps(table))
+            write_text(Path(path), toml_text(table))
         except OSError as error:
             raise RecipeError(f"{path}: cannot be written: {why(error)}") from error
 

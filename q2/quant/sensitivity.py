@@ -9,6 +9,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,10 +38,12 @@ def signal_of(fidelity: str) -> str:
 def noise_of(sqnr_db: float) -> float:
     """Return the noise relative to the signal.
 
-    >>> noise_of(20.0)
-    0.01
+    >>> noise_of(20.0), noise_of(-4000.0)
+    (0.01, inf)
     """
-    return float(10 ** (-sqnr_db / 10))
+    with suppress(OverflowError):
+        return float(10 ** (-sqnr_db / 10))
+    return math.inf
 
 
 def added_noise(noise: float, base: float) -> float:

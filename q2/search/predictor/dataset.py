@@ -65,6 +65,8 @@ class Topology:
     def __post_init__(self) -> None:
         used = [*self.edges.flatten().tolist(), *self.weights]
         used += [node for unit in self.units for node in (*unit.layers, *unit.nodes, unit.last)]
+        if not all(isinstance(number, int) for number in (*used, *(unit.hops for unit in self.units))):
+            raise PredictorError("a node of an edge or unit, or a unit's hops, is no whole number")
         if self.edges.ndim != 2 or len(self.edges) != 2 or any(not 0 <= node < len(self.nodes) for node in used):
             raise PredictorError(f"a graph of {len(self.nodes)} nodes has an edge or unit with a node outside of it")
 

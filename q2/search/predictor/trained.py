@@ -188,6 +188,8 @@ class Trained:
             texts = [text for values in (*fields.values(), shape[1]) for text in values]
             if not folds or not all(isinstance(text, str) for text in texts):
                 raise ValueError("no folds, or a name that is no text")
+            if not all(isinstance(hop, int) and 0 <= hop <= LAYERS for hop in trained.hops):
+                raise ValueError(f"hops: expected whole numbers up to {LAYERS}")
             if any(
                 each.shape != (len(trained.numbers),) or not np.isfinite(each).all() for each in vars(scale).values()
             ):

@@ -40,9 +40,9 @@ class Listing:
         """List a store; target, fidelity and strategies are those of the ``effective.toml`` beside it."""
         trials = tuple(store)
         search = _search(store.path.absolute().parent / "effective.toml")
-        strategies = search.get("strategies", {})
-        pruning = frozenset(title for title, table in strategies.items() if table.get("rungs"))
-        fidelity = str(search.get("evaluation", {}).get("fidelity", ""))
+        strategies = _inner(search, "strategies")
+        pruning = frozenset(title for title in strategies if _inner(strategies, title).get("rungs"))
+        fidelity = str(_inner(search, "evaluation").get("fidelity", ""))
         return cls(trials, _target(search, trials), store.path, fidelity, pruning)
 
     @cached_property
@@ -163,12 +163,18 @@ def _search(path: Path) -> Table:
         return {}
 
 
+def _inner(table: Table, name: str) -> Table:
+    """Return a table within a table; empty where there is none."""
+    found = table.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _target(search: Table, trials: Sequence[Trial]) -> Target | None:
     """Return a run's target; None without one that can be read."""
     from q2.plugins import Plugins
 
     try:
         names = {name for trial in trials for name in trial.metrics}
-        return Target.parse(search["target"], [*names, *Plugins(entry_points=False).of(METRICS)])
-    except (KeyError, TypeError, TargetError):
+        return Target.parse(str(search["target"]), [*names, *Plugins(entry_points=False).of(METRICS)])
+    except (KeyError, TargetError):
         return None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from q2.errors import PredictorError
-from q2.search.predictor.dataset import GraphSet
+from q2.search.predictor.dataset import GraphSet, Topology
 from q2.search.predictor.features import NodeEmbedding
 from q2.search.predictor.model import HopNetwork, Scale, Table
 from tests.search.predictor.spaces import graphs, space
@@ -83,6 +83,14 @@ def test_files_that_are_damaged_or_others_are_one_line(tmp_path: Path) -> None:
     np.savez(path, head=np.frombuffer(b'{"q2": "graphs", "version": 1}', dtype=np.uint8))
     with pytest.raises(PredictorError, match=r"set\.npz: damaged: KeyError"):
         GraphSet.load(path)
+
+
+@pytest.mark.parametrize("change", [{"hops": {}}, {"hops": [1]}, {"last": 0.5}, {"layers": ["0"]}])
+def test_a_unit_with_no_whole_numbers_is_refused(change: dict[str, object]) -> None:
+    unit = {"name": "u", "kind": "attn", "layers": [0], "nodes": [0], "last": 0, "hops": 1}
+    head = {"nodes": ["a"], "weights": [0], "units": [unit | change]}
+    with pytest.raises(PredictorError, match="no whole number"):
+        Topology.of_head(head, np.zeros((2, 0), dtype=np.int64))
 
 
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:

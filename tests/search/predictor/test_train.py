@@ -135,6 +135,7 @@ def test_a_damaged_predictor_is_one_line(tmp_path: Path) -> None:
         Trained.load(tmp_path)
     weights.write_bytes(data)
     changes: list[dict[str, object]] = [{"folds": [{}]}, {"fields": {}}, {"training": {"epoch": 3}}, {"scale": 3}]
+    changes += [{"hops": hops} for hops in ([0.5], [0, 5], [-1], ["0"])]
     count = len(json.loads(text)["numbers"])
     for mean in ([0.0] * (count + 1), [float("nan")] * count):
         changes.append({"scale": {"mean": mean, "deviation": [1.0] * count}})
