@@ -23,8 +23,8 @@ TRIALS = 40
 OWN_KILLS = 5
 AGENTS = 90
 """Seconds. Two of Ray's agents look for the lost cluster for a minute before they end."""
-SLOW = ("--set", "search.evaluation.inputs=2000")
-"""Makes a trial take so long that a search is still at work when a node has come."""
+LONG = ("--trials", "400", "--set", "search.evaluation.inputs=1000")
+"""Has a search still be at work when a node has come."""
 
 
 def node_lost(scenario: Scenario, folder: Path) -> str:
@@ -41,11 +41,11 @@ def node_lost(scenario: Scenario, folder: Path) -> str:
 
 def node_late(scenario: Scenario, folder: Path) -> str:
     """A node that comes in the middle gets trials, which are the same."""
-    whole = _longer(folder, *SLOW)
+    whole = _longer(folder, *LONG)
     cluster().lose()
     try:
-        command = _start(scenario, folder, *SLOW)
-        _until(lambda: _trials(folder / "odd") >= TRIALS // 10, command)
+        command = _start(scenario, folder, *LONG)
+        _until(lambda: _trials(folder / "odd") >= TRIALS // 4, command)
         assert len(cluster().actors()) == 1, "one node had room for two actors"
     finally:
         cluster().add()
