@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(BIN)/q2 transform --set samples.images=100 --out runs/demo
 
 test: $(DEV)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Every block of code of the documentation, those too that take longer than a test may.
 blocks: $(DEV)

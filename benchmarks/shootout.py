@@ -6,7 +6,7 @@
 All searches share a store in DIR, so that a run which was stopped goes on. Prints, for every budget and number of
 trials, the best SQNR of the forward pass that a strategy found, and what its chosen recipes do to images: mean and 95 %
 interval over the seeds, and in how many seeds the predictor is better; below that plain options, each for the whole
-denoiser. Writes DIR/shootout.json.
+denoiser. Adds them to DIR/shootout.json.
 
 With --calibrated the run file is the calibrated one, with its options. There are also strategies that no number of
 trials changes: `ilp-error-1` is the first recipe of `ilp-error`, and `sensitivity` measures every choice alone once, by
@@ -25,7 +25,7 @@ import numpy as np
 
 from q2.commands.console import print_step, text_table
 from q2.config import RunFile
-from q2.files import write_json
+from q2.files import read_json, write_json
 from q2.passes import Step, TextTable
 from q2.search.comparison import mean_of
 from q2.search.objective.constraints import Constraint
@@ -51,6 +51,7 @@ STARTED = {"predictor-forward": "alone=forward", "predictor-gradients": "gradien
 SEEDED = ("random", "optuna", "evolution", "predictor", *NETWORK, *STARTED)
 IMAGES = {"digits-dit": 200, "digits-sdxl": 100, "scenes-sd3": 100}
 FULL = ("judge-fid-fp", "judge-fid", "judge-accuracy", "latent-SQNR")
+RESULTS = "shootout.json"
 HEADS = ("SQNR", "avg_bits", *FULL)
 HIGHER = {"judge-fid-fp": False, "judge-fid": False, "judge-accuracy": True, "latent-SQNR": True}
 
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options = parser.parse_args()
-    results: dict[str, object] = {"denoiser": options.name, "seeds": options.seeds}
+    results = earlier(options.folder, {"denoiser": options.name, "seeds": options.seeds})
     with opened(
         session_of(options), options.folder, {"chosen": Chosen(few="sensitivity" in options.strategies)}
     ) as ready:
@@ -102,7 +103,7 @@ def main() -> None:
             rows = {key: drawn[trial_key(trial)] for key, trial in best.items()}
             show(rows, f"<= {bits} bits, {trials} trials", options.strategies, options.seeds)
             results[f"{bits} bits, {trials} trials"] = {f"{title} {seed}": row for (title, seed), row in rows.items()}
-            write_json(options.folder / "shootout.json", results)
+            write_json(options.folder / RESULTS, results)
         if options.calibrated:
             return
         names = ready.ready.space.options
@@ -113,7 +114,14 @@ def main() -> None:
         ]
         text_table(TextTable(("one option", *HEADS), tuple(cells)))
         results["uniform"] = {name: drawn[trial_key(t)] for name, t in zip(names, uniform, strict=True)}
-        write_json(options.folder / "shootout.json", results)
+        write_json(options.folder / RESULTS, results)
+
+
+def earlier(folder: Path, head: dict[str, object]) -> dict[str, object]:
+    """Return what earlier runs in the folder found, if they had this head; else the head alone."""
+    file = folder / RESULTS
+    found = read_json(file) if file.exists() else {}
+    return found if {name: found.get(name) for name in head} == head else head
 
 
 def session_of(options: argparse.Namespace) -> Session:
@@ -186,7 +194,7 @@ def show(rows: dict[tuple[str, int], dict[str, float]], what: str, titles: Seque
             line.append(f"{estimate.value:.4g} ± {estimate.high - estimate.value:.2g}{wins}")
         cells.append((title, *line))
     print(f"\n{what}; (n/{seeds}): in how many seeds the predictor is better")
-    text_table(TextTable(("strategy", *HEADS), tuple(cells)))
+    text_table(TextTable(("strategy", *HEADS), tuple(cells)), limit=None)
 
 
 if __name__ == "__main__":
