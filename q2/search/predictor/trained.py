@@ -135,7 +135,8 @@ class Trained:
         """Return mean and deviation over the folds of every metric of the test parts."""
         names = self.folds[0].metrics
         columns = {name: [fold.metrics[name] for fold in self.folds] for name in names}
-        return {name: (float(np.mean(column)), float(np.std(column))) for name, column in columns.items()}
+        with np.errstate(over="ignore"):
+            return {name: (float(np.mean(column)), float(np.std(column))) for name, column in columns.items()}
 
     def save(self, folder: str | Path) -> None:
         """Write ``predictor.safetensors`` and ``predictor.json`` into a folder, each whole or not at all.
