@@ -23,7 +23,7 @@ TRIALS = 40
 OWN_KILLS = 5
 AGENTS = 90
 """Seconds. Two of Ray's agents look for the lost cluster for a minute before they end."""
-LONG = ("--trials", "400", "--set", "search.evaluation.inputs=1000")
+LONG = ("--trials", "400", "--set", "search.evaluation.inputs=8000")
 """Has a search still be at work when a node has come."""
 
 
