@@ -14,7 +14,6 @@ import json
 import math
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -31,6 +30,7 @@ from safetensors.torch import save_file
 
 import q2
 from benchmarks.calibration import activations
+from benchmarks.memory import resident
 from q2.config import RunFile
 from q2.graph import Graph
 from q2.passes import PassContext
@@ -116,7 +116,7 @@ def build(command: list[str], bank: Path, kills: int) -> set[str]:
         last = moments.uniform(60, 240) if kills else float("inf")
         since = time.perf_counter()
         while process.poll() is None and time.perf_counter() - since < last:
-            peak = max(peak, own_peak(process.pid))
+            peak = max(peak, resident(process.pid, peak=True))
             time.sleep(0.2)
         if process.poll() is not None:
             break
@@ -181,16 +181,6 @@ def main() -> None:
     at = build(command, bank, options.kills)
     if options.kills:
         compare(command, bank, at)
-
-
-def own_peak(process: int) -> float:
-    """Return the largest resident set of a process, GiB; `getrusage` would count its parent's before the exec."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 2**20 if found else 0.0
 
 
 if __name__ == "__main__":

@@ -28,9 +28,10 @@ from benchmarks.bank_full import write_rows_of
 from q2.config import RunFile
 from q2.graph import Graph
 from q2.quant import builtin_quantizer
-from q2.quant.bank import BankPlan, LayerPlan, build
+from q2.quant.bank import BankPlan, build
 from q2.quant.calibration.moments import Problems
 from q2.quant.calibration.rows import RowStore
+from q2.session.bank import layer_plans
 from q2.session.calibrate import rows_plan
 from q2.session.session import Session
 from q2.tables import drawn
@@ -95,11 +96,7 @@ def main() -> None:
     chosen_layers = {layer for groups in chosen.values() for group in groups for layer in group}
     kept = {layer: group for layer, group in whole.layers.items() if layer in chosen_layers}
     rows = replace(whole, layers=_named_after_first(kept))
-    plans: dict[str, LayerPlan] = {}
-    for choice in graph.choices.values():
-        if (name := choice.layer.name) in rows.layers:
-            known = plans[name].choices if name in plans else {}
-            plans[name] = LayerPlan(choice.layer.shape, {**known, choice.name: choice.channels})
+    plans = {name: each for name, each in layer_plans(graph).items() if name in rows.layers}
     plan = BankPlan(rows.denoiser, rows.weights, "float16", settings.prec, settings.bank.options, plans, "made up")
     with tempfile.TemporaryDirectory() as made:
         folder = options.folder or Path(made)

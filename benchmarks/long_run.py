@@ -4,14 +4,13 @@
 
 A worker, drawn at random, is killed (SIGKILL) after 0.5 to 1.5 times `--every` seconds, over and over. The trials are
 cut into ten parts in the order in which they were stored: a table says of each how long it took, and what the search's
-own process and the largest worker held at its end. No trial may be there twice; a recipe
-that comes again is not measured.
+own process and the largest worker held at its end. No trial may be there twice; a recipe that comes again is not
+measured.
 """
 
 import argparse
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -23,17 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.faulty.running import descendants
+from benchmarks.faulty.running import descendants, processes
+from benchmarks.memory import resident
 from q2.search.trials.store import TrialStore
 from q2.tables import drawn
 
 PARTS = 10
-MIB = 2**10
+LOADED = 0.1
+"""GiB. A worker that holds less is still being forked."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen at a moment: seconds since the start, lines of trials, resident MiB."""
+    """What was seen at a moment: seconds since the start, lines of trials, resident GiB."""
 
     at: float
     trials: int
@@ -76,7 +77,7 @@ def watched(command: Sequence[str], store: Path, every: float) -> tuple[list[Sam
     due = start + every
     while process.poll() is None:
         lines = stored(store)
-        workers = leaves(process.pid)
+        workers = workers_of(process.pid)
         held = max(map(resident, workers), default=0.0)
         samples.append(Sample(time.monotonic() - start, lines, resident(process.pid), held))
         if time.monotonic() > due and lines and workers:
@@ -95,18 +96,10 @@ def stored(store: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in store.glob("*.jsonl"))
 
 
-def leaves(pid: int) -> list[int]:
+def workers_of(pid: int) -> list[int]:
     """Return the processes that a process has started and that have started none: workers, and not what forks them."""
-    started = descendants(pid)
-    return [each for each in started if not descendants(each) and resident(each) > 100]
-
-
-def resident(pid: int) -> float:
-    """Return a process's resident set, MiB; 0 once it has ended."""
-    with suppress(OSError):
-        if found := re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()):
-            return int(found[1]) / MIB
-    return 0.0
+    parents = {process.parent for process in processes()}
+    return [each for each in descendants(pid) if each not in parents and resident(each) > LOADED]
 
 
 def report(samples: Sequence[Sample], kills: int, store: TrialStore, options: argparse.Namespace) -> None:
@@ -121,15 +114,8 @@ def report(samples: Sequence[Sample], kills: int, store: TrialStore, options: ar
             continue
         each = 1000 * (within[-1].at - before[-1]) / (high - low)
         inside = 1000 * median(trial.seconds for trial in trials[low:high])
-        rows.append(
-            (
-                f"{low + 1} to {high}",
-                f"{each:.0f}",
-                f"{inside:.0f}",
-                f"{within[-1].search:.0f}",
-                f"{within[-1].worker:.0f}",
-            )
-        )
+        held = 1024 * within[-1].search, 1024 * within[-1].worker
+        rows.append((f"{low + 1} to {high}", *(f"{value:.0f}" for value in (each, inside, *held))))
     names = ("trials", "ms a trial by the clock", "a worker's median, ms", "search, MiB", "largest worker, MiB")
     print(drawn(names, rows))
     numbers = [trial.number for trial in trials if trial.number is not None]

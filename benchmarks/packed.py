@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.memory import resident
 from q2.denoisers.saving.save import packed
 from q2.graph.layers import WEIGHT_TYPES
 from q2.quant import Option, builtin_quantizer
@@ -80,19 +81,13 @@ def decoding(option: str) -> float:
     return SIDE * SIDE / min(times) / 1e6
 
 
-def peak() -> float:
-    """Return the most memory this process has had, in GiB; a child's ru_maxrss would start from its parent's."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
-
-
 def loaded(folder: str) -> None:
     """Load the folder and print what that took."""
     from diffusers import UNet2DConditionModel
 
-    before, start = peak(), time.perf_counter()
+    before, start = resident(peak=True), time.perf_counter()
     model = UNet2DConditionModel.from_pretrained(folder)
-    print(f"loaded in {time.perf_counter() - start:.1f} s: {before:.3f} GiB before, peak {peak():.3f} GiB")
+    print(f"loaded in {time.perf_counter() - start:.1f} s: {before:.3f} GiB before, peak {resident(peak=True):.3f} GiB")
     total = sum(tensor.nbytes for tensor in model.state_dict().values()) / 2**30
     print(f"packed size {total:.3f} GiB, target 1.15 x that + 1 GiB = {1.15 * total + 1:.3f} GiB")
     start, weights = time.perf_counter(), 0
@@ -100,7 +95,7 @@ def loaded(folder: str) -> None:
         if isinstance(layer, Packed):
             weights += layer.weight.numel()
     seconds = time.perf_counter() - start
-    print(f"every weight decoded once: {weights / seconds / 1e6:.0f} M weights/s, peak {peak():.3f} GiB")
+    print(f"every weight decoded once: {weights / seconds / 1e6:.0f} M weights/s, peak {resident(peak=True):.3f} GiB")
 
 
 def main() -> None:

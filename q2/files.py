@@ -29,14 +29,15 @@ __all__ = [
     "read_toml",
     "remove_unlocked",
     "replacing",
+    "toml_text",
     "write_json",
     "write_text",
 ]
 
 _DEEPEST = 100
+"""How many tables and lists may lie within each other in a file: code that goes down recursively has room for these."""
 _ESCAPED = re.compile(r"[\\\x00-\x08\n\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]")
 """What TOML, or the toml package, writes as an escape; U+FDD0, which stands for no sign, marks it meanwhile."""
-"""How many tables and lists may lie within each other in a file: code that goes down recursively has room for these."""
 
 
 def read_toml(path: Path, kind: type[Q2Error], name: str = "") -> dict[str, Any]:

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 import q2
+from q2.cli import COLLECTED_AFTER
 from q2.config import RunFile
 from q2.denoisers import Denoiser
 from q2.graph import Graph
 from q2.session.bank import build_bank
 from q2.session.session import Session
 
-gc.set_threshold(20_000, 10, 10)  # of the libraries' million objects none goes: to look at all of them takes a second
+gc.set_threshold(COLLECTED_AFTER)
 
 
 def pytest_collection_finish() -> None:

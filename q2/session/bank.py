@@ -42,6 +42,7 @@ __all__ = [
     "fit_bank",
     "fitting_device",
     "is_calibrated",
+    "layer_plans",
     "open_bank",
     "planned_bytes",
     "shared_bank",
@@ -308,13 +309,18 @@ def _check(  # noqa: PLR0917 (one sentence about six things)
 def _plan(  # noqa: PLR0917 (what a plan is made of)
     graph: Graph, denoiser: Denoiser, weights: str, options: tuple[str, ...], prec: int, calibration: str
 ) -> BankPlan:
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    return BankPlan(denoiser.label, weights, dtype, prec, options, layer_plans(graph), calibration)
+
+
+def layer_plans(graph: Graph) -> dict[str, LayerPlan]:
+    """Return what a bank holds of each weight layer: both parts of one that reads a skip connection."""
     layers: dict[str, LayerPlan] = {}
     for choice in graph.choices.values():
         known = layers.get(choice.layer.name)
         choices = {**(known.choices if known else {}), choice.name: choice.channels}
         layers[choice.layer.name] = LayerPlan(choice.layer.shape, choices)
-    dtype = str(denoiser.dtype).removeprefix("torch.")
-    return BankPlan(denoiser.label, weights, dtype, prec, options, layers, calibration)
+    return layers
 
 
 def _reader(denoiser: Denoiser, shapes: nn.Module, device: torch.device) -> Callable[[str], Tensor]:

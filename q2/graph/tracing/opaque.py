@@ -79,9 +79,8 @@ def opaque_functions(recorder: Recorder) -> Iterator[None]:
     wanted = {id(function) for function in replacements}
     found = [
         (module, name, value)
-        for module, names in [(module, getattr(module, "__dict__", {})) for module in list(sys.modules.values())]
-        if not wanted.isdisjoint(map(id, list(names.values())))
-        for name, value in list(names.items())
+        for module in list(sys.modules.values())
+        for name, value in list(getattr(module, "__dict__", {}).items())
         if id(value) in wanted
     ]
     masks: Any = flex.BlockMask

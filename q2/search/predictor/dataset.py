@@ -65,8 +65,6 @@ class Topology:
     def __post_init__(self) -> None:
         used = [*self.edges.flatten().tolist(), *self.weights]
         used += [node for unit in self.units for node in (*unit.layers, *unit.nodes, unit.last)]
-        if not all(isinstance(number, int) for number in (*used, *(unit.hops for unit in self.units))):
-            raise PredictorError("a node of an edge or unit, or a unit's hops, is no whole number")
         if self.edges.ndim != 2 or len(self.edges) != 2 or any(not 0 <= node < len(self.nodes) for node in used):
             raise PredictorError(f"a graph of {len(self.nodes)} nodes has an edge or unit with a node outside of it")
 
@@ -89,6 +87,9 @@ class Topology:
             UnitNodes(u["name"], u["kind"], tuple(u["layers"]), tuple(u["nodes"]), u["last"], u["hops"])
             for u in head["units"]
         )
+        read = [number for unit in units for number in (*unit.layers, *unit.nodes, unit.last, unit.hops)]
+        if not all(isinstance(number, int) for number in (*head["weights"], *read)):
+            raise PredictorError("a node of a unit, or a unit's hops, is no whole number")
         return cls(tuple(head["nodes"]), edges, tuple(head["weights"]), units)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faulty.running import children
 from q2.config import RunFile
 from q2.search.engines.base import Load, Make
 from q2.search.engines.local import Local
@@ -191,16 +192,10 @@ def test_what_loads_a_denoiser_says_on_which_device(device: str) -> None:
     assert Local(EngineSettings(workers=1), ModuleLoader(module), {}).device == device
 
 
-def in_session(session: int) -> list[int]:
-    """Return the processes of a session that have not ended."""
-    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    return [pid for pid in pids if (found := stat(pid)) and (found[0] != "Z", int(found[3])) == (True, session)]
-
-
 def becomes(session: int, count: int) -> bool:
     """Say whether a session has so many processes within half a minute."""
     deadline = time.monotonic() + 30
-    while (there := len(in_session(session))) != count and time.monotonic() < deadline:
+    while (there := len(children(session))) != count and time.monotonic() < deadline:
         time.sleep(0.02)
     return there == count
 
@@ -237,7 +232,7 @@ def test_a_search_that_is_killed_or_interrupted_leaves_no_process(
             process.wait(timeout=60)
             assert becomes(process.pid, 0)
         finally:
-            for pid in in_session(process.pid):
+            for pid in children(process.pid):
                 os.kill(pid, signal.SIGKILL)
     said = (tmp_path / "stderr").read_text()
     assert said.count("Traceback") == said.count("KeyboardInterrupt") == (end == signal.SIGINT)
